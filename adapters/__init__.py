@@ -1,0 +1,1 @@
+"""Chat platforms and other ways in; each knows its own platform and nothing of sessions or workers."""

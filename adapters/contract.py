@@ -1,0 +1,164 @@
+"""The contract between the core and a way in (a chat platform, the terminal, an HTTP API).
+
+An adapter turns its platform's events into `Inbound` values and hands them to a `Receiver`; the core calls the adapter
+back with a `Target`. Six things are required of an adapter. Everything else is an optional capability: a small protocol
+that the core looks for with ``isinstance`` and does without where it is missing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that came with a message, already on this machine."""
+
+    path: str
+    name: str
+    mime: str = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One entry of a history that the caller brings along (the api_server's stateless requests)."""
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """One message of one person, whatever the platform.
+
+    ``message_id`` is unique within (platform, chat): de-duplication is by the three of them. Text is valid Unicode
+    without lone surrogates or NUL (`hermesd.adapters.text.clean`).
+    """
+
+    platform: str
+    chat_id: str
+    message_id: str
+    user_id: str  # "" when the platform does not say: never allowed
+    text: str
+    user_name: str = ""
+    user_id_alt: str = ""  # a second, stabler id of the same person, where a platform has one
+    chat_type: str = "dm"  # "dm" | "group" | "channel" | "thread"
+    chat_name: str = ""
+    thread_id: str = ""
+    attachments: tuple[Attachment, ...] = ()
+    trusted: bool = False  # the way in has already decided who this is (terminal, control socket, API key)
+    history: tuple[Utterance, ...] | None = None  # given: the session is this request only and ends with the reply
+    sent_at: float = 0.0  # Unix seconds by the platform's clock; 0 = unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where something goes. ``reply_to`` is the `Inbound.message_id` it answers, "" when it answers none."""
+
+    platform: str
+    chat_id: str
+    thread_id: str = ""
+    reply_to: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """One message to a chat. ``key`` is the same for every attempt: a platform that can, makes resends exact by it."""
+
+    key: str
+    text: str
+    files: tuple[Attachment, ...] = ()
+    kind: str = "answer"  # "answer" | "notice" (a word of hermesd itself) | "error" | "extra" (an agent's own send)
+    final: bool = True  # False: more will follow for the same reply_to
+    usage: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What the platform says of a message that it took."""
+
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """Facts about a platform that the core decides by."""
+
+    max_length: int = 0  # in the platform's own units; 0 = no limit
+    markdown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How the connection is, for ``hermesctl status``: a word of the reconnect table, since when, and why."""
+
+    word: str  # "connecting" | "online" | "backing_off" | "conflict" | "refused" | "unavailable" | "stopped"
+    detail: str = ""
+    since: float = 0.0
+    received_at: float = 0.0  # when the platform last gave a sign of life; 0 = never
+
+
+class Receiver(Protocol):
+    """The core's side of an adapter."""
+
+    async def receive(self, inbound: Inbound) -> bool:
+        """Journal the message; returns once it is on disk, False for one that was there already.
+
+        The adapter confirms it to its platform only after this returned. Raises `hermesd.adapters.errors.NotAccepted`
+        when it could not be kept (disk full, draining): the adapter must not confirm it.
+        """
+
+    def cancel(self, inbound_chat: Target) -> None:
+        """The one who asked has gone (an HTTP client hung up): interrupt what runs for that ``reply_to``."""
+
+
+@runtime_checkable
+class Adapter(Protocol):
+    """The required six. None of them blocks; ``start`` and ``stop`` are called once each."""
+
+    name: str
+
+    async def start(self, receiver: Receiver) -> None:
+        """Connect. Returns when the way in is usable, or raises `hermesd.adapters.errors.AdapterError`."""
+
+    async def stop(self) -> None:
+        """Disconnect and end every task of this adapter. No message is received after it returned."""
+
+    async def send(self, target: Target, message: Outbound) -> Sent:
+        """Deliver one message. Raises `Retry`, `Gone`, `Rejected` or `Unauthorized` (`hermesd.adapters.errors`)."""
+
+    def capabilities(self, target: Target) -> Capabilities:
+        """Facts about this chat."""
+
+    def state(self) -> State:
+        """How the connection is now."""
+
+    def describe(self) -> dict[str, Any]:
+        """For ``hermesctl status``: account, address; no secrets."""
+
+
+@runtime_checkable
+class CanStream(Protocol):
+    """The way in shows text as it comes, without edits (a terminal, server-sent events)."""
+
+    def stream(self, target: Target, text: str) -> None:
+        """More text of the answer to ``target.reply_to``. What was streamed is not repeated by `Adapter.send`, whose
+        final message holds the whole text all the same, for ways in that want it whole.
+        """
+
+
+@runtime_checkable
+class CanNotice(Protocol):
+    """The way in can show a word of hermesd beside the conversation (an SSE comment, a terminal's stderr)."""
+
+    def notice(self, target: Target, text: str) -> None:
+        """A waiting turn's place, a tool's progress. Never part of the content; may be dropped."""
+
+
+@runtime_checkable
+class CanType(Protocol):
+    """The platform shows that somebody is typing."""
+
+    async def typing(self, target: Target) -> None:
+        """Called every 2 s while a turn runs, and not while it waits for an approval."""

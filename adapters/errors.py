@@ -1,0 +1,42 @@
+"""What may go wrong at a platform, by what the core may do next, not by what the platform said."""
+
+
+class AdapterError(Exception):
+    """Base of every error of an adapter."""
+
+
+class Unavailable(AdapterError):
+    """The platform's client library is not installed; the text holds the pip command."""
+
+
+class NotAccepted(AdapterError):
+    """The core could not keep an inbound message; do not confirm it to the platform. ``reason`` is for the user."""
+
+    def __init__(self, reason: str, *, code: str = "unavailable"):
+        super().__init__(reason)
+        self.reason = reason
+        self.code = code
+
+
+class DeliveryError(AdapterError):
+    """A message was not delivered."""
+
+
+class Retry(DeliveryError):
+    """Not now: try the same message again after ``after`` seconds."""
+
+    def __init__(self, reason: str, after: float = 1.0):
+        super().__init__(reason)
+        self.after = after
+
+
+class Gone(DeliveryError):
+    """The chat (or the caller) is no longer there; nothing more can be delivered to this target."""
+
+
+class Rejected(DeliveryError):
+    """The platform will never take this message as it is."""
+
+
+class Unauthorized(AdapterError):
+    """The token is wrong or was revoked; only a human can mend it."""

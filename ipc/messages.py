@@ -1,0 +1,293 @@
+"""Every message between the supervisor and a worker, one frozen dataclass each.
+
+How a message travels is part of its type:
+
+* ``RELIABLE``: numbered, resent until acknowledged, delivered once and in order (`hermesd.ipc.link`).
+* ``DURABLE``: reliable, and the acknowledgement means *committed to the journal*; the receiver gives it by hand.
+* neither: a figure of the moment (heartbeat, log records); may be lost, is never resent.
+
+Fields are plain data that MessagePack carries. Their annotations are the schema: `hermesd.ipc.codec` refuses a frame
+that does not fit them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Base of all messages. ``KIND`` is the ``t`` of the envelope."""
+
+    KIND: ClassVar[str] = ""
+    RELIABLE: ClassVar[bool] = True
+    DURABLE: ClassVar[bool] = False
+
+
+# ---- values inside messages -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a conversation's history, oldest first: who said what."""
+
+    role: str  # "user" | "assistant" | "system"
+    text: str
+    at: float = 0.0  # Unix seconds; 0 where the way in does not know (history given by an API caller)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that lies on this machine: an attachment of a user or a file that an agent sends."""
+
+    path: str
+    name: str
+    mime: str = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerReport:
+    """One MCP server of a worker, as the worker sees it; ``hermesctl ps`` joins it with figures of the kernel."""
+
+    name: str
+    generation: int
+    state: str  # a word of hermesd.workers.mcp.slot.State
+    pid: int = 0
+    start_ticks: int = 0
+    container: str = ""  # as hermesd.workers.containment names it; "" where it has none of its own
+    reason: str = ""  # why it is in that state, where there is a why
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """One log record of a worker, already formatted and redacted there."""
+
+    at: float
+    level: int
+    logger: str
+    text: str
+    turn: str = ""
+    pid: int = 0
+
+
+# ---- down: supervisor to worker -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome(Message):
+    """First message to a worker whose hello was believed; before it the worker sends nothing else."""
+
+    KIND: ClassVar[str] = "welcome"
+
+
+@dataclass(frozen=True, slots=True)
+class Assign(Message):
+    """Binds the worker to its session, for life. The worker makes the agent now; sent once, before any turn."""
+
+    KIND: ClassVar[str] = "assign"
+    session_key: str
+    session_id: str
+    platform: str
+    chat_id: str
+    user_id: str
+    user_name: str
+    history: tuple[Entry, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)  # the agent's own settings, from the configuration
+    workdir: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StartTurn(Message):
+    """Run the agent for this message. Answered by `Accept`; the agent starts once that accept is acknowledged."""
+
+    KIND: ClassVar[str] = "start_turn"
+    turn: str
+    text: str
+    sender: str
+    sender_name: str = ""
+    attachments: tuple[File, ...] = ()
+    attempt: int = 1
+    timeout: float = 0.0  # seconds; 0 = no limit of the turn's own
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt(Message):
+    """End the running turn. Acknowledged by the link thread; the turn answers with `Finished`."""
+
+    KIND: ClassVar[str] = "interrupt"
+    turn: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Steer(Message):
+    """A user's text for the turn that is running. Answered by `Steered`."""
+
+    KIND: ClassVar[str] = "steer"
+    turn: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Message):
+    """The user's answer to an `Ask`; ``choice`` is one of its choices, or "" when time ran out or it was undeliverable."""
+
+    KIND: ClassVar[str] = "answer"
+    ask: str
+    choice: str
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop(Message):
+    """Close the agent and its MCP servers within ``grace`` seconds, then exit 0."""
+
+    KIND: ClassVar[str] = "stop"
+    reason: str
+    grace: float
+
+
+# ---- up: worker to supervisor ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hello(Message):
+    """First message of a worker: proves who it is. ZeroMQ does not say who connected, the token does."""
+
+    KIND: ClassVar[str] = "hello"
+    RELIABLE: ClassVar[bool] = False
+    worker: str
+    token: str
+    pid: int
+    start_ticks: int
+    version: str
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat(Message):
+    """Sent by the link thread every second, also while the agent is busy."""
+
+    KIND: ClassVar[str] = "heartbeat"
+    RELIABLE: ClassVar[bool] = False
+    turn: str  # the running turn, or ""
+    loop_age: float  # seconds since the main thread's event loop last ran
+
+
+@dataclass(frozen=True, slots=True)
+class Ready(Message):
+    """The agent of an `Assign` is made; or it could not be (``error`` says why) and every turn will fail with that."""
+
+    KIND: ClassVar[str] = "ready"
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Accept(Message):
+    """The worker has the turn and has not started the agent yet."""
+
+    KIND: ClassVar[str] = "accept"
+    DURABLE: ClassVar[bool] = True
+    turn: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delta(Message):
+    """More text of the answer. Adjacent ones merge while the supervisor is behind."""
+
+    KIND: ClassVar[str] = "delta"
+    turn: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse(Message):
+    """The agent calls a tool: ``state`` is "started", "done" or "failed"; ``args`` is a short preview."""
+
+    KIND: ClassVar[str] = "tool_use"
+    turn: str
+    name: str
+    args: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status(Message):
+    """A line on what the agent is doing, for people; never part of the answer."""
+
+    KIND: ClassVar[str] = "status"
+    turn: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished(Message):
+    """The end of a turn. ``text`` is the whole answer, so deltas that still wait need not be sent."""
+
+    KIND: ClassVar[str] = "finished"
+    DURABLE: ClassVar[bool] = True
+    turn: str
+    outcome: str  # "done" | "failed" | "interrupted"
+    text: str = ""
+    error: str = ""
+    usage: dict[str, Any] = field(default_factory=dict)  # prompt_tokens, completion_tokens where the agent knows them
+
+
+@dataclass(frozen=True, slots=True)
+class Send(Message):
+    """The agent sends something besides its answer. ``target`` "" means the chat of the turn."""
+
+    KIND: ClassVar[str] = "send"
+    DURABLE: ClassVar[bool] = True
+    id: str
+    turn: str
+    target: str
+    text: str
+    files: tuple[File, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ask(Message):
+    """The agent waits for a user's choice; the turn is *waiting* until the `Answer`."""
+
+    KIND: ClassVar[str] = "ask"
+    DURABLE: ClassVar[bool] = True
+    ask: str
+    turn: str
+    question: str
+    choices: tuple[str, ...]
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Steered(Message):
+    """Whether the agent took a `Steer`; if not, the supervisor queues the text as the next message."""
+
+    KIND: ClassVar[str] = "steered"
+    turn: str
+    taken: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Servers(Message):
+    """The worker's MCP servers, sent whole whenever one of them changes."""
+
+    KIND: ClassVar[str] = "servers"
+    servers: tuple[ServerReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Logs(Message):
+    """Log records of the worker; ``dropped`` counts those that did not fit since the last batch."""
+
+    KIND: ClassVar[str] = "logs"
+    RELIABLE: ClassVar[bool] = False
+    records: tuple[LogRecord, ...]
+    dropped: int = 0
+
+
+DOWN: tuple[type[Message], ...] = (Welcome, Assign, StartTurn, Interrupt, Steer, Answer, Stop)
+UP: tuple[type[Message], ...] = (
+    Hello, Heartbeat, Ready, Accept, Delta, ToolUse, Status, Finished, Send, Ask, Steered, Servers, Logs,
+)  # fmt: skip

@@ -1,0 +1,1 @@
+"""The supervisor process: platform connections, sessions, journal, routing, control. No agent code, ever."""

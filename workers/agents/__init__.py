@@ -1,0 +1,1 @@
+"""Agents that workers run, and the contract for anybody's own."""

@@ -1,0 +1,108 @@
+"""The contract between a worker and the agent it hosts.
+
+A factory ``make(session)`` returns an agent; anybody's agent and the built-in ones use the same. Only ``turn`` is
+required, and it may be a plain function, which then runs in a thread of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from hermesd.ipc.messages import Entry, File
+
+
+class Tools(Protocol):
+    """``session.mcp``: the MCP servers of the session, started at the first call that needs them."""
+
+    async def tools(self) -> list[Tool]:
+        """Every tool of every configured server. Starts those whose list is not known yet.
+
+        A server that does not start is left out and logged; calling it raises its reason.
+        """
+
+    async def call(self, server: str, tool: str, arguments: dict[str, Any]) -> ToolResult:
+        """Call one tool. Raises `hermesd.workers.mcp.errors.McpError` when the server or the transport fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One tool as its server describes it; the description is untrusted text."""
+
+    server: str
+    name: str
+    description: str
+    schema: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool gave back. ``is_error``: the tool itself says it failed; the server is fine."""
+
+    text: str
+    is_error: bool = False
+    structured: Any = None
+
+
+@dataclass(slots=True)
+class Session:
+    """What an agent knows of the conversation it serves. One per worker, for the worker's life."""
+
+    key: str
+    id: str
+    platform: str
+    chat: str
+    user: str
+    user_name: str
+    history: list[Entry]  # ended turns, oldest first; the worker appends to it after each turn
+    mcp: Tools
+    settings: dict[str, Any]
+    workdir: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message to answer."""
+
+    id: str
+    text: str
+    sender: str
+    sender_name: str = ""
+    attachments: tuple[File, ...] = field(default=())
+    attempt: int = 1
+
+
+class Out(Protocol):
+    """The way back to the chat. From a plain-function agent's thread each of these is called without ``await``."""
+
+    async def delta(self, text: str) -> None:
+        """More of the answer. Returns at once unless the supervisor is far behind."""
+
+    async def tool(self, name: str, args: str | dict[str, Any], state: str) -> None:
+        """Tell that a tool is "started", "done" or "failed"."""
+
+    async def status(self, text: str) -> None:
+        """One line for people on what is going on; never part of the answer."""
+
+    async def send(self, target: str, text: str, files: Sequence[str] = ()) -> None:
+        """A message besides the answer, ``target`` "" to this chat. Returns when the supervisor has it on disk."""
+
+    async def ask(self, question: str, choices: Sequence[str] = ("approve", "deny"), timeout: float = 300.0) -> str:
+        """Wait for the user's choice; "" when time ran out or nobody could be asked. The turn shows as *waiting*."""
+
+
+class Agent(Protocol):
+    """What a factory returns. Optional besides: ``interrupt(reason)``, ``steer(text) -> bool``, ``close()``,
+    ``snapshot() -> bytes``, ``restore(bytes)``, ``describe(path) -> str``; each may be a coroutine function.
+    """
+
+    async def turn(self, turn: Turn, out: Out) -> str | None:
+        """Answer one message. The return value is the whole answer; None means what was sent by ``delta``.
+
+        An exception fails this turn only: the agent and its servers stay for the next one.
+        """
+
+
+Factory = Callable[[Session], Agent]
