@@ -7,8 +7,20 @@ that the core looks for with ``isinstance`` and does without where it is missing
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSettings:
+    """One entry of the configuration's ``platforms:``. Secrets do not show in its repr."""
+
+    name: str
+    enabled: bool = True
+    token: str = field(default="", repr=False)
+    api_key: str = field(default="", repr=False)
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,3 +174,60 @@ class CanType(Protocol):
 
     async def typing(self, target: Target) -> None:
         """Called every 2 s while a turn runs, and not while it waits for an approval."""
+
+
+class Front(Protocol):
+    """What shows an attached chat: a terminal, one connection of the control socket. Called on the event loop."""
+
+    async def answer(self, reply_to: str, message: Outbound) -> None:
+        """Show one message. Returns once it is shown; raises `hermesd.adapters.errors.Gone` when nobody looks any more.
+
+        ``message.final`` and ``reply_to`` together say that the message of this id has been answered.
+        """
+
+    def stream(self, reply_to: str, text: str) -> None:
+        """More text of the answer to ``reply_to``; must not block. `answer` brings the whole text all the same."""
+
+    def notice(self, reply_to: str, text: str) -> None:
+        """A word beside the conversation; must not block, may be dropped."""
+
+    def closed(self) -> None:
+        """The adapter stops: nothing more will be shown, and nothing more is taken."""
+
+
+class AttachedChat(Protocol):
+    """One `Front` on one chat, until it is detached."""
+
+    name: str
+
+    async def say(self, text: str, message_id: str = "") -> str:
+        """Hand in a message; returns its id once it is journalled, and raises `NotAccepted` when it could not be.
+
+        The answer may be faster than this returns: who must know the id before, or repeats a message after a cut,
+        chooses it (unique within the chat).
+        """
+
+    def detach(self) -> None:
+        """Stop showing. What runs goes on, and its answer goes to whoever is attached to the chat by then."""
+
+
+@runtime_checkable
+class CanAttach(Protocol):
+    """The way in is a set of chats that terminals attach to (platform ``local``)."""
+
+    def attach(self, name: str, front: Front) -> AttachedChat:
+        """Show the chat ``name`` ("" is the default one) on ``front``. Raises `Rejected` for a name it cannot have."""
+
+
+@runtime_checkable
+class HasConsole(Protocol):
+    """The way in can talk on this process's own stdin, stdout and stderr (``hermesd --console``)."""
+
+    async def converse(self, name: str = "") -> int:
+        """Talk until the input ends and every line of it is answered. Returns the exit status: 0, or 1 after an error.
+
+        Called once, after `Adapter.start`; `Adapter.stop` ends it early.
+        """
+
+    def interrupt(self) -> bool:
+        """SIGINT came. True: a turn was running and has been told to stop; False: nobody talks, stop the program."""

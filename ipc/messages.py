@@ -130,8 +130,16 @@ class Steer(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Rewind(Message):
+    """Drop the last ``entries`` of the history: the message they came from is about to be run again."""
+
+    KIND: ClassVar[str] = "rewind"
+    entries: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answer(Message):
-    """The user's answer to an `Ask`; ``choice`` is one of its choices, or "" when time ran out or it was undeliverable."""
+    """The user's answer to an `Ask`; ``choice`` is one of its choices, or "": too late, or undeliverable."""
 
     KIND: ClassVar[str] = "answer"
     ask: str
@@ -287,7 +295,7 @@ class Logs(Message):
     dropped: int = 0
 
 
-DOWN: tuple[type[Message], ...] = (Welcome, Assign, StartTurn, Interrupt, Steer, Answer, Stop)
+DOWN: tuple[type[Message], ...] = (Welcome, Assign, StartTurn, Interrupt, Steer, Rewind, Answer, Stop)
 UP: tuple[type[Message], ...] = (
     Hello, Heartbeat, Ready, Accept, Delta, ToolUse, Status, Finished, Send, Ask, Steered, Servers, Logs,
 )  # fmt: skip

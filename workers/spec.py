@@ -7,9 +7,6 @@ proves the worker to the supervisor, and so must not travel in argv, in the envi
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
-
-from hermesd.ipc.messages import Assign
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +25,27 @@ class ServerSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class KeeperSpec:
+    """What a keeper is told at birth, on its standard input. Its environment is the one its workers start from."""
+
+    instance: str
+    secret: str  # a supervisor proves itself by it
+    socket: str  # Unix socket path that the keeper listens on
+    containment: str  # preference: "auto" or the name of a strategy
+    adopt_timeout: float  # seconds without a supervisor after which everything is emptied
+    preload: tuple[str, ...] = ()  # modules that every worker will need
+    agent: str = ""
+    agent_path: tuple[str, ...] = ()
+    start_by: str = "fork"  # "exec": where fork is unsafe; the same requests are served by new interpreters
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """Everything a worker needs to become one. Times in seconds, sizes in bytes."""
+    """Everything a worker needs to become one. Times in seconds, sizes in bytes.
+
+    Its session is not among it: that comes as an `hermesd.ipc.messages.Assign`, so that a spare, started ahead, and a
+    worker started on demand are the same thing.
+    """
 
     worker: str
     instance: str  # the home's id: what a sweep of this home may touch
@@ -37,13 +53,13 @@ class WorkerSpec:
     endpoint: str  # ZeroMQ address of the supervisor's ROUTER
     token: str
     containment: str  # name of the strategy the keeper chose: "cgroup", "subreaper", "pgroup"
-    container: str  # this worker's container, as that strategy names it
+    container: str  # the directory of this worker's container, "" where the strategy has none
     agent: str  # "demo" or "package.module:factory"
     agent_path: tuple[str, ...] = ()
     servers: tuple[ServerSpec, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)  # the whole environment of the worker, without the tag
     log_dir: str = ""
     log_level: str = "INFO"
-    heartbeat: float = 1.0
+    stacks: str = ""  # file that a stack dump (SIGUSR1) goes to; removed by the supervisor when it stayed empty
+    heartbeat: float = 1.0  # while a turn runs; five times that while idle
     stop_grace: float = 3.0  # an MCP server's time between each step of a polite stop
-    session: Assign | None = None  # None: a spare, which is given its session later by that very message

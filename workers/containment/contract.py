@@ -24,6 +24,7 @@ class Usage:
     processes: int
     pids: tuple[int, ...] = ()
     exact: bool = False
+    proportional: bool = False  # memory was asked for as PSS; else it is RSS, which counts shared pages many times
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,16 @@ class Container(Protocol):
 
     name: str  # "w-w12" or "w-w12/mcp-time-1": also the directory below the instance's cgroup
     tag: str
+    place: str  # the directory of a cgroup, else ""
 
     def create(self) -> None:
         """Make it, before any process of it exists. Raises `hermesd.workers.containment.errors.ContainmentError`."""
 
+    def started(self, pid: int) -> None:
+        """Called by the parent right after a fork or a spawn, while it has not yet reaped ``pid``."""
+
     def enter(self) -> None:
-        """Called by a forked child as its first act: the calling process moves into the container."""
+        """Called by a forked child as its first act: it takes the tag, leads a session and moves into the container."""
 
     def entry(self) -> Entry:
         """What a shim must do to start a program inside."""
@@ -63,6 +68,9 @@ class Container(Protocol):
     def members(self) -> tuple[int, ...]:
         """Pids of what runs inside now."""
 
+    def cpu_seconds(self) -> float:
+        """CPU time of the container, its dead included as far as ``exact_cpu`` says; still known after its end."""
+
 
 class Containment(Protocol):
     """One way to contain processes; chosen once by `hermesd.workers.containment.choose`."""
@@ -75,22 +83,49 @@ class Containment(Protocol):
         """Called by the keeper before its first fork: makes the instance's place and moves the caller into its leaf."""
 
     def leave(self) -> None:
-        """Called by the keeper as its last act: moves the caller out again and removes the instance's place."""
+        """Called by the keeper as its last act: kills what is left, moves the caller out, removes the instance's place.
+
+        Raises `hermesd.workers.containment.errors.LeftAlive` if that cannot be done.
+        """
+
+    def register(self, pid: int) -> None:
+        """Called by the keeper for each child of its own, before the next ``kill_round`` or ``leave``.
+
+        A child of the keeper that was not registered is an orphan of a dead worker and is killed with it.
+        """
+
+    def unregister(self, pid: int) -> None:
+        """Called by the keeper when it has reaped a registered child."""
 
     def worker(self, worker: str, tag: str) -> Container:
         """The container of a worker, by its id."""
 
     def server(self, worker: str, tag: str, server: str, generation: int) -> Container:
-        """The container of an MCP server, below its worker's."""
+        """The container of an MCP server, below its worker's. ``tag`` is the worker's, from which its own follows."""
 
-    def usage(self, containers: Mapping[str, Container], roots: Mapping[str, int]) -> dict[str, Usage]:
+    def usage(
+        self, containers: Mapping[str, Container], roots: Mapping[str, int], *, memory: bool = False
+    ) -> dict[str, Usage]:
         """Figures of many containers at once (one scan of /proc for all where there is no cgroup).
 
-        ``roots`` gives the pid of each container's first process, where it is known.
+        ``roots`` gives the pid of each container's first process, where it is known. ``memory``: PSS instead of RSS,
+        for 0.4 ms a process.
         """
 
+    def reap_adopted(self) -> list[int]:
+        """Called by a worker about once a second: reaps the dead that it adopted, never a child that it started itself.
+
+        Returns their pids. It is also how a container learns of descendants that will lose their parent.
+        """
+
+    def find(self, spare: Iterable[int] = ()) -> list[Leftover]:
+        """What an earlier life of this instance left, untouched. ``spare`` as in `sweep`."""
+
     def sweep(self, spare: Iterable[int] = ()) -> list[Leftover]:
-        """One round of killing what an earlier life of this instance left; empty list = clean. Never touches ``spare``."""
+        """One round of killing what an earlier life of this instance left; empty list = clean.
+
+        Never touches the caller, nor ``spare`` and what is below it.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +135,7 @@ class Leftover:
     pid: int
     start_ticks: int
     command: str
-    proof: str  # "tag" | "cgroup"
+    proof: str  # "tag" | "cgroup" | "descent" from either
     age: float = 0.0
     memory_bytes: int = 0
 

@@ -1,0 +1,1 @@
+"""The local way in: terminals, attached to chats of their own."""

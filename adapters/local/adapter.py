@@ -1,0 +1,161 @@
+"""Platform ``local``: chats that terminals attach to, by the console or by the control socket.
+
+Who holds the terminal or the control socket is trusted. A chat exists while somebody is attached to it; what a turn
+says after the last one left has nowhere to go and is `Gone` (the transcript keeps it).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from typing import Any
+
+from hermesd.adapters.contract import (
+    AdapterSettings,
+    Capabilities,
+    Front,
+    Inbound,
+    Outbound,
+    Receiver,
+    Sent,
+    State,
+    Target,
+)
+from hermesd.adapters.errors import Gone, NotAccepted, Rejected
+from hermesd.adapters.local.console import Console, open_console
+from hermesd.adapters.text import chat_name_problem, clean
+
+USER = "local"
+
+log = logging.getLogger(__name__)
+
+
+class LocalChat:
+    """One front on one chat (`AttachedChat`). Made by `LocalAdapter.attach`."""
+
+    def __init__(self, adapter: LocalAdapter, name: str, front: Front):
+        self.name = name
+        self.front = front
+        self._adapter = adapter
+
+    async def say(self, text: str, message_id: str = "") -> str:
+        return await self._adapter.hand_in(self, text, message_id or uuid.uuid4().hex)
+
+    def detach(self) -> None:
+        self._adapter.forget(self)
+
+
+class LocalAdapter:
+    """The one adapter object behind every terminal."""
+
+    def __init__(self, settings: AdapterSettings):
+        self.name = settings.name
+        self._receiver: Receiver | None = None
+        self._chats: list[LocalChat] = []
+        self._asked: dict[tuple[str, str], LocalChat] = {}
+        self._console: Console | None = None
+        self._talking: asyncio.Task[int] | None = None
+        self._state = State("stopped", since=time.time())
+
+    async def start(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._state = State("online", since=time.time())
+
+    async def stop(self) -> None:
+        self._receiver = None
+        self._state = State("stopped", since=time.time())
+        for chat in list(self._chats):
+            self.forget(chat)
+            chat.front.closed()
+        if self._talking is not None:
+            await asyncio.wait([self._talking])
+
+    async def send(self, target: Target, message: Outbound) -> Sent:
+        reached = False
+        for chat in self._watching(target):
+            try:
+                await chat.front.answer(target.reply_to, message)
+                reached = True
+            except Gone as error:
+                log.info("a terminal left chat %r: %s", chat.name, error)
+                self.forget(chat)
+        if message.final:
+            self._asked.pop((target.chat_id, target.reply_to), None)
+        if not reached:
+            raise Gone(f"cannot show a message in local chat {target.chat_id!r}: nobody is attached to it")
+        return Sent(uuid.uuid4().hex)
+
+    def stream(self, target: Target, text: str) -> None:
+        for chat in self._watching(target):
+            chat.front.stream(target.reply_to, text)
+
+    def notice(self, target: Target, text: str) -> None:
+        for chat in self._watching(target):
+            chat.front.notice(target.reply_to, text)
+
+    def capabilities(self, target: Target) -> Capabilities:
+        return Capabilities()
+
+    def state(self) -> State:
+        return self._state
+
+    def describe(self) -> dict[str, Any]:
+        return {"attached": sorted(chat.name for chat in self._chats), "console": self._console is not None}
+
+    def attach(self, name: str, front: Front) -> LocalChat:
+        if name and (problem := chat_name_problem(name)):
+            raise Rejected(f"cannot attach to local chat {name!r}: {problem}")
+        if self._receiver is None:
+            raise Rejected(f"cannot attach to local chat {name!r}: hermesd is not taking messages")
+        chat = LocalChat(self, name, front)
+        self._chats.append(chat)
+        return chat
+
+    async def converse(self, name: str = "") -> int:
+        self._console = console = open_console()
+        chat = self.attach(name, console)
+        self._talking = asyncio.create_task(console.run(chat), name="local-console")
+        try:
+            return await self._talking
+        finally:
+            chat.detach()
+            self._console = self._talking = None
+
+    def interrupt(self) -> bool:
+        return self._console is not None and self._console.interrupt()
+
+    async def hand_in(self, chat: LocalChat, text: str, message_id: str) -> str:
+        """For `LocalChat.say`."""
+        if self._receiver is None or chat not in self._chats:
+            raise NotAccepted("this terminal is not attached any more", code="stopped")
+        inbound = Inbound(
+            platform=self.name,
+            chat_id=chat.name,
+            message_id=message_id,
+            user_id=USER,
+            text=clean(text),
+            user_name=USER,
+            trusted=True,
+            sent_at=time.time(),
+        )
+        # Before the journal has it: the answer may be faster than the return of receive.
+        self._asked[(chat.name, message_id)] = chat
+        try:
+            await self._receiver.receive(inbound)
+        except BaseException:
+            self._asked.pop((chat.name, message_id), None)
+            raise
+        return message_id
+
+    def forget(self, chat: LocalChat) -> None:
+        """For `LocalChat.detach`; twice is once."""
+        if chat in self._chats:
+            self._chats.remove(chat)
+        self._asked = {place: asker for place, asker in self._asked.items() if asker is not chat}
+
+    def _watching(self, target: Target) -> list[LocalChat]:
+        """Who asked, else everybody who looks at this chat."""
+        asker = self._asked.get((target.chat_id, target.reply_to))
+        return [asker] if asker else [chat for chat in self._chats if chat.name == target.chat_id]

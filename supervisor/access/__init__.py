@@ -1,0 +1,1 @@
+"""Who may talk: one gate before any worker exists."""

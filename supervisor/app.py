@@ -1,0 +1,385 @@
+"""Builds hermesd in order, starts it in order, and stops it in reverse. It sees all parts and only joins them.
+
+The order of a start::
+
+    lock -> sweep -> journal -> pool (socket, keeper, spares) -> ways in -> what an earlier life left -> control socket
+
+The lock comes first because a second bind on a live socket path succeeds silently; the sweep before the keeper, so that
+it cannot meet the new one's children; the control socket last, so that whoever reaches it reaches a whole hermesd.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hermesd.adapters.contract import AdapterSettings, CanAttach, HasConsole
+from hermesd.ipc.messages import Logs
+from hermesd.workers import containment
+from hermesd.workers.containment.errors import ContainmentError
+
+from . import logs, worker_template
+from .access.policy import AccessPolicy
+from .config.budget import StopBudget, derive
+from .config.loader import Loaded
+from .control.handlers import ControlHandlers
+from .control.server import ControlServer
+from .delivery.deliverer import Deliverer
+from .errors import Escalation, HermesdError, StartFailed
+from .gateway.busy import BusyMode
+from .gateway.commands.registry import Commands
+from .gateway.commands.table import TABLE
+from .gateway.lanes import Lanes, LaneSettings
+from .gateway.reception import Reception
+from .instance import pidfile
+from .instance.paths import Paths
+from .journal import Journal
+from .platforms import Platforms
+from .pool.census import is_contained
+from .pool.launchers.contract import LauncherListener
+from .pool.launchers.keeper import KeeperLauncher
+from .pool.pool import Pool
+from .pool.usage import Sampler
+from .pool.worker import Worker
+from .tasks import Tasks
+
+log = logging.getLogger("hermesd.app")
+
+SWEEP_SECONDS = 5.0
+
+LOCAL = "local"
+"""The platform of the terminal and of ``hermesctl chat``; always there, for who holds the terminal is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopReport:
+    """What a stop had to do. ``interrupted``: turns that were still running when their time was over."""
+
+    interrupted: int
+    killed: int
+    took: float
+
+
+class App:
+    """One life of hermesd. Made and run by ``supervisor/cli/hermesd.py``, under the instance's lock."""
+
+    def __init__(self, loaded: Loaded, paths: Paths, *, tail: logs.Tail):
+        self.loaded = loaded
+        self.paths = paths
+        self.tail = tail
+        self.started_at = time.time()
+        self.budget: StopBudget = derive(loaded.settings.hermesd.stop_budget_seconds)
+        self.stop_requested = asyncio.Event()
+        self.stopped = asyncio.Event()
+        self.stop_report: StopReport | None = None
+        self.state = "starting"
+        self._hurry = asyncio.Event()
+        self._failure: HermesdError | None = None
+        self._stop_timeout: float | None = None
+        self._stop_progress: list[Callable[[str, int, float], None]] = []
+        self.tasks = Tasks(self._task_failed)
+        self.journal = Journal(paths.journal)
+        self.platforms = Platforms()
+        self.deliverer = Deliverer(self.journal, self.platforms.live, self.tasks)
+        self.lanes = self._make_lanes()
+        self.pool = self._make_pool()
+        self.lanes.use(self.pool)
+        self.reception = self._make_reception()
+        self.sampler = Sampler(self.pool)
+        self.lag = LoopLag()
+        self.control = ControlServer(paths.control_socket, ControlHandlers(self), self.contained)
+
+    # ---- building ----------------------------------------------------------------------------------------------------
+
+    def _make_lanes(self) -> Lanes:
+        ours = self.loaded.settings.hermesd
+        settings = LaneSettings(
+            max_workers=ours.workers.max,
+            max_turns=ours.workers.max_turns,
+            idle_timeout=ours.workers.idle_timeout_seconds,
+            on_crash=ours.workers.on_crash,
+            turn_timeout=0.0,
+            stop_grace=self._server_grace(),
+            work_dir=self.paths.ours / "work",
+            agent_settings=dict(ours.agent_settings),
+        )
+        return Lanes(
+            settings=settings,
+            journal=self.journal,
+            deliverer=self.deliverer,
+            tasks=self.tasks,
+            on_escalation=self._escalate,
+            on_logs=write_worker_logs,
+        )
+
+    def _server_grace(self) -> float:
+        # An MCP server's polite stop has two waits of this length and a kill, all within the worker's own grace.
+        return min(2.0, self.budget.worker_grace / 3)
+
+    def _make_pool(self) -> Pool:
+        ours = self.loaded.settings.hermesd
+        template = worker_template.template(
+            self.loaded.settings, self.paths, self.loaded.environ, self._server_grace()
+        )
+
+        def make_launcher(listener: LauncherListener) -> KeeperLauncher:
+            return KeeperLauncher(
+                listener,
+                instance=self.paths.instance,
+                run_dir=self.paths.sockets,
+                log_file=self.paths.logs / "keeper.log",
+                environment=template.environment,
+                containment=ours.containment,
+                agent=ours.agent,
+                agent_path=ours.agent_path,
+                preload=("hermesd.workers.mcp.server",) if template.servers else (),
+                adopt_timeout=0.0,
+                start_by=ours.workers.start_by,
+            )
+
+        return Pool(
+            self.lanes,
+            make_launcher=make_launcher,
+            endpoint=f"ipc://{self.paths.worker_socket}",
+            template=template,
+            spare=ours.workers.spare,
+            stacks_dir=self.paths.logs / "stacks",
+            on_launcher_death=self._keeper_died,
+        )
+
+    def _make_reception(self) -> Reception:
+        settings = self.loaded.settings
+        access = settings.access
+        return Reception(
+            journal=self.journal,
+            lanes=self.lanes,
+            deliverer=self.deliverer,
+            commands=Commands(TABLE, lanes=self.lanes, journal=self.journal),
+            tasks=self.tasks,
+            policy=AccessPolicy(
+                access.allowed, access.allow_all, access.gateway_allowed, access.gateway_allow_all
+            ),
+            busy_mode=BusyMode(settings.hermesd.busy),
+            group_sessions_per_user=settings.group_sessions_per_user,
+            thread_sessions_per_user=settings.thread_sessions_per_user,
+        )
+
+    # ---- starting ----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Everything is up when this returns. Raises `HermesdError`, or what the part that failed raised."""
+        await self._sweep()
+        self.paths.clear_sockets()
+        await self.journal.open()
+        await self.pool.start()
+        await self.platforms.start(self._wanted_platforms(), self.reception)
+        await self.deliverer.recover()
+        await self.reception.resume()
+        await self.control.open()
+        self.tasks.spawn(self.sampler.run(), "usage sampler")
+        self.tasks.spawn(self.lag.run(), "loop lag")
+        pidfile.write(self.paths.pid_file, pidfile.own_record(self.paths.control_socket))
+        self.state = "running"
+        log.info(
+            "hermesd is up: pid %d, home %s, containment %s, %.2f s",
+            os.getpid(), self.paths.home, self.pool.launcher.containment, time.time() - self.started_at,
+        )  # fmt: skip
+
+    async def _sweep(self) -> None:
+        """Kill what an earlier life of this home left; nothing else is ever touched."""
+        deadline = time.monotonic() + SWEEP_SECONDS
+        killed: dict[int, str] = {}
+        for name in ("cgroup", "subreaper"):
+            try:
+                sweeper = containment.choose(self.paths.instance, name).containment
+            except ContainmentError:
+                continue
+            while left := await asyncio.to_thread(sweeper.sweep):
+                killed.update((leftover.pid, leftover.command) for leftover in left)
+                if time.monotonic() > deadline:
+                    raise StartFailed(
+                        f"cannot end what an earlier hermesd left: {len(left)} processes, "
+                        f"first pid {left[0].pid} ({left[0].command})"
+                    )
+                await asyncio.sleep(0.01)
+            break
+        if killed:
+            log.warning("ended %d processes that an earlier hermesd had left: %s", len(killed), killed)
+
+    def _wanted_platforms(self) -> dict[str, AdapterSettings]:
+        wanted = {LOCAL: AdapterSettings(LOCAL)}
+        for name, platform in self.loaded.settings.platforms.items():
+            if platform.enabled:
+                extra = {"media_dir": str(self.paths.media), **platform.extra}
+                wanted[name] = AdapterSettings(name, True, platform.token, platform.api_key, extra)
+        return wanted
+
+    # ---- running -----------------------------------------------------------------------------------------------------
+
+    def watch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, number)
+
+    def _signalled(self, number: int) -> None:
+        local = self.platforms.live.get(LOCAL)
+        if number == signal.SIGINT and not self.stop_requested.is_set():
+            if isinstance(local, HasConsole) and local.interrupt():
+                return
+        if self.stop_requested.is_set():
+            self._hurry.set()
+        self.request_stop(f"signal {signal.Signals(number).name}")
+
+    def request_stop(self, reason: str, timeout: float | None = None) -> None:
+        """Ask for a stop; the second call changes nothing but a given ``timeout``."""
+        if timeout is not None:
+            self._stop_timeout = timeout
+        if not self.stop_requested.is_set():
+            log.info("stopping: %s", reason)
+            self.state = "draining"
+            self.stop_requested.set()
+
+    def on_stop_progress(self, tell: Callable[[str, int, float], None]) -> None:
+        """``tell(phase, busy turns, seconds left)`` is called about once a second while hermesd stops."""
+        self._stop_progress.append(tell)
+
+    async def run(self, *, console: bool = False) -> int:
+        """Until a stop is asked for. Returns the exit status of the console, or 0. Raises what ended hermesd."""
+        status = 0
+        waits = [asyncio.ensure_future(self.stop_requested.wait())]
+        talking: asyncio.Future[int] | None = None
+        local = self.platforms.live.get(LOCAL)
+        if console and isinstance(local, HasConsole):
+            talking = asyncio.ensure_future(local.converse())
+            waits.append(talking)  # type: ignore[arg-type]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        if talking is not None and talking.done():
+            status = talking.result()
+            self.request_stop("the console has ended")
+        for wait in waits:
+            if wait is not talking:
+                wait.cancel()
+        await self.stop()
+        if talking is not None and not talking.done():
+            talking.cancel()
+        if self._failure is not None:
+            raise self._failure
+        return status
+
+    async def stop(self) -> StopReport:
+        """Drain, end every worker, disconnect, close. Also after a start that failed half way."""
+        began = time.monotonic()
+        self.state = "draining"
+        self.lanes.draining = True
+        turns = self.budget.turns if self._stop_timeout is None else self._stop_timeout
+        interrupted = await self._drain(turns)
+        self._tell("stopping", len(self.pool.workers), self.lanes.settings.reap)
+        politely = await self.lanes.stop_workers(self.lanes.settings.reap + 1.0) if self.pool.workers else True
+        killed = len(self.pool.workers) if not politely else 0
+        # Its last word goes out while the control socket is still there.
+        self.stop_report = StopReport(interrupted, killed, time.monotonic() - began)
+        await self.deliverer.wait_idle(2.0)
+        self.stopped.set()
+        await self.platforms.stop()
+        await self.pool.close(self.budget.worker_grace)
+        await self.control.close()
+        await self.tasks.close()
+        await self.journal.close()
+        pidfile.remove(self.paths.pid_file)
+        self.paths.clear_sockets(remove=True)
+        log.info("stopped after %.1f s: %d turns interrupted, %d workers killed",
+                 time.monotonic() - began, interrupted, killed)  # fmt: skip
+        return self.stop_report
+
+    async def _drain(self, timeout: float) -> int:
+        if not self.lanes.running:
+            return 0
+        deadline = time.monotonic() + timeout
+        draining = asyncio.ensure_future(
+            self.lanes.drain(timeout, lambda busy: self._tell("draining", busy, deadline - time.monotonic()))
+        )
+        hurrying = asyncio.ensure_future(self._hurry.wait())
+        await asyncio.wait([draining, hurrying], return_when=asyncio.FIRST_COMPLETED)
+        hurrying.cancel()
+        if draining.done():
+            return draining.result()
+        draining.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await draining
+        return await self.lanes.drain(0.0, lambda busy: None)
+
+    def _tell(self, phase: str, busy: int, left: float) -> None:
+        for tell in self._stop_progress:
+            tell(phase, busy, max(0.0, left))
+
+    # ---- what may go wrong -------------------------------------------------------------------------------------------
+
+    def _task_failed(self, name: str, error: BaseException) -> None:
+        self._fail(HermesdError(f"the task {name!r} failed: {type(error).__name__}: {error}"))
+
+    def _escalate(self, crashes: int) -> None:
+        self._fail(Escalation(f"{crashes} workers have crashed within a minute"))
+
+    def _keeper_died(self, reason: str) -> None:
+        # Without its keeper nobody can empty a container; what it left is swept by the next start.
+        failure = HermesdError(reason)
+        failure.exit_status = Escalation.exit_status
+        self._fail(failure)
+
+    def _fail(self, failure: HermesdError) -> None:
+        if self._failure is None:
+            self._failure = failure
+            log.critical("%s", failure)
+            self.request_stop(str(failure))
+
+    # ---- for the control API -----------------------------------------------------------------------------------------
+
+    def contained(self, pid: int) -> bool:
+        """Whether a process lies in one of our containers: an agent may look, but not approve itself."""
+        return is_contained(pid, self.pool.launcher.pid, self.paths.instance)
+
+    def attachable(self) -> CanAttach | None:
+        local = self.platforms.live.get(LOCAL)
+        return local if isinstance(local, CanAttach) else None
+
+
+class LoopLag:
+    """How late the event loop is: the worst of it is what every session feels."""
+
+    STEP = 0.5
+    KEPT = 240
+
+    def __init__(self) -> None:
+        self._lags: list[float] = []
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + self.STEP
+            await asyncio.sleep(self.STEP)
+            self._lags.append(max(0.0, loop.time() - due))
+            del self._lags[: -self.KEPT]
+
+    def p99(self) -> float:
+        """Seconds, over the last two minutes."""
+        return sorted(self._lags)[int(len(self._lags) * 0.99)] if self._lags else 0.0
+
+
+def write_worker_logs(worker: Worker, batch: Logs) -> None:
+    """Write what a worker logged into hermesd's own log, with who said it."""
+    where: dict[str, Any] = {"session": worker.session or "", "worker": worker.id}
+    if batch.dropped:
+        logs.write_worker_record(
+            time.time(), logging.WARNING, "worker", f"{batch.dropped} log records did not fit", **where
+        )
+    for record in batch.records:
+        logs.write_worker_record(
+            record.at, record.level, record.logger, record.text, turn=record.turn, pid=record.pid, **where
+        )

@@ -1,0 +1,1 @@
+"""The two programs: ``hermesd`` and ``hermesctl``."""

@@ -1,0 +1,35 @@
+"""``hermesctl chat``: a terminal, or lines from a pipe, attached to a session of the running hermesd."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from ..chatting import Conversation, Pipe, Printer, Terminal
+from ..daemon import Daemon
+from ..exits import CommandError, Exit
+from ..options import Options, verb
+
+
+@verb("chat", short_help="Talk to the local agent.")
+@click.argument("name", default="", required=False)
+def command(options: Options, name: str) -> int:
+    """Talk to the local agent; NAME is one of several conversations (default: the one without a name).
+
+    In a terminal: type, end with Ctrl-D. From a pipe each line is a message; the answers go to stdout, everything else
+    to stderr, and the command ends when every line is answered, with 1 if one of them failed. --timeout limits the
+    whole.
+    """
+    with Daemon(options).stream("chat", {"name": name}) as stream:
+        printer: Printer
+        if options.json:
+            printer = Pipe(as_json=True)
+        elif sys.stdin.isatty() and sys.stdout.isatty():
+            printer = Terminal(options.paint)
+        else:
+            printer = Pipe()
+        failed = Conversation(stream, printer, options.timeout).run()
+    if failed:
+        raise CommandError(Exit.FAILED, "failed", f"{failed} without an answer")
+    return Exit.DONE

@@ -1,0 +1,172 @@
+"""``hermesctl status``: one look answers is it up, since when, and what did it say last."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from .. import render, words
+from ..daemon import Daemon, Sight
+from ..exits import Exit
+from ..options import Options, hint, verb
+from ..render import Column, Paint
+
+if TYPE_CHECKING:
+    from hermesd.supervisor.control.shapes import StatusDocument
+
+_LABEL = 12  # columns of the labels at the left
+
+
+@verb("status", short_help="Whether hermesd runs.")
+@click.option("--short", is_flag=True, help="One line, for a prompt.")
+@click.option("--strict", is_flag=True, help="Exit 8 when it is degraded or has warnings.")
+def command(options: Options, short: bool, strict: bool) -> int:
+    """Whether hermesd runs, since when, and what is wrong.
+
+    Exit status: 0 running (also degraded, see --strict), 1 dead with its PID file left, 3 not running, 4 running but
+    not answering.
+    """
+    daemon = Daemon(options)
+    answer = daemon.status()
+    if isinstance(answer, Sight):
+        return _absent(options, daemon, answer, short)
+    document = cast("StatusDocument", answer)
+    now = datetime.now(UTC)
+    if options.json:
+        options.print_json(document)
+    elif short:
+        click.echo(short_line(document))
+    else:
+        width = render.terminal_width(sys.stdout)
+        for line in full(document, now, options.paint, width):
+            click.echo(line)
+    return Exit.PARTLY if strict and (document["state"] == "degraded" or document["warnings"]) else Exit.DONE
+
+
+def _absent(options: Options, daemon: Daemon, sight: Sight, short: bool) -> int:
+    if options.json:
+        options.print_json(
+            {
+                "schema": 1,
+                "state": sight.state,
+                "home": str(daemon.home),
+                "pid": sight.pid,
+                "version": sight.version,
+                "process_state": sight.process_state,
+                "detail": sight.detail,
+            }
+        )
+    elif short:
+        click.echo(sight.state)
+    else:
+        click.echo(f"hermesd is {options.paint.state(sight.state)}: {sight.detail}")
+        click.echo(f"{'Home':<{_LABEL}}{daemon.home}")
+    if sight.fix and not short:
+        hint(f"  fix: {sight.fix}")
+    return sight.status
+
+
+def short_line(document: StatusDocument) -> str:
+    counts = document["workers"]["by_state"]
+    parts = [f"{document['state']} {words.duration(document['uptime_s'])}", _workers(counts)]
+    if document["warnings"]:
+        parts.append(words.count(len(document["warnings"]), "warning"))
+    return ", ".join(parts)
+
+
+def full(document: StatusDocument, now: datetime, paint: Paint, width: int | None) -> Iterator[str]:
+    """The whole page, line by line. Pure."""
+    workers, queues, cpu = document["workers"], document["queues"], document["cpu"]
+    containment, journal = document["containment"], document["journal"]
+    started = _local(document["started_at"])
+    yield (
+        f"hermesd is {paint.state(document['state'])} since {started} ({words.duration(document['uptime_s'])}),"
+        f" pid {document['pid']}, version {document['version']}, instance {document['instance']}"
+    )
+    yield _line("Home", document["home"])
+    yield _line(
+        "Workers",
+        f"{_workers(workers['by_state'])}; at most {workers['max']}",
+    )
+    yield _line(
+        "Turns",
+        f"{workers['running_turns']} of {workers['max_turns']} running, {workers['waiting_turns']} waiting",
+    )
+    oldest = f", oldest {words.duration(queues['oldest_s'])}" if queues["oldest_s"] is not None else ""
+    yield _line("Queues", f"inbox {queues['inbox']}, outbox {queues['outbox']}{oldest}, dead letters {queues['dead']}")
+    yield _line("CPU", f"{words.percent(cpu['percent'])} % now, {words.cpu_time(cpu['seconds'])} in all")
+    yield _line("Memory", words.size(document["memory_bytes"]))
+    yield _line("Event loop", f"{document['loop']['lag_ms_p99']:.1f} ms late (p99)")
+    yield _line("Containment", containment["name"])
+    for reason in containment["refused"]:
+        yield _line("", f"not {words.safe(reason)}")
+    reason = f": {words.safe(journal['reason'])}" if journal["reason"] else ""
+    yield _line("Journal", paint.state(journal["state"]) + reason)
+    yield from _platforms(document, now, paint, width)
+    yield from _warnings(document, paint)
+    yield from _log(document, paint)
+
+
+def _line(label: str, text: str) -> str:
+    return f"{label:<{_LABEL}}{text}"
+
+
+def _local(text: str) -> str:
+    try:
+        return words.parse_time(text).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return words.safe(text)
+
+
+def _workers(counts: dict[str, int]) -> str:
+    total = sum(counts.values())
+    states = ", ".join(f"{number} {words.safe(state)}" for state, number in counts.items() if number)
+    return f"{words.count(total, 'worker')} ({states})" if states else words.count(total, "worker")
+
+
+def _platforms(document: StatusDocument, now: datetime, paint: Paint, width: int | None) -> Iterator[str]:
+    yield ""
+    if not document["platforms"]:
+        yield "No platforms: only local chats reach this hermesd."
+        return
+    rows = [
+        (
+            words.safe(platform["name"]),
+            words.safe(platform["state"]),
+            words.short_duration(words.seconds_since(platform["since"], now)),
+            words.ago(words.seconds_since(platform["received_at"], now)),
+            words.safe(platform["detail"]),
+        )
+        for platform in document["platforms"]
+    ]
+    columns = (
+        Column("PLATFORM"),
+        Column("STATE", states=True),
+        Column("FOR", right=True),
+        Column("LAST MESSAGE", right=True),
+        Column("DETAIL", shrinks=True),
+    )
+    yield from render.table(columns, rows, paint, width)
+
+
+def _warnings(document: StatusDocument, paint: Paint) -> Iterator[str]:
+    if document["warnings"]:
+        yield ""
+    for finding in document["warnings"]:
+        yield f"{paint.state(words.safe(finding['severity']))}: {words.safe(finding['message'])}"
+        if finding["fix"]:
+            yield f"  fix: {words.safe(finding['fix'])}"
+
+
+def _log(document: StatusDocument, paint: Paint) -> Iterator[str]:
+    from ..logview import text_line
+
+    if document["log_tail"]:
+        yield ""
+        yield "Last warnings in the log (hermesctl logs):"
+    for line in document["log_tail"]:
+        yield f"  {text_line(dict(line), paint)}"

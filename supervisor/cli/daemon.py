@@ -1,0 +1,173 @@
+"""The hermesd that a command means: asks it over its control socket, and finds out what is wrong when it is silent.
+
+Whether it runs is decided by its lock alone; PID file and /proc only say more about it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hermesd.supervisor.control import client
+from hermesd.supervisor.control.errors import (
+    Code,
+    NobodyThere,
+    NotAllowed,
+    Refused,
+    Unreachable,
+)
+from hermesd.supervisor.instance.errors import HomeUnusable
+from hermesd.supervisor.instance.lock import Standing, describe
+from hermesd.supervisor.instance.paths import paths_of, resolve_home
+
+from .exits import CommandError, Exit
+from .options import Options
+
+_STATUS_OF_CODE: Mapping[str, Exit] = {
+    Code.USAGE: Exit.USAGE,
+    Code.DENIED: Exit.NOT_ALLOWED,
+    Code.BUSY: Exit.TRY_AGAIN,
+    Code.TIMED_OUT: Exit.TIMED_OUT,
+}
+
+_LETTERS = {
+    "R": "running",
+    "S": "sleeping",
+    "D": "waiting for a disk or the kernel",
+    "T": "stopped by a signal",
+    "t": "stopped by a debugger",
+    "Z": "a zombie",
+    "X": "dead",
+}
+
+
+_HALTED = ("T", "t", "D")
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What is known of a hermesd that does not answer."""
+
+    state: str  # "stopped", "dead", "unresponsive", "starting", "unknown"
+    status: Exit  # of ``hermesctl status``
+    detail: str
+    fix: str = ""
+    pid: int | None = None
+    version: str | None = None
+    process_state: str | None = None
+
+
+class Daemon:
+    """The instance of one home."""
+
+    def __init__(self, options: Options) -> None:
+        self.home = resolve_home(options.home, os.environ)
+        self.paths = paths_of(self.home, os.environ)
+        self._budget = client.BUDGET
+        if options.timeout is not None:
+            self._budget = min(self._budget, options.timeout)
+
+    @property
+    def log_file(self) -> Path:
+        return self.paths.logs / "hermesd.log"
+
+    def describe(self) -> Standing:
+        """What lock, PID file and /proc say. Raises `CommandError` where that cannot be found out."""
+        try:
+            return describe(self.paths)
+        except HomeUnusable as error:
+            raise CommandError(Exit.NOT_ALLOWED, "denied", str(error)) from error
+
+    def status(self) -> dict[str, Any] | Sight:
+        """The document of ``status``, or why there is none."""
+        try:
+            with self._connect() as connection:
+                return connection.call("status")
+        except Refused as refused:
+            raise self._refused(refused) from refused
+        except Unreachable as error:
+            return self.sight(error)
+
+    def ask(self, verb: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """One answer. Raises `CommandError` with the status of an action."""
+        try:
+            with self._connect() as connection:
+                return connection.call(verb, params)
+        except (Refused, Unreachable) as error:
+            self.give_up(error)
+
+    @contextmanager
+    def stream(self, verb: str, params: Mapping[str, Any] | None = None) -> Iterator[client.Stream]:
+        """A streaming answer. Errors of the connection inside the block are raised as `CommandError`."""
+        try:
+            with self._connect() as connection:
+                yield connection.stream(verb, params)
+        except (Refused, Unreachable) as error:
+            self.give_up(error)
+
+    def _connect(self) -> client.Client:
+        try:
+            return client.Client(self.paths.control_socket, self._budget)
+        except NobodyThere:
+            # Where the runtime directory has another name than in hermesd's environment, the PID file knows better.
+            record = self.describe().record
+            if record is None or record.control_socket in ("", str(self.paths.control_socket)):
+                raise
+            return client.Client(Path(record.control_socket), self._budget)
+
+    def give_up(self, error: Refused | Unreachable) -> NoReturn:
+        """Raises the `CommandError` that an action ends with."""
+        if isinstance(error, Refused):
+            raise self._refused(error) from error
+        sight = self.sight(error)
+        status, code = {
+            "stopped": (Exit.NOT_RUNNING, "not_running"),
+            "dead": (Exit.NOT_RUNNING, "not_running"),
+            "starting": (Exit.TRY_AGAIN, "busy"),
+            "unresponsive": (Exit.TIMED_OUT, "no_answer"),
+        }.get(sight.state, (Exit.FAILED, "unreachable"))
+        if isinstance(error, NotAllowed):
+            status, code = Exit.NOT_ALLOWED, Code.DENIED
+        prefix = "" if status is Exit.NOT_ALLOWED else f"hermesd is {sight.state}: "
+        raise CommandError(status, code, prefix + sight.detail, sight.fix) from error
+
+    def sight(self, error: Unreachable) -> Sight:
+        """What is the matter with a hermesd that did not answer."""
+        if isinstance(error, NotAllowed):
+            return Sight("unknown", Exit.NO_ANSWER, f"{error}: it belongs to another user", "run it as that user")
+        found = self.describe()
+        pid, version = found.pid or None, found.record.version if found.record else None
+        if found.state == "none":
+            return Sight("stopped", Exit.STOPPED, "no process holds the lock of this home", "hermesd --daemon")
+        if found.state == "stale":
+            named = f"names process {pid}" if pid else "is left"
+            detail = f"its PID file {named}, but no process holds the lock of this home"
+            return Sight("dead", Exit.DEAD, detail, "hermesd --daemon, which clears it away", pid, version)
+        letter = process_state(pid) if pid else None
+        process = f"process {pid}" if pid else "a process that has not said its pid yet"
+        if letter:
+            process += f" (state {letter}, {_LETTERS.get(letter, 'unknown')})"
+        if isinstance(error, NobodyThere) and letter not in _HALTED:
+            detail = f"{process} holds the lock and does not listen on its control socket: it starts or ends just now"
+            return Sight("starting", Exit.NO_ANSWER, detail, "try again", pid, version, letter)
+        detail = f"supervisor alive but not answering: {process}; {error}"
+        fix = f"kill -CONT {pid}" if letter == "T" else f"hermesctl logs, and kill -ABRT {pid} if it has to end"
+        return Sight("unresponsive", Exit.NO_ANSWER, detail, fix, pid, version, letter)
+
+    def _refused(self, refused: Refused) -> CommandError:
+        status = _STATUS_OF_CODE.get(refused.code, Exit.FAILED)
+        return CommandError(status, refused.code, refused.message, refused.next_step)
+
+
+def process_state(pid: int) -> str | None:
+    """The letter of /proc/PID/stat; None where there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    # The second field is the command in brackets, which may itself hold blanks and brackets.
+    return text.rpartition(b")")[2].split()[0].decode("ascii")

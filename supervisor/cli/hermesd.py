@@ -1,0 +1,198 @@
+"""``hermesd``: in the foreground by default, in the background with ``--daemon``, on its own terminal with ``--console``.
+
+Exit status: 0 stopped as asked, 1 the start failed, 2 usage, 73 another hermesd holds this home, 75 restart wanted,
+78 the configuration (or a newer journal) must be mended by a person.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hermesd.ipc.version import VERSION
+from hermesd.supervisor.instance import daemonize
+from hermesd.supervisor.instance.errors import AlreadyRunning, DaemonNotStarted, InstanceError
+from hermesd.supervisor.instance.paths import Paths, paths_of, resolve_home
+
+if TYPE_CHECKING:
+    from hermesd.supervisor.config.loader import Loaded
+    from hermesd.supervisor.instance.daemonize import Readiness
+
+EXIT_FAILED, EXIT_HELD, EXIT_CONFIG = 1, 73, 78
+
+READY_SECONDS = 60.0
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--home", type=click.Path(path_type=Path, file_okay=False), help="Home; default $HERMES_HOME or ~/.hermes."
+)
+@click.option(
+    "--config", type=click.Path(path_type=Path, dir_okay=False), help="Configuration in place of HOME/config.yaml."
+)
+@click.option("--console", is_flag=True, help="Talk to the agent here; lines from a pipe are answered one by one.")
+@click.option("--daemon", is_flag=True, help="Return when hermesd is ready in the background, and print its pid.")
+@click.option("--replace", is_flag=True, help="Stop the hermesd that holds this home, then start.")
+@click.option("--check", is_flag=True, help="Check the configuration and exit.")
+@click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False))
+@click.version_option(VERSION, prog_name="hermesd")
+def main(
+    home: Path | None,
+    config: Path | None,
+    console: bool,
+    daemon: bool,
+    replace: bool,
+    check: bool,
+    log_level: str | None,
+) -> None:
+    """Supervise chat-driven AI agents, one worker process per conversation."""
+    if console and daemon:
+        raise click.UsageError("--console needs this terminal, --daemon leaves it: choose one")
+    paths = paths_of(resolve_home(home, os.environ), os.environ)
+    readiness = daemonize.Readiness.from_environment(os.environ)
+    if daemon and readiness is None:
+        sys.exit(_start_daemon(paths))
+    status, text = _run(paths, config, console=console, replace=replace, check=check, log_level=log_level,
+                        readiness=readiness)  # fmt: skip
+    if text:
+        click.echo(text, err=True)
+        if readiness is not None:
+            readiness.failed(text)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: finalisation would wait for any thread that a platform's client library left behind.
+    os._exit(status)
+
+
+def _start_daemon(paths: Paths) -> int:
+    try:
+        paths.prepare()
+        pid = daemonize.start(daemonize.same_program(), paths.start_log, READY_SECONDS, os.environ)
+    except DaemonNotStarted as error:
+        click.echo(str(error), err=True)
+        return error.exit_status
+    except InstanceError as error:
+        click.echo(f"error: {error}", err=True)
+        return EXIT_FAILED
+    click.echo(pid)
+    return 0
+
+
+def _run(
+    paths: Paths,
+    config: Path | None,
+    *,
+    console: bool,
+    replace: bool,
+    check: bool,
+    log_level: str | None,
+    readiness: Readiness | None,
+) -> tuple[int, str]:
+    """One life. Returns the exit status and, for a failure, what to say."""
+    from hermesd.supervisor.config import errors as config_errors
+    from hermesd.supervisor.config.loader import load
+    from hermesd.supervisor.instance import lock, replacing
+    from hermesd.workers.containment import prctl
+
+    # Tokens are read next: from here on another process of this user cannot read our memory or environment.
+    prctl.set_dumpable(False)
+    try:
+        loaded = load(paths.home, config, os.environ)
+    except config_errors.ConfigError as error:
+        return EXIT_CONFIG, str(error)
+    for warning in loaded.warnings:
+        click.echo(warning, err=True)
+    if check:
+        click.echo(f"the configuration of {paths.home} is fine")
+        return 0, ""
+    if log_level:
+        loaded = loaded.with_log_level(log_level.upper())
+    try:
+        paths.prepare()
+        if replace:
+            replacing.end_holder(paths, loaded.settings.hermesd.stop_budget_seconds)
+        held = lock.acquire(paths)
+    except AlreadyRunning as error:
+        return EXIT_HELD, f"error: {error}\n  fix: hermesctl stop, or hermesd --replace"
+    except InstanceError as error:
+        return EXIT_FAILED, f"error: {error}"
+    try:
+        return _serve(loaded, paths, console=console, readiness=readiness)
+    finally:
+        held.release()
+
+
+def _serve(loaded: Loaded, paths: Paths, *, console: bool, readiness: Readiness | None) -> tuple[int, str]:
+    import asyncio
+
+    from hermesd.adapters.errors import AdapterError
+    from hermesd.ipc.errors import IpcError
+    from hermesd.supervisor import logs
+    from hermesd.supervisor.app import App
+    from hermesd.supervisor.control.errors import ControlError
+    from hermesd.supervisor.errors import HermesdError
+    from hermesd.supervisor.journal.errors import JournalError, NewerSchema
+
+    tail = logs.install(
+        paths.logs / "hermesd.log",
+        "WARNING" if console and loaded.settings.hermesd.log_level == "INFO" else loaded.settings.hermesd.log_level,
+        logs.secrets_of(loaded.environ, (platform.token for platform in loaded.settings.platforms.values())),
+        terminal=readiness is None,
+    )
+
+    async def life() -> int:
+        app = App(loaded, paths, tail=tail)
+        app.watch_signals()
+        try:
+            await app.start()
+        except BaseException:
+            await app.stop()
+            raise
+        if readiness is not None:
+            readiness.ready(os.getpid())
+        elif not console:
+            _greet(app)
+        return await app.run(console=console)
+
+    try:
+        return asyncio.run(life()), ""
+    except NewerSchema as error:
+        return EXIT_CONFIG, f"error: {error}"
+    except HermesdError as error:
+        return error.exit_status, f"error: {error}"
+    except (AdapterError, IpcError, ControlError, JournalError, InstanceError) as error:
+        return EXIT_FAILED, f"error: {error}"
+
+
+def _greet(app: object) -> None:
+    """Tell who started it in a terminal what to do next."""
+    from hermesd.supervisor.app import App
+
+    assert isinstance(app, App)
+    home = app.paths.home
+    lines = [f"hermesd {VERSION} is up: pid {os.getpid()}, home {home}", "talk to it:"]
+    api = app.platforms.live.get("api_server")
+    if api is not None:
+        lines.append(f"  curl -s {api.describe().get('url', '')}/v1/chat/completions \\")
+        lines.append("    -H 'Content-Type: application/json' -H 'X-Hermes-Session-Id: me' \\")
+        lines.append("""    -d '{"model": "hermes-agent", "messages": [{"role": "user", "content": "!help"}]}'""")
+    lines += [
+        f"  hermesctl --home {home} chat",
+        "look at it:",
+        f"  hermesctl --home {home} status",
+        f"  hermesctl --home {home} ps --tree",
+        f"  hermesctl --home {home} top",
+        "stop it: Ctrl-C here, or",
+        f"  hermesctl --home {home} stop",
+    ]
+    click.echo("\n".join(lines), err=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""Every setting of hermesd, with its default. Sizes are bytes and durations seconds, as the names say.
+
+The alias of a field is the key in ``config.yaml``; keys that hermes-agent knows keep its names and meaning.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from .units import BytesLimit, Count, CountLimit, Seconds, Text, Texts
+
+MIN_MEMORY = 64 << 20
+"""Bytes below which a limit is taken for a slip (``2`` for ``2G``): no worker would live."""
+
+Port = Annotated[Count, Field(ge=0, le=65535)]
+
+
+class Section(BaseModel):
+    """A part of the configuration. Frozen: a reload makes a new one."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, validate_default=True)
+
+
+class Workers(Section):
+    """``hermesd.workers``: how many worker processes, how long they live, what each may use."""
+
+    max: Count = Field(64, ge=1)
+    max_turns: Count = Field(8, ge=1)
+    spare: Count = Field(1, ge=0)
+    idle_timeout_seconds: Seconds = Field("30m", alias="idle_timeout")
+    hang_timeout_seconds: Seconds = Field("60s", alias="hang_timeout", gt=0)
+    memory_soft_bytes: BytesLimit = Field("1G", alias="memory_soft")
+    memory_hard_bytes: BytesLimit = Field("2G", alias="memory_hard")
+    max_processes: CountLimit = Field(256, ge=4)
+    on_crash: Literal["ask", "retry"] = "ask"
+    env: Texts = ()  # names or globs of environment variables that agents may see besides the base
+    start_by: Literal["fork", "exec"] = "fork"  # exec: for agents whose modules cannot be forked
+
+
+class Web(Section):
+    """``hermesd.web``: the address of metrics and of the page."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8641
+
+
+class Hermesd(Section):
+    """``hermesd``: what is ours."""
+
+    agent: str = "demo"
+    agent_path: Texts = ()
+    agent_settings: dict[str, Any] = Field(default_factory=dict, repr=False)
+    workers: Workers = Workers()
+    containment: Literal["auto", "cgroup", "subreaper", "pgroup", "job"] = "auto"
+    stop_budget_seconds: Seconds = Field("60s", alias="stop_budget", ge=2)
+    adopt_timeout_seconds: Seconds = Field("10s", alias="adopt_timeout")
+    busy: Literal["queue", "interrupt", "steer"] = "queue"
+    web: Web = Web()
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _any_case(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("agent")
+    @classmethod
+    def _name_or_factory(cls, value: str) -> str:
+        module, colon, factory = value.partition(":")
+        dotted = all(part.isidentifier() for part in module.split("."))
+        if colon and not (dotted and all(part.isidentifier() for part in factory.split("."))):
+            raise ValueError("is not package.module:factory")
+        if not value.strip():
+            raise ValueError("is empty")
+        return value
+
+
+class Platform(Section):
+    """``platforms.<name>``: one way in. What only its adapter understands is in ``extra``."""
+
+    enabled: bool = False
+    token: Text = Field("", repr=False)
+    api_key: Text = Field("", repr=False)
+    home_channel: Any = None
+    reply_to_mode: str = "first"
+    extra: dict[str, Any] = Field(default_factory=dict, repr=False)
+
+
+class ApiServer(Section):
+    """``platforms.api_server.extra``: where the OpenAI-compatible API listens and how it calls itself."""
+
+    model_config = ConfigDict(extra="allow")
+
+    host: str = "127.0.0.1"
+    port: Port = 8642
+    model_name: Text = "hermes-agent"
+    key: Text = Field("", repr=False)  # hermes-agent's place for what is api_key here
+
+
+class ToolFilter(Section):
+    """``mcp_servers.<name>.tools``: which tools of a server the agent sees; include beats exclude."""
+
+    include: Texts = ()
+    exclude: Texts = ()
+    resources: bool = True
+    prompts: bool = True
+
+
+class McpServer(Section):
+    """``mcp_servers.<name>``, in the schema of hermes-agent; scope, limits and isolation are ours."""
+
+    enabled: bool = True
+    command: str = ""
+    args: Texts = ()
+    env: dict[str, Text] = Field(default_factory=dict, repr=False)
+    cwd: str = ""
+    url: str = ""
+    headers: dict[str, Text] = Field(default_factory=dict, repr=False)
+    transport: str = ""
+    timeout_seconds: Seconds = Field(300, alias="timeout", gt=0)
+    connect_timeout_seconds: Seconds = Field(60, alias="connect_timeout", gt=0)
+    tools: ToolFilter = ToolFilter()
+    scope: Literal["session", "host"] = "session"
+    idle_timeout_seconds: Seconds | None = Field(None, alias="idle_timeout")
+    max_lifetime_seconds: Seconds | None = Field(None, alias="max_lifetime")
+    isolation: Literal["worker", "session", "call", "shared"] = "session"
+
+
+class SessionReset(Section):
+    """``session_reset``: when a session starts anew by itself."""
+
+    mode: Literal["both", "daily", "idle", "none"] = "both"
+    at_hour: Count = 4
+    idle_minutes: Count = 1440
+    notify: bool = True
+    notify_exclude_platforms: Texts = ("api_server", "webhook")
+
+
+class Access(Section):
+    """Who may talk to the agent, from ``*_ALLOWED_USERS`` and ``*_ALLOW_ALL_USERS``. Closed by default."""
+
+    allowed: dict[str, frozenset[str]] = Field(default_factory=dict)
+    allow_all: frozenset[str] = frozenset()
+    gateway_allowed: frozenset[str] = frozenset()
+    gateway_allow_all: bool = False
+
+
+class Settings(Section):
+    """Everything, checked."""
+
+    hermesd: Hermesd = Hermesd()
+    platforms: dict[str, Platform] = Field(default_factory=dict)
+    mcp_servers: dict[str, McpServer] = Field(default_factory=dict)
+    session_reset: SessionReset = SessionReset()
+    reset_by_type: dict[str, SessionReset] = Field(default_factory=dict)
+    reset_by_platform: dict[str, SessionReset] = Field(default_factory=dict)
+    group_sessions_per_user: bool = True
+    thread_sessions_per_user: bool = False
+    access: Access = Access()
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of ``config.yaml``, for editors and ``hermesctl config schema``."""
+    whole = Settings.model_json_schema(by_alias=True, mode="validation")
+    whole["properties"].pop("access")  # comes from the environment only
+    whole["$defs"].pop("Access")
+    whole["title"] = "config.yaml of hermesd"
+    return whole

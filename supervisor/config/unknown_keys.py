@@ -1,0 +1,83 @@
+"""Warns of keys that nothing reads, with the known key that was probably meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import UnionType
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from .document import Document, KeyPath
+from .errors import Origin, Problem, nearest
+from .settings import Platform, Settings
+
+# Keys of hermes-agent that hermesd leaves to it: no warning, and no meaning here.
+_HERMES: Mapping[KeyPath, frozenset[str]] = {
+    ("platforms", "*"): frozenset({"gateway_restart_notification", "unauthorized_dm_behavior"}),
+    ("mcp_servers", "*"): frozenset(
+        {"auth", "oauth", "sampling", "ssl_verify", "client_cert", "client_key", "keepalive_interval", "lifecycle",
+         "elicitation", "skip_preflight", "description"}
+    ),
+}  # fmt: skip
+_HERMES_TOP = frozenset(
+    "agent always_log_local approvals auxiliary checkpoints command_allowlist compression custom_providers dingtalk"
+    " discord display email fallback_model fallback_providers feishu group_sessions_per_user homeassistant matrix"
+    " mattermost model platform_toolsets prefill_messages_file privacy provider_routing quick_commands reset_triggers"
+    " security signal skills slack sms smart_model_routing streaming stt telegram terminal thread_sessions_per_user"
+    " timezone toolsets tts unauthorized_dm_behavior wecom weixin whatsapp".split()
+)
+
+
+def unknown_keys(document: Document) -> list[Problem]:
+    """A warning for each key of our sections that is not known there.
+
+    At the top level everything is accepted, since the file is hermes-agent's too; only a near miss of one of our own
+    sections is worth a word.
+    """
+    sections = {name for name in _fields(Settings) if name != "access"}
+    found = []
+    for key in document.values:
+        meant = nearest(key, sections)
+        if key not in sections and key not in _HERMES_TOP and meant:
+            found.append(_warning((key,), meant, document))
+    for name, annotation in _fields(Settings).items():
+        found += _walk(document.values.get(name), annotation, (name,), document)
+    return found
+
+
+def _walk(value: Any, annotation: Any, path: KeyPath, document: Document) -> Iterator[Problem]:
+    if not isinstance(value, dict):
+        return
+    model = _model(annotation)
+    if model is not None:
+        fields = _fields(model)
+        silent = _HERMES.get((path[0], "*"), frozenset()) if len(path) == 2 else frozenset()
+        for key, inner in value.items():
+            if key in fields:
+                yield from _walk(inner, fields[key], (*path, key), document)
+            elif key not in silent:
+                hint = "settings of the platform's own go under extra:" if model is Platform else ""
+                yield _warning((*path, key), nearest(key, fields), document, hint)
+        return
+    arguments = get_args(annotation)
+    if len(arguments) == 2 and _model(arguments[1]) is not None:  # dict[str, Section]
+        for key, inner in value.items():
+            yield from _walk(inner, arguments[1], (*path, key), document)
+
+
+def _fields(model: type[BaseModel]) -> dict[str, Any]:
+    return {info.alias or name: info.annotation for name, info in model.model_fields.items()}
+
+
+def _model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if isinstance(annotation, UnionType):
+        return next((found for part in get_args(annotation) if (found := _model(part))), None)
+    return None
+
+
+def _warning(path: KeyPath, meant: str | None, document: Document, hint: str = "") -> Problem:
+    fix = f"did you mean {meant}?" if meant else hint or "remove it, or look up its name"
+    return Problem(".".join(map(str, path)), "is not a known key and has no effect", fix, document.keys.get(path, Origin()))

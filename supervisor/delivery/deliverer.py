@@ -1,0 +1,134 @@
+"""Takes rows from the outbox to the adapters, one at a time per chat, and writes down what became of each.
+
+A row is *sending* on disk before the platform is called and *sent* after it said yes; what lies between when hermesd
+dies is ambiguous at the next start, and is never repeated blindly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+from hermesd.adapters.contract import Adapter, CanNotice, CanStream, Outbound, Target
+from hermesd.adapters.errors import AdapterError, DeliveryError, Retry
+from hermesd.supervisor.journal import Journal, outbox
+from hermesd.supervisor.journal.errors import JournalUnavailable
+from hermesd.supervisor.journal.rows import OutboxRow
+from hermesd.supervisor.tasks import Tasks
+
+log = logging.getLogger("hermesd.delivery")
+
+JOURNAL_RETRY = 1.0
+"""Seconds between tries while the disk takes nothing; the message stays where it is meanwhile."""
+
+_Lane = tuple[str, str, str]
+
+
+class Deliverer:
+    """``adapters`` is the app's live map: a platform that is missing from it keeps its rows until it is there."""
+
+    def __init__(self, journal: Journal, adapters: Mapping[str, Adapter], tasks: Tasks):
+        self._journal = journal
+        self._adapters = adapters
+        self._tasks = tasks
+        self._lanes: dict[_Lane, deque[OutboxRow]] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def recover(self) -> None:
+        """Take up what an earlier life left; called once, after the adapters have started."""
+        now = time.time()
+        for row in await self._journal.write(outbox.recover, now):
+            # No adapter of this table can be asked what it has, nor repeat safely: the row keeps its state, visibly.
+            log.warning("outbox row %d to %s is ambiguous: %s", row.id, row.target.platform, row.error)
+        for platform in self._adapters:
+            while rows := await self._journal.read(outbox.due, time.time(), 100, platform=platform):
+                known = {row.id for lane in self._lanes.values() for row in lane}
+                fresh = [row for row in rows if row.id not in known]
+                self.deliver(fresh)
+                if not fresh:
+                    break
+
+    def deliver(self, rows: Iterable[OutboxRow]) -> None:
+        """Send rows that are in the outbox already, each after those of its chat before it."""
+        for row in rows:
+            key = (row.target.platform, row.target.chat_id, row.target.thread_id)
+            lane = self._lanes.get(key)
+            if lane is None:
+                self._lanes[key] = lane = deque()
+                self._idle.clear()
+                self._tasks.job(self._run_lane(key, lane), f"deliver {row.target.platform}:{row.target.chat_id}")
+            lane.append(row)
+
+    async def say(self, target: Target, message: Outbound, *, turn: str = "") -> None:
+        """Put a message into the outbox and send it. Returns once it is on disk."""
+        self.deliver([await self._journal.write(outbox.add, target, message, time.time(), turn=turn)])
+
+    def stream(self, target: Target, text: str) -> None:
+        """More text of a running answer, for ways in that show it as it comes."""
+        adapter = self._adapters.get(target.platform)
+        if isinstance(adapter, CanStream):
+            adapter.stream(target, text)
+
+    def notice(self, target: Target, text: str) -> bool:
+        """A passing word beside the conversation. False: this way in cannot show one."""
+        adapter = self._adapters.get(target.platform)
+        if not isinstance(adapter, CanNotice):
+            return False
+        adapter.notice(target, text)
+        return True
+
+    async def wait_idle(self, timeout: float) -> bool:
+        """True when nothing is on its way any more."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _run_lane(self, key: _Lane, lane: deque[OutboxRow]) -> None:
+        try:
+            while lane:
+                if await self._send(lane[0]):
+                    lane.popleft()
+        finally:
+            del self._lanes[key]
+            if not self._lanes:
+                self._idle.set()
+
+    async def _send(self, row: OutboxRow) -> bool:
+        """One attempt. False: the row is still the next one of its lane."""
+        adapter = self._adapters.get(row.target.platform)
+        if adapter is None:
+            await self._keep(outbox.failed, row.id, f"{row.target.platform} is not enabled", time.time())
+            return True
+        await self._keep(outbox.sending, row.id, time.time())
+        try:
+            sent = await adapter.send(row.target, row.message)
+        except Retry as error:
+            next_try = time.time() + error.after
+            await self._keep(outbox.postponed, row.id, next_try, str(error), time.time())
+            await asyncio.sleep(error.after)
+            return False
+        except (DeliveryError, AdapterError) as error:
+            log.info("outbox row %d was not delivered: %s", row.id, error)
+            await self._keep(outbox.failed, row.id, str(error), time.time())
+            return True
+        except Exception as error:  # an adapter's fault must not stop the lane; nobody knows whether it was sent
+            log.exception("outbox row %d: the adapter of %s failed", row.id, row.target.platform)
+            await self._keep(outbox.ambiguous, row.id, f"{type(error).__name__}: {error}", time.time())
+            return True
+        await self._keep(outbox.sent, row.id, sent.message_id, time.time())
+        return True
+
+    async def _keep(self, operation: object, *args: object) -> None:
+        while True:
+            try:
+                await self._journal.write(operation, *args)  # type: ignore[arg-type]
+                return
+            except JournalUnavailable as error:
+                log.error("%s", error)
+                await asyncio.sleep(JOURNAL_RETRY)

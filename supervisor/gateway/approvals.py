@@ -1,0 +1,68 @@
+"""Questions of agents to their users: who may answer, until when, and what became of them.
+
+A question belongs to one running turn. It is answered once, by its session's user, by time, or by the turn's end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hermesd.ipc.ids import AskId, SessionKey
+from hermesd.ipc.messages import Answer, Ask
+
+
+@dataclass(slots=True)
+class Question:
+    key: SessionKey
+    ask: Ask
+    reply: Callable[[Answer], None]
+    timer: asyncio.TimerHandle
+
+
+class Approvals:
+    """Open questions, oldest first per session."""
+
+    def __init__(self) -> None:
+        self._open: dict[AskId, Question] = {}
+
+    def open(self, key: SessionKey, ask: Ask, reply: Callable[[Answer], None]) -> None:
+        """Register a question. ``reply`` is called exactly once, unless the turn ends first."""
+        loop = asyncio.get_running_loop()
+        ask_id = AskId(ask.ask)
+        timer = loop.call_later(ask.timeout, self._settle, ask_id, "", "nobody in time")
+        self._open[ask_id] = Question(key, ask, reply, timer)
+
+    def of(self, key: SessionKey) -> list[Ask]:
+        return [question.ask for question in self._open.values() if question.key == key]
+
+    def answer(self, key: SessionKey, choice: str, by: str) -> Ask | None:
+        """Answer the session's oldest question. None: there is none.
+
+        Raises ValueError when ``choice`` is not one of its choices.
+        """
+        for ask_id, question in self._open.items():
+            if question.key != key:
+                continue
+            wanted = {option.casefold(): option for option in question.ask.choices}.get(choice.casefold())
+            if wanted is None:
+                raise ValueError(f"{choice!r} is not one of: {', '.join(question.ask.choices)}")
+            self._settle(ask_id, wanted, by)
+            return question.ask
+        return None
+
+    def refuse(self, ask_id: AskId) -> None:
+        """Nobody can be asked: the agent is told at once."""
+        self._settle(ask_id, "", "undeliverable")
+
+    def drop(self, key: SessionKey) -> None:
+        """The turn is over; nobody waits for an answer any more."""
+        for ask_id in [ask_id for ask_id, question in self._open.items() if question.key == key]:
+            self._open.pop(ask_id).timer.cancel()
+
+    def _settle(self, ask_id: AskId, choice: str, by: str) -> None:
+        question = self._open.pop(ask_id, None)
+        if question is not None:
+            question.timer.cancel()
+            question.reply(Answer(ask_id, choice, by))

@@ -1,0 +1,1 @@
+"""Slash commands: answered by the supervisor, also while the agent is busy."""

@@ -1,0 +1,102 @@
+"""The rows of the command table and their handlers."""
+
+from __future__ import annotations
+
+import time
+
+from hermesd.supervisor.journal import inbox, sessions, transcripts
+from hermesd.supervisor.journal.errors import UnknownRow
+from hermesd.supervisor.journal.states import InboxState
+
+from .registry import Call, Command, help_text
+
+
+async def new(call: Call) -> str:
+    try:
+        session_id = await call.lanes.reset_session(call.key, "session_reset")
+    except UnknownRow:
+        return "This is a new conversation already."
+    return f"A new conversation has begun ({session_id})."
+
+
+async def stop(call: Call) -> str:
+    ended = await call.lanes.interrupt(call.key, "stopped by its user", clear_queue=True)
+    if not ended:
+        return "Nothing is running."
+    return "Stopped." if ended == 1 else f"Stopped; {ended - 1} waiting messages were dropped."
+
+
+async def status(call: Call) -> str:
+    lane = call.lanes.lane_of(call.key)
+    session = await call.journal.write(sessions.current, call.key)
+    lines = [f"session: {call.key}"]
+    if session is None:
+        lines.append("no conversation yet")
+    else:
+        entries = await call.journal.write(transcripts.load, session.session_id)
+        lines.append(f"id: {session.session_id}, {len(entries)} entries")
+        lines.append(f"begun {_ago(session.created_at)}, last answer {_ago(session.updated_at)}")
+    lines.append(f"agent: {lane.life.value if lane is not None else 'hibernated'}")
+    if lane is not None and lane.current is not None:
+        seconds = time.monotonic() - (lane.current.started_at or lane.current.queued_at)
+        lines.append(f"running: {lane.current.state.value} for {seconds:.0f} s")
+    if lane is not None and lane.queue:
+        lines.append(f"waiting messages: {len(lane.queue)}")
+    if lane is not None and lane.restarts:
+        lines.append(f"crashes: {lane.restarts}, the last one: {lane.last_end}")
+    return "\n".join(lines)
+
+
+async def retry(call: Call) -> str | None:
+    last = await call.journal.write(inbox.latest_turn, call.key)
+    if last is None:
+        return "There is no message to repeat."
+    lane = call.lanes.lane_of(call.key)
+    if last.state in (InboxState.QUEUED, InboxState.DISPATCHED, InboxState.ACCEPTED):
+        return "The last message is still being answered; /stop ends that."
+    if last.state is InboxState.ANSWERED:
+        await call.lanes.rewind(call.key)
+    if lane is not None:
+        await call.lanes.interrupt(call.key, "repeated by its user")
+    # The command's own row becomes the turn: the repeated message keeps its history of attempts.
+    call.lanes.submit(call.row, call.key, text=last.inbound.text, killed=0)
+    return None
+
+
+async def approve(call: Call) -> str:
+    return _answer(call, call.argument or "approve")
+
+
+async def deny(call: Call) -> str:
+    return _answer(call, "deny")
+
+
+def _answer(call: Call, choice: str) -> str:
+    try:
+        ask = call.lanes.answer(call.key, choice, call.row.inbound.user_id)
+    except ValueError as error:
+        return f"{error}. Write /approve followed by one of them."
+    return "Nothing waits for an answer." if ask is None else f"Answered: {choice}."
+
+
+async def show_help(call: Call) -> str:
+    return help_text(TABLE)
+
+
+def _ago(at: float) -> str:
+    seconds = max(0.0, time.time() - at)
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
+TABLE: tuple[Command, ...] = (
+    Command("new", "begin a new conversation", new, aliases=("reset",)),
+    Command("stop", "end the running answer and drop what waits", stop),
+    Command("status", "this conversation and its agent", status),
+    Command("retry", "run the last message again", retry),
+    Command("approve", "answer the agent's question, with yes or with a choice", approve, argument="[CHOICE]"),
+    Command("deny", "answer the agent's question with no", deny),
+    Command("help", "this list", show_help),
+)

@@ -1,0 +1,78 @@
+"""One session and one turn, as the gateway holds them. Values only; what happens to them is in `lanes`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+from hermesd.adapters.contract import Target
+from hermesd.ipc.ids import SessionKey, TurnId
+from hermesd.ipc.messages import Ask
+from hermesd.supervisor.journal.rows import InboxRow, SessionRow
+from hermesd.supervisor.pool import worker_life
+from hermesd.supervisor.pool.backoff import CrashWindow
+from hermesd.supervisor.pool.worker import Worker
+
+from . import turn_life
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """One message on its way through an agent. Times are monotonic seconds."""
+
+    id: TurnId
+    key: SessionKey
+    row: InboxRow
+    text: str
+    queued_at: float
+    ended: asyncio.Future[turn_life.State]
+    state: turn_life.State = turn_life.State.QUEUED
+    attempt: int = 0
+    killed: int = 0
+    started_at: float = 0.0
+    place: int = 0  # the last one its user was told; 0: none
+    interrupt_reason: str = ""
+    interrupt_arrived: bool = False
+    asks: dict[str, Ask] = field(default_factory=dict)
+
+    @property
+    def target(self) -> Target:
+        return self.row.target
+
+    @property
+    def accepted(self) -> bool:
+        return self.state in (turn_life.State.RUNNING, turn_life.State.WAITING)
+
+    def apply(self, event: turn_life.Event) -> None:
+        self.state = turn_life.step(self.state, event)
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """One session: its queue, its worker and that worker's life."""
+
+    key: SessionKey
+    ephemeral: bool
+    idle_since: float
+    life: worker_life.State = worker_life.State.HIBERNATED
+    life_since: float = 0.0
+    worker: Worker | None = None
+    current: Turn | None = None  # holds a slot: waits for its worker, dispatched or running
+    last_turn: Turn | None = None
+    queue: deque[Turn] = field(default_factory=deque)
+    session: SessionRow | None = None
+    steering: dict[str, InboxRow] = field(default_factory=dict)  # turn -> the message that was handed to it
+    crashes: CrashWindow = field(default_factory=CrashWindow)
+    restarts: int = 0
+    restarting: bool = False
+    turns: int = 0
+    retry_at: float = 0.0
+    last_end: str = ""  # how the last worker ended, for people
+    timer: asyncio.TimerHandle | None = None
+    settled: asyncio.Event = field(default_factory=asyncio.Event)  # set whenever no process exists
+
+    def cancel_timer(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None

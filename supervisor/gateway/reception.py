@@ -1,0 +1,141 @@
+"""Where a message enters: journalled first, then let in or not, then given to a command or to its session's agent.
+
+The order is a matter of safety. On disk before the platform is told "got it", so nothing is lost; the access gate before
+anything is started for it, so a stranger costs a row and no process.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from hermesd.adapters.contract import Inbound, Outbound, Target
+from hermesd.adapters.errors import NotAccepted
+from hermesd.ipc.ids import SessionKey
+from hermesd.ipc.messages import Steer
+from hermesd.supervisor.access.policy import AccessPolicy, judge
+from hermesd.supervisor.delivery.deliverer import Deliverer
+from hermesd.supervisor.journal import Journal, inbox
+from hermesd.supervisor.journal.errors import JournalError
+from hermesd.supervisor.journal.rows import InboxRow
+from hermesd.supervisor.journal.states import InboxState
+from hermesd.supervisor.sessions.key import session_key
+from hermesd.supervisor.tasks import Tasks
+
+from . import busy, turn_life
+from .commands.registry import Commands, parse
+from .lanes import Lanes
+
+log = logging.getLogger("hermesd.gateway")
+
+
+class Reception:
+    """Implements `hermesd.adapters.contract.Receiver` for every way in."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        lanes: Lanes,
+        deliverer: Deliverer,
+        commands: Commands,
+        tasks: Tasks,
+        policy: AccessPolicy,
+        busy_mode: busy.BusyMode,
+        group_sessions_per_user: bool,
+        thread_sessions_per_user: bool,
+    ):
+        self._journal = journal
+        self._lanes = lanes
+        self._deliverer = deliverer
+        self._commands = commands
+        self._tasks = tasks
+        self._policy = policy
+        self._busy_mode = busy_mode
+        self._group_sessions_per_user = group_sessions_per_user
+        self._thread_sessions_per_user = thread_sessions_per_user
+        self.refused = 0
+
+    def key_of(self, inbound: Inbound) -> SessionKey:
+        return session_key(
+            inbound,
+            group_sessions_per_user=self._group_sessions_per_user,
+            thread_sessions_per_user=self._thread_sessions_per_user,
+        )
+
+    async def receive(self, inbound: Inbound) -> bool:
+        if self._lanes.draining:
+            raise NotAccepted("hermesd is stopping", code="draining")
+        try:
+            row = await self._journal.write(inbox.receive, inbound, time.time())
+        except JournalError as error:
+            raise NotAccepted(f"the message cannot be kept: {error}", code="journal") from error
+        if row is None:
+            return False
+        self._admit(row)
+        return True
+
+    def cancel(self, inbound_chat: Target) -> None:
+        inbound = Inbound(inbound_chat.platform, inbound_chat.chat_id, inbound_chat.reply_to, "", "")
+        self._lanes.cancel(self.key_of(inbound), inbound_chat.reply_to, "the caller is gone")
+
+    async def resume(self) -> None:
+        """Take up what an earlier life left, oldest first; called once, when everything is up.
+
+        A message whose agent had started is not run again by itself: its tools may have acted.
+        """
+        for row in await self._journal.read(inbox.unfinished):
+            if row.inbound.history is not None:
+                # The caller of a stateless request went with its connection.
+                await self._journal.write(
+                    inbox.finish, row.id, InboxState.FAILED if row.state is InboxState.ACCEPTED else InboxState.DROPPED,
+                    time.time(), error="hermesd was restarted; the caller is gone",
+                )  # fmt: skip
+                continue
+            if row.state is InboxState.RECEIVED:
+                self._admit(row)
+            else:
+                self._lanes.resume(row, SessionKey(row.session_key))
+
+    def _admit(self, row: InboxRow) -> None:
+        verdict = judge(self._policy, row.inbound)
+        if not verdict.allowed:
+            self.refused += 1
+            log.warning(
+                "refused a message of %s user %r: %s", row.inbound.platform, row.inbound.user_id, verdict.reason
+            )
+            self._tasks.job(self._finish(row, InboxState.REFUSED, verdict.reason), f"refuse {row.id}")
+            return
+        key = self.key_of(row.inbound)
+        command = parse(row.inbound.text)
+        if command is not None and row.inbound.history is None:
+            self._tasks.job(self._command(row, key, *command), f"command {command[0]}")
+            return
+        self._hand_on(row, key)
+
+    def _hand_on(self, row: InboxRow, key: SessionKey) -> None:
+        lane = self._lanes.lane_of(key)
+        running = lane.current if lane is not None else None
+        verdict = busy.judge(
+            self._busy_mode,
+            running=running is not None,
+            waiting=running is not None and running.state is turn_life.State.WAITING,
+            own_session=row.inbound.history is not None,
+        )
+        if verdict is busy.Verdict.INTERRUPT_THEN_QUEUE:
+            self._lanes.submit(row, key)
+            self._tasks.job(self._lanes.interrupt(key, "a new message came"), f"interrupt {key}")
+        elif verdict is busy.Verdict.STEER and lane is not None and lane.worker is not None and running is not None:
+            self._lanes.steer(lane, Steer(running.id, row.inbound.text), row)
+        else:
+            self._lanes.submit(row, key)
+
+    async def _command(self, row: InboxRow, key: SessionKey, name: str, argument: str) -> None:
+        answer = await self._commands.run(name, argument, row, key)
+        if answer is None:
+            return  # the command has made a turn of its message, which is answered in its own time
+        await self._finish(row, InboxState.ANSWERED, "")
+        await self._deliverer.say(row.target, Outbound(f"command:{row.id}", answer, kind="notice"))
+
+    async def _finish(self, row: InboxRow, state: InboxState, error: str) -> None:
+        await self._journal.write(inbox.finish, row.id, state, time.time(), error=error)

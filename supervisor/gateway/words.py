@@ -1,0 +1,66 @@
+"""What hermesd itself says to a chat. One place, so that it speaks with one voice."""
+
+from __future__ import annotations
+
+import signal
+
+
+def how_it_ended(exit_code: int) -> str:
+    """``killed by SIGKILL``, ``exit status 3``."""
+    if exit_code >= 0:
+        return f"exit status {exit_code}"
+    try:
+        return f"killed by {signal.Signals(-exit_code).name}"
+    except ValueError:
+        return f"killed by signal {-exit_code}"
+
+
+def lost(exit_code: int) -> str:
+    return (
+        f"The process that was answering this has died ({how_it_ended(exit_code)}). It was not run again by itself, "
+        "because its tools may have acted already. /retry runs your message again."
+    )
+
+
+def lost_with_hermesd() -> str:
+    return (
+        "hermesd was restarted while this was being answered. It was not run again by itself, because its tools may "
+        "have acted already. /retry runs your message again."
+    )
+
+
+def dead_letter(killed: int) -> str:
+    return (
+        f"This message was set aside: {killed} processes have died while they were answering it. "
+        "Later messages are answered as usual; /retry tries this one again."
+    )
+
+
+def failed(error: str) -> str:
+    return f"The agent failed: {error}"
+
+
+def quarantined(crashes: int, minutes: float) -> str:
+    return (
+        f"The agent of this conversation has crashed {crashes} times within a minute and was taken out of service for "
+        f"{minutes:.0f} minutes. /new ends that at once."
+    )
+
+
+def still_quarantined(seconds: float) -> str:
+    return f"The agent of this conversation is out of service for another {seconds / 60:.0f} minutes. /new ends that."
+
+
+def place_in_line(place: int, busy: int) -> str:
+    return f"All {busy} places are taken: your message is number {place} in the line."
+
+
+def interrupted(text: str) -> str:
+    """The final message of an interrupted turn: what there is of the answer, and that it is not all."""
+    return f"{text}\n\n(interrupted)" if text else "Interrupted."
+
+
+def question(text: str, choices: tuple[str, ...]) -> str:
+    words = " or ".join(f"/{choice}" for choice in choices) if set(choices) <= {"approve", "deny"} else ""
+    answer = words or "/approve CHOICE, one of: " + ", ".join(choices)
+    return f"{text}\n\nAnswer with {answer}."

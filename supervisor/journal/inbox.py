@@ -1,0 +1,149 @@
+"""Messages of users: on disk before the platform is told "got it", until each is answered or visibly set aside.
+
+De-duplication is by the set of (platform, chat, message id), never by a highest id: Telegram's ids start again at
+random after a quiet week, and a mark would then lose messages.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from hermesd.adapters.contract import Inbound
+
+from .errors import UnknownRow
+from .rows import InboxRow, dump_attachments, dump_history, inbox_row
+from .states import INBOX, INBOX_ENDED, INBOX_OPEN, InboxState, require, sql_list
+
+INSERT = """
+    INSERT INTO inbox (platform, chat_id, message_id, thread_id, chat_type, chat_name, user_id, user_id_alt, user_name,
+                       trusted, text, attachments_json, history_json, sent_at, received_at, state, changed_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'received', ?)
+    ON CONFLICT (platform, chat_id, message_id) DO NOTHING
+"""
+PROGRESS = "SELECT state, turn, worker, attempt, killed FROM inbox WHERE id = ?"
+QUEUED = """
+    UPDATE inbox SET state = 'queued', changed_at = ?, session_key = ?, worker = '', killed = ?, error = ? WHERE id = ?
+"""
+DISPATCHED = "UPDATE inbox SET state = 'dispatched', changed_at = ?, turn = ?, worker = ?, attempt = ? WHERE id = ?"
+ACCEPTED = "UPDATE inbox SET state = 'accepted', changed_at = ? WHERE id = ?"
+ENDED = "UPDATE inbox SET state = ?, changed_at = ?, killed = ?, error = ? WHERE id = ?"
+SHOW = "SELECT * FROM inbox WHERE id = ?"
+UNFINISHED = f"SELECT * FROM inbox WHERE state IN {sql_list(INBOX_OPEN)} ORDER BY id"
+LATEST_TURN = "SELECT * FROM inbox WHERE session_key = ? AND turn <> '' ORDER BY id DESC LIMIT 1"
+DEAD_LETTERS = "SELECT * FROM inbox WHERE state = 'dead' ORDER BY id DESC LIMIT ?"
+
+
+def receive(connection: sqlite3.Connection, inbound: Inbound, now: float) -> InboxRow | None:
+    """Keep a message. None: it was there already, in whatever state. Called by the receiver of every adapter."""
+    cursor = connection.execute(
+        INSERT,
+        (
+            inbound.platform,
+            inbound.chat_id,
+            inbound.message_id,
+            inbound.thread_id,
+            inbound.chat_type,
+            inbound.chat_name,
+            inbound.user_id,
+            inbound.user_id_alt,
+            inbound.user_name,
+            inbound.trusted,
+            inbound.text,
+            dump_attachments(inbound.attachments),
+            dump_history(inbound.history),
+            inbound.sent_at,
+            now,
+            now,
+        ),
+    )
+    if cursor.rowcount == 0:
+        return None
+    assert cursor.lastrowid is not None
+    return InboxRow(cursor.lastrowid, inbound, now, InboxState.RECEIVED, now)
+
+
+def queued(
+    connection: sqlite3.Connection,
+    inbox_id: int,
+    session_key: str,
+    now: float,
+    *,
+    error: str = "",
+    killed_worker: bool = False,
+) -> int:
+    """It belongs to this session and waits for its worker; also again, after a worker died or for /retry.
+
+    Returns how many workers have died of it, this one counted if ``killed_worker``.
+    """
+    progress = _step(connection, inbox_id, InboxState.QUEUED)
+    killed = int(progress["killed"]) + killed_worker
+    connection.execute(QUEUED, (now, session_key, killed, error, inbox_id))
+    return killed
+
+
+def dispatched(connection: sqlite3.Connection, inbox_id: int, turn: str, worker: str, now: float) -> int:
+    """It is promised to this worker; committed before the send. Returns which attempt this is, from 1.
+
+    For the core: `hermesd.supervisor.journal.turns.dispatched`, which keeps the turn's row besides.
+    """
+    progress = _step(connection, inbox_id, InboxState.DISPATCHED)
+    attempt = int(progress["attempt"]) + 1
+    connection.execute(DISPATCHED, (now, turn, worker, attempt, inbox_id))
+    return attempt
+
+
+def accepted(connection: sqlite3.Connection, inbox_id: int, now: float) -> None:
+    """Its worker has it. For the core: `hermesd.supervisor.journal.turns.accepted`."""
+    _step(connection, inbox_id, InboxState.ACCEPTED)
+    connection.execute(ACCEPTED, (now, inbox_id))
+
+
+def finish(
+    connection: sqlite3.Connection,
+    inbox_id: int,
+    state: InboxState,
+    now: float,
+    *,
+    error: str = "",
+    killed_worker: bool = False,
+) -> None:
+    """It is over, without a turn: refused, dropped, dead, or answered by hermesd itself (a slash command).
+
+    For one that was dispatched: `hermesd.supervisor.journal.turns.finish`.
+    """
+    if state not in INBOX_ENDED:
+        raise ValueError(f"cannot finish an inbox row as {state.value!r}: that is not an end")
+    progress = _step(connection, inbox_id, state)
+    connection.execute(ENDED, (state.value, now, int(progress["killed"]) + killed_worker, error, inbox_id))
+
+
+def show(connection: sqlite3.Connection, inbox_id: int) -> InboxRow:
+    """One row. Raises `UnknownRow`."""
+    row = connection.execute(SHOW, (inbox_id,)).fetchone()
+    if row is None:
+        raise UnknownRow(f"cannot find inbox row {inbox_id}")
+    return inbox_row(row)
+
+
+def unfinished(connection: sqlite3.Connection) -> list[InboxRow]:
+    """What an earlier life of hermesd left, oldest first. Called once, at start."""
+    return [inbox_row(row) for row in connection.execute(UNFINISHED)]
+
+
+def latest_turn(connection: sqlite3.Connection, session_key: str) -> InboxRow | None:
+    """The session's last message that an agent was asked to answer: what /retry repeats."""
+    row = connection.execute(LATEST_TURN, (session_key,)).fetchone()
+    return None if row is None else inbox_row(row)
+
+
+def dead_letters(connection: sqlite3.Connection, limit: int = 100) -> list[InboxRow]:
+    """What was set aside, newest first."""
+    return [inbox_row(row) for row in connection.execute(DEAD_LETTERS, (limit,))]
+
+
+def _step(connection: sqlite3.Connection, inbox_id: int, then: InboxState) -> sqlite3.Row:
+    progress: sqlite3.Row | None = connection.execute(PROGRESS, (inbox_id,)).fetchone()
+    if progress is None:
+        raise UnknownRow(f"cannot make inbox row {inbox_id} {then.value!r}: there is no such row")
+    require(INBOX, f"inbox row {inbox_id}", InboxState(progress["state"]), then)
+    return progress

@@ -1,0 +1,123 @@
+"""The schema, as the list of steps that made it. Step n brings a file from ``user_version`` n to n + 1.
+
+A step that was released is never changed: add one. All times are Unix seconds (REAL), all ``*_json`` columns JSON.
+"""
+
+from __future__ import annotations
+
+Migration = tuple[str, ...]  # statements, run in one transaction with all other steps of the same upgrade
+
+_FIRST: Migration = (
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    # One row per life of a session; the current one has no ended_at.
+    """
+    CREATE TABLE sessions (
+        session_id TEXT PRIMARY KEY,
+        key        TEXT NOT NULL,
+        platform   TEXT NOT NULL,
+        chat_id    TEXT NOT NULL,
+        chat_type  TEXT NOT NULL,
+        chat_name  TEXT NOT NULL,
+        thread_id  TEXT NOT NULL,
+        user_id    TEXT NOT NULL,
+        user_name  TEXT NOT NULL,
+        ephemeral  INTEGER NOT NULL,
+        created_at REAL NOT NULL,
+        updated_at REAL NOT NULL,
+        ended_at   REAL,
+        end_reason TEXT NOT NULL DEFAULT ''
+    )
+    """,
+    "CREATE UNIQUE INDEX sessions_current ON sessions (key) WHERE ended_at IS NULL",
+    "CREATE INDEX sessions_by_key ON sessions (key, created_at)",
+    "CREATE INDEX sessions_ended ON sessions (ended_at) WHERE ended_at IS NOT NULL",
+    """
+    CREATE TABLE transcripts (
+        session_id TEXT NOT NULL REFERENCES sessions (session_id) ON DELETE CASCADE,
+        seq        INTEGER NOT NULL,
+        role       TEXT NOT NULL,
+        text       TEXT NOT NULL,
+        at         REAL NOT NULL,
+        turn       TEXT NOT NULL,
+        UNIQUE (session_id, seq)
+    )
+    """,
+    # AUTOINCREMENT: an id is never given twice, not even after the newest rows were pruned.
+    """
+    CREATE TABLE inbox (
+        id               INTEGER PRIMARY KEY AUTOINCREMENT,
+        platform         TEXT NOT NULL,
+        chat_id          TEXT NOT NULL,
+        message_id       TEXT NOT NULL,
+        thread_id        TEXT NOT NULL,
+        chat_type        TEXT NOT NULL,
+        chat_name        TEXT NOT NULL,
+        user_id          TEXT NOT NULL,
+        user_id_alt      TEXT NOT NULL,
+        user_name        TEXT NOT NULL,
+        trusted          INTEGER NOT NULL,
+        text             TEXT NOT NULL,
+        attachments_json TEXT NOT NULL,
+        history_json     TEXT,
+        sent_at          REAL NOT NULL,
+        received_at      REAL NOT NULL,
+        session_key      TEXT NOT NULL DEFAULT '',
+        state            TEXT NOT NULL,
+        changed_at       REAL NOT NULL,
+        turn             TEXT NOT NULL DEFAULT '',
+        worker           TEXT NOT NULL DEFAULT '',
+        attempt          INTEGER NOT NULL DEFAULT 0,
+        killed           INTEGER NOT NULL DEFAULT 0,
+        error            TEXT NOT NULL DEFAULT '',
+        UNIQUE (platform, chat_id, message_id)
+    )
+    """,
+    "CREATE INDEX inbox_by_state ON inbox (state, changed_at)",
+    "CREATE INDEX inbox_by_session ON inbox (session_key, id) WHERE turn <> ''",
+    # No foreign keys: a turn is kept as long as its own retention says, whatever became of the rows it names.
+    """
+    CREATE TABLE turns (
+        turn        TEXT PRIMARY KEY,
+        session_key TEXT NOT NULL,
+        session_id  TEXT NOT NULL,
+        inbox_id    INTEGER,
+        worker      TEXT NOT NULL,
+        state       TEXT NOT NULL,
+        started_at  REAL NOT NULL,
+        accepted_at REAL,
+        ended_at    REAL,
+        error       TEXT NOT NULL DEFAULT '',
+        cpu_seconds REAL NOT NULL DEFAULT 0
+    )
+    """,
+    "CREATE INDEX turns_by_session ON turns (session_key, started_at)",
+    "CREATE INDEX turns_ended ON turns (ended_at) WHERE ended_at IS NOT NULL",
+    """
+    CREATE TABLE outbox (
+        id                  INTEGER PRIMARY KEY AUTOINCREMENT,
+        key                 TEXT NOT NULL UNIQUE,
+        turn                TEXT NOT NULL,
+        platform            TEXT NOT NULL,
+        chat_id             TEXT NOT NULL,
+        thread_id           TEXT NOT NULL,
+        reply_to            TEXT NOT NULL,
+        kind                TEXT NOT NULL,
+        text                TEXT NOT NULL,
+        files_json          TEXT NOT NULL,
+        usage_json          TEXT NOT NULL,
+        final               INTEGER NOT NULL,
+        created_at          REAL NOT NULL,
+        state               TEXT NOT NULL,
+        changed_at          REAL NOT NULL,
+        attempts            INTEGER NOT NULL DEFAULT 0,
+        next_try_at         REAL NOT NULL,
+        platform_message_id TEXT NOT NULL DEFAULT '',
+        error               TEXT NOT NULL DEFAULT ''
+    )
+    """,
+    "CREATE INDEX outbox_by_state ON outbox (state, changed_at)",
+    # A chat's messages go out in order: this finds the oldest that still waits in its lane.
+    "CREATE INDEX outbox_lane ON outbox (platform, chat_id, thread_id, id) WHERE state IN ('pending', 'sending')",
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_FIRST,)

@@ -1,0 +1,254 @@
+"""The journal's rows as values, and how they are read from the tables' columns."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from hermesd.adapters.contract import Attachment, Inbound, Outbound, Target, Utterance
+from hermesd.ipc.messages import Entry
+
+from .states import InboxState, OutboxState, TurnState
+
+
+@dataclass(frozen=True, slots=True)
+class InboxRow:
+    """A message of a user and how far it has come. ``inbound`` is what the adapter handed over, whole."""
+
+    id: int
+    inbound: Inbound
+    received_at: float
+    state: InboxState
+    changed_at: float  # when it came into this state
+    session_key: str = ""
+    turn: str = ""
+    worker: str = ""
+    attempt: int = 0  # how often it was promised to a worker
+    killed: int = 0  # how many workers died of it
+    error: str = ""
+
+    @property
+    def target(self) -> Target:
+        """Where its answer goes."""
+        return Target(self.inbound.platform, self.inbound.chat_id, self.inbound.thread_id, self.inbound.message_id)
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """A message to a chat and how far it has come. ``message.key`` is unique in the outbox."""
+
+    id: int
+    target: Target
+    message: Outbound
+    turn: str  # "" for one that belongs to no turn
+    created_at: float
+    state: OutboxState
+    changed_at: float
+    attempts: int
+    next_try_at: float
+    platform_message_id: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who talks in a session, and where."""
+
+    platform: str
+    chat_id: str
+    chat_type: str = "dm"
+    chat_name: str = ""
+    thread_id: str = ""
+    user_id: str = ""
+    user_name: str = ""
+
+    @classmethod
+    def of(cls, inbound: Inbound) -> Origin:
+        """The origin of a session that this message begins."""
+        return cls(
+            platform=inbound.platform,
+            chat_id=inbound.chat_id,
+            chat_type=inbound.chat_type,
+            chat_name=inbound.chat_name,
+            thread_id=inbound.thread_id,
+            user_id=inbound.user_id,
+            user_name=inbound.user_name,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """One life of a session, between two resets."""
+
+    session_id: str
+    key: str
+    origin: Origin
+    created_at: float
+    updated_at: float  # the last ended turn, or the creation
+    ephemeral: bool = False  # ends with its reply; pruned with everything in it
+    ended_at: float | None = None  # None: the current one of its key
+    end_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionHistory:
+    """Everything that ``hermesctl sessions show`` says of one key."""
+
+    current: SessionRow | None
+    earlier: tuple[SessionRow, ...]  # newest first
+    entries: int  # in the current one's transcript
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptRow:
+    """One entry of a conversation."""
+
+    session_id: str
+    seq: int
+    entry: Entry
+    turn: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRow:
+    """One run of an agent. ``inbox_id`` None: hermesd itself asked for it."""
+
+    turn: str
+    session_key: str
+    session_id: str
+    inbox_id: int | None
+    worker: str
+    state: TurnState
+    started_at: float  # when it was promised to its worker
+    accepted_at: float | None = None
+    ended_at: float | None = None
+    error: str = ""
+    cpu_seconds: float = 0.0
+
+
+def inbox_row(row: sqlite3.Row) -> InboxRow:
+    """From all columns of ``inbox``."""
+    return InboxRow(
+        id=row["id"],
+        inbound=Inbound(
+            platform=row["platform"],
+            chat_id=row["chat_id"],
+            message_id=row["message_id"],
+            user_id=row["user_id"],
+            text=row["text"],
+            user_name=row["user_name"],
+            user_id_alt=row["user_id_alt"],
+            chat_type=row["chat_type"],
+            chat_name=row["chat_name"],
+            thread_id=row["thread_id"],
+            attachments=load_attachments(row["attachments_json"]),
+            trusted=bool(row["trusted"]),
+            history=load_history(row["history_json"]),
+            sent_at=row["sent_at"],
+        ),
+        received_at=row["received_at"],
+        state=InboxState(row["state"]),
+        changed_at=row["changed_at"],
+        session_key=row["session_key"],
+        turn=row["turn"],
+        worker=row["worker"],
+        attempt=row["attempt"],
+        killed=row["killed"],
+        error=row["error"],
+    )
+
+
+def outbox_row(row: sqlite3.Row) -> OutboxRow:
+    """From all columns of ``outbox``."""
+    return OutboxRow(
+        id=row["id"],
+        target=Target(row["platform"], row["chat_id"], row["thread_id"], row["reply_to"]),
+        message=Outbound(
+            key=row["key"],
+            text=row["text"],
+            files=load_attachments(row["files_json"]),
+            kind=row["kind"],
+            final=bool(row["final"]),
+            usage=json.loads(row["usage_json"]),
+        ),
+        turn=row["turn"],
+        created_at=row["created_at"],
+        state=OutboxState(row["state"]),
+        changed_at=row["changed_at"],
+        attempts=row["attempts"],
+        next_try_at=row["next_try_at"],
+        platform_message_id=row["platform_message_id"],
+        error=row["error"],
+    )
+
+
+def session_row(row: sqlite3.Row) -> SessionRow:
+    """From all columns of ``sessions``."""
+    return SessionRow(
+        session_id=row["session_id"],
+        key=row["key"],
+        origin=Origin(
+            platform=row["platform"],
+            chat_id=row["chat_id"],
+            chat_type=row["chat_type"],
+            chat_name=row["chat_name"],
+            thread_id=row["thread_id"],
+            user_id=row["user_id"],
+            user_name=row["user_name"],
+        ),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        ephemeral=bool(row["ephemeral"]),
+        ended_at=row["ended_at"],
+        end_reason=row["end_reason"],
+    )
+
+
+def transcript_row(row: sqlite3.Row) -> TranscriptRow:
+    """From all columns of ``transcripts``."""
+    return TranscriptRow(row["session_id"], row["seq"], Entry(row["role"], row["text"], row["at"]), row["turn"])
+
+
+def turn_row(row: sqlite3.Row) -> TurnRow:
+    """From all columns of ``turns``."""
+    return TurnRow(
+        turn=row["turn"],
+        session_key=row["session_key"],
+        session_id=row["session_id"],
+        inbox_id=row["inbox_id"],
+        worker=row["worker"],
+        state=TurnState(row["state"]),
+        started_at=row["started_at"],
+        accepted_at=row["accepted_at"],
+        ended_at=row["ended_at"],
+        error=row["error"],
+        cpu_seconds=row["cpu_seconds"],
+    )
+
+
+def dump(value: Any) -> str:
+    """JSON as the columns hold it: compact, and readable in a ``sqlite3`` shell."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def dump_attachments(attachments: Iterable[Attachment]) -> str:
+    """For ``attachments_json`` and ``files_json``."""
+    return dump([{"path": file.path, "name": file.name, "mime": file.mime} for file in attachments])
+
+
+def load_attachments(text: str) -> tuple[Attachment, ...]:
+    """The reverse of `dump_attachments`."""
+    return tuple(Attachment(**fields) for fields in json.loads(text)) if text != "[]" else ()
+
+
+def dump_history(history: tuple[Utterance, ...] | None) -> str | None:
+    """For ``history_json``: NULL where none was given, which is not the same as an empty one."""
+    return None if history is None else dump([{"role": said.role, "text": said.text} for said in history])
+
+
+def load_history(text: str | None) -> tuple[Utterance, ...] | None:
+    """The reverse of `dump_history`."""
+    return None if text is None else tuple(Utterance(**fields) for fields in json.loads(text))

@@ -1,0 +1,136 @@
+"""The one writer of hermesd's log: JSON lines with a size cap, and plain lines on the terminal in the foreground.
+
+Workers send their records over the wire and they are written here too, so that no two processes ever rotate one file.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.handlers
+import sys
+from collections import deque
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+MAX_BYTES = 10 * 1024 * 1024
+BACKUPS = 3
+
+TAIL = 50
+"""Warnings and errors kept in memory for ``hermesctl status``."""
+
+SECRET_LENGTH = 6
+"""Secrets shorter than this are not redacted: they would blacken ordinary words."""
+
+SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "SERVER_KEY")
+
+
+def rfc3339(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def secrets_of(environ: Mapping[str, str], more: Iterable[str] = ()) -> tuple[str, ...]:
+    """What must not stand in a log: the values of variables whose names say so, longest first."""
+    named = (value for name, value in environ.items() if any(word in name.upper() for word in SECRET_WORDS))
+    return tuple(sorted({value for value in (*named, *more) if len(value) >= SECRET_LENGTH}, key=len, reverse=True))
+
+
+class Redactor(logging.Filter):
+    """Blackens secrets in every record, arguments and tracebacks included."""
+
+    def __init__(self, secrets: Iterable[str]):
+        super().__init__()
+        self._secrets = tuple(secrets)
+
+    def clean(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "[redacted]")
+        return text
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per line; ``extra=`` fields session, worker, turn and pid travel along."""
+
+    FIELDS = ("session", "worker", "turn", "pid")
+
+    def __init__(self, redactor: Redactor):
+        super().__init__()
+        self._redactor = redactor
+
+    def as_dict(self, record: logging.LogRecord) -> dict[str, Any]:
+        text = record.getMessage()
+        if record.exc_info:
+            text = f"{text}\n{self.formatException(record.exc_info)}"
+        line: dict[str, Any] = {
+            "ts": rfc3339(record.created),
+            "level": record.levelname,
+            "logger": record.name,
+            "msg": self._redactor.clean(text),
+        }
+        for field in self.FIELDS:
+            if value := getattr(record, field, None):
+                line[field] = value
+        return line
+
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps(self.as_dict(record), ensure_ascii=False)
+
+
+class PlainFormatter(logging.Formatter):
+    """For people in front of a terminal."""
+
+    def __init__(self, redactor: Redactor):
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S")
+        self._redactor = redactor
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._redactor.clean(super().format(record))
+
+
+class Tail(logging.Handler):
+    """The last warnings and errors, for ``hermesctl status``."""
+
+    def __init__(self, formatter: JsonFormatter):
+        super().__init__(logging.WARNING)
+        self._json = formatter
+        self.lines: deque[dict[str, Any]] = deque(maxlen=TAIL)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self._json.as_dict(record))
+
+
+def install(path: Path, level: str, secrets: Iterable[str], *, terminal: bool) -> Tail:
+    """Called once by the app, under the instance's lock. ``terminal``: warnings (and, in the foreground, more) there."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    redactor = Redactor(secrets)
+    formatter = JsonFormatter(redactor)
+    file = logging.handlers.RotatingFileHandler(path, maxBytes=MAX_BYTES, backupCount=BACKUPS, encoding="utf-8")
+    file.setFormatter(formatter)
+    tail = Tail(formatter)
+    handlers: list[logging.Handler] = [file, tail]
+    if terminal:
+        stream = logging.StreamHandler(sys.stderr)
+        stream.setFormatter(PlainFormatter(redactor))
+        handlers.append(stream)
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        root.removeHandler(old)
+    for handler in handlers:
+        root.addHandler(handler)
+    root.setLevel(level)
+    # It writes every request to INFO, and the access log of a busy API is nobody's evidence.
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    return tail
+
+
+def write_worker_record(at: float, level: int, name: str, text: str, **fields: Any) -> None:
+    """One record of a worker, with its own time."""
+    logger = logging.getLogger("worker")
+    if not logger.isEnabledFor(level):
+        return
+    record = logger.makeRecord(name or "worker", level, "", 0, text.replace("%", "%%"), (), None, extra=fields)
+    record.msg, record.args, record.created = text, (), at
+    logger.handle(record)

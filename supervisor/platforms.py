@@ -1,0 +1,65 @@
+"""The ways in: made by the registry, started and stopped here, one failing without the others.
+
+Connections outlive workers: nothing that happens to a worker reaches an adapter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+
+from hermesd.adapters import registry
+from hermesd.adapters.contract import Adapter, AdapterSettings, Receiver, State
+from hermesd.adapters.errors import AdapterError
+
+log = logging.getLogger("hermesd.platforms")
+
+STOP_SECONDS = 3.0
+"""For one adapter to disconnect."""
+
+
+class Platforms:
+    """``live`` holds what is up; `states` tells of all that is configured."""
+
+    def __init__(self) -> None:
+        self.live: dict[str, Adapter] = {}
+        self._down: dict[str, State] = {}
+
+    async def start(self, wanted: Mapping[str, AdapterSettings], receiver: Receiver) -> None:
+        """Start every enabled platform, all at once. One that fails is told in `states` and in the log."""
+        await asyncio.gather(*(self._start_one(settings, receiver) for settings in wanted.values()))
+
+    async def _start_one(self, settings: AdapterSettings, receiver: Receiver) -> None:
+        try:
+            adapter = registry.make(settings.name, settings)
+            # Live before it receives: an answer may be faster than the end of start.
+            self.live[settings.name] = adapter
+            await adapter.start(receiver)
+        except AdapterError as error:
+            self._fail(settings.name, "unavailable", str(error))
+        except Exception as error:  # an adapter's fault must not keep the others, or hermesd, from starting
+            log.exception("%s failed to start", settings.name)
+            self._fail(settings.name, "unavailable", f"{type(error).__name__}: {error}")
+
+    def _fail(self, name: str, word: str, reason: str) -> None:
+        self.live.pop(name, None)
+        self._down[name] = State(word, reason, time.time())
+        log.error("%s is %s: %s", name, word, reason)
+
+    async def stop(self) -> None:
+        """Disconnect them all at once; the map stays empty afterwards."""
+        await asyncio.gather(*(self._stop_one(name, adapter) for name, adapter in list(self.live.items())))
+        self.live.clear()
+
+    async def _stop_one(self, name: str, adapter: Adapter) -> None:
+        try:
+            await asyncio.wait_for(adapter.stop(), STOP_SECONDS)
+        except TimeoutError:
+            log.error("%s did not disconnect within %.0f s", name, STOP_SECONDS)
+        except Exception:  # one adapter's fault must not keep the others from stopping
+            log.exception("%s failed to stop", name)
+
+    def states(self) -> dict[str, State]:
+        return {**self._down, **{name: adapter.state() for name, adapter in self.live.items()}}

@@ -1,0 +1,1 @@
+"""Worker processes: how they come to be, live, are measured and end."""

@@ -1,0 +1,112 @@
+"""CPU and memory per worker: whole trees with their dead, from the kernel.
+
+With cgroups the kernel counts exactly; otherwise one scan of /proc serves all workers. A percentage needs two moments:
+a cheap sample is taken every few seconds, so that the first look of a person has one to compare with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import time
+from dataclasses import dataclass
+
+from hermesd.ipc.ids import WorkerId
+from hermesd.workers.containment import Usage
+from hermesd.workers.containment.contract import Containment
+from hermesd.workers.containment.usage import memory_of
+
+from .census import own_cpu_seconds
+from .pool import Pool
+
+BACKGROUND_SECONDS = 5.0
+
+MIN_GAP = 0.2
+"""Seconds between two samples that a percentage is taken from; the kernel's ticks are 0.01 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """``at`` in monotonic seconds, ``taken_at`` in Unix seconds."""
+
+    at: float
+    taken_at: float
+    workers: dict[WorkerId, Usage]
+    supervisor: float
+    keeper: float
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """A sample and the percentages since an earlier one; 100 = one core."""
+
+    sample: Sample
+    percent: dict[WorkerId, float]
+    supervisor_percent: float | None
+    keeper_percent: float | None
+    supervisor_memory: int
+    keeper_memory: int
+    exact: bool
+    source: str
+
+
+class Sampler:
+    """Owned by the app; `run` is its background task."""
+
+    def __init__(self, pool: Pool):
+        self._pool = pool
+        self._earlier: Sample | None = None
+
+    async def run(self) -> None:
+        """Keeps one recent sample. Ends by cancellation."""
+        while True:
+            await asyncio.sleep(BACKGROUND_SECONDS)
+            self._earlier = await self._take(memory=False)
+
+    async def figures(self, *, memory: bool = True) -> Figures:
+        """Figures of now, for one look of a person."""
+        earlier = self._earlier
+        if earlier is None or time.monotonic() - earlier.at < MIN_GAP:
+            if earlier is None:
+                earlier = await self._take(memory=False)
+            await asyncio.sleep(MIN_GAP)
+        sample = await self._take(memory=memory)
+        gap = sample.at - earlier.at
+        containment = self._containment()
+        percent = {
+            name: max(0.0, usage.cpu_seconds - earlier.workers[name].cpu_seconds) / gap * 100.0
+            for name, usage in sample.workers.items()
+            if name in earlier.workers
+        }
+        return Figures(
+            sample=sample,
+            percent=percent,
+            supervisor_percent=max(0.0, sample.supervisor - earlier.supervisor) / gap * 100.0,
+            keeper_percent=max(0.0, sample.keeper - earlier.keeper) / gap * 100.0,
+            supervisor_memory=memory_of([os.getpid()], proportional=True),
+            keeper_memory=memory_of([self._pool.launcher.pid], proportional=True),
+            exact=containment.exact_cpu,
+            source="cgroup" if containment.exact_cpu else "proc",
+        )
+
+    def _containment(self) -> Containment:
+        containment = self._pool.containment
+        assert containment is not None  # the app makes the sampler after the pool has started
+        return containment
+
+    async def _take(self, *, memory: bool) -> Sample:
+        containment = self._containment()
+        workers = [worker for worker in self._pool.workers.values() if worker.pid]
+        containers = {worker.id: worker.container for worker in workers}
+        roots = {worker.id: worker.pid for worker in workers}
+        at, taken_at = time.monotonic(), time.time()
+        usage = await asyncio.to_thread(containment.usage, containers, roots, memory=memory)  # type: ignore[arg-type]
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        return Sample(
+            at=at,
+            taken_at=taken_at,
+            workers={WorkerId(name): figures for name, figures in usage.items()},
+            supervisor=own.ru_utime + own.ru_stime,
+            keeper=own_cpu_seconds(self._pool.launcher.pid),
+        )

@@ -1,0 +1,77 @@
+"""What every worker of this hermesd is told: the configuration turned into a `WorkerSpec`, and its clean environment.
+
+An allow-list, not a scrub: names that look harmless hold secrets (DATABASE_URL), and names that look secret are needed.
+Platform tokens are in the supervisor's environment and stay there.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from hermesd.supervisor.config.settings import McpServer, Settings
+from hermesd.supervisor.instance.paths import Paths
+from hermesd.workers.spec import ServerSpec, WorkerSpec
+
+log = logging.getLogger("hermesd.app")
+
+BASE = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_*", "TZ", "TERM", "SHELL", "TMPDIR", "XDG_*", "PYTHONPATH",
+        "SSL_CERT_FILE", "SSL_CERT_DIR", "VIRTUAL_ENV")  # fmt: skip
+"""What a worker's environment is made of besides ``hermesd.workers.env``."""
+
+
+def environment(environ: Mapping[str, str], more: Iterable[str], home: Path) -> dict[str, str]:
+    """The environment of keeper and workers. ``more``: names or globs that the configuration lets through."""
+    wanted = (*BASE, *more)
+    passed = {
+        name: value for name, value in environ.items() if any(fnmatch.fnmatchcase(name, glob) for glob in wanted)
+    }
+    return {**passed, "HERMES_HOME": str(home), "PYTHONUNBUFFERED": "1"}
+
+
+def servers(configured: Mapping[str, McpServer]) -> tuple[ServerSpec, ...]:
+    """The stdio servers that are enabled. A server by url is named in the log: it belongs to agents that bring HTTP."""
+    specs = []
+    for name, server in configured.items():
+        if not server.enabled:
+            continue
+        if server.url or not server.command:
+            log.warning("mcp_servers.%s is reached by url; only stdio servers are started", name)
+            continue
+        specs.append(
+            ServerSpec(
+                name=name,
+                command=server.command,
+                args=tuple(server.args),
+                env={key: str(value) for key, value in server.env.items()},
+                cwd=server.cwd,
+                timeout=server.timeout_seconds,
+                connect_timeout=server.connect_timeout_seconds,
+                include=tuple(server.tools.include),
+                exclude=tuple(server.tools.exclude),
+            )
+        )
+    return tuple(specs)
+
+
+def template(settings: Settings, paths: Paths, environ: Mapping[str, str], stop_grace: float) -> WorkerSpec:
+    """Everything but a worker's own names, which the pool fills in."""
+    ours = settings.hermesd
+    return WorkerSpec(
+        worker="",
+        instance=paths.instance,
+        tag="",
+        endpoint="",
+        token="",
+        containment="",
+        container="",
+        agent=ours.agent,
+        agent_path=tuple(ours.agent_path),
+        servers=servers(settings.mcp_servers),
+        environment=environment(environ, ours.workers.env, paths.home),
+        log_dir=str(paths.logs),
+        log_level=ours.log_level,
+        stop_grace=stop_grace,
+    )

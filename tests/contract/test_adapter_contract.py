@@ -1,0 +1,332 @@
+"""What every adapter owes the core, tried on each of them through its real way in."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import aiohttp
+import pytest
+
+from hermesd.adapters import registry
+from hermesd.adapters.contract import Adapter, CanAttach, Capabilities, Inbound, Outbound, Target
+from hermesd.adapters.errors import AdapterError, DeliveryError, Gone, NotAccepted
+from hermesd.adapters.fake import FakeAdapter
+
+SECRET = "canary-4f1c"
+WAYS = ("fake", "fake by its socket", "local", "api_server")
+
+
+class Core:
+    """A receiver whose journal commits when ``commit`` is set, and refuses while ``refusal`` is not empty."""
+
+    def __init__(self) -> None:
+        self.journal: dict[tuple[str, str], Inbound] = {}
+        self.arrived = asyncio.Event()
+        self.commit = asyncio.Event()
+        self.commit.set()
+        self.refusal = ""
+        self.cancelled: list[Target] = []
+
+    async def receive(self, inbound: Inbound) -> bool:
+        self.arrived.set()
+        await self.commit.wait()
+        if self.refusal:
+            raise NotAccepted(self.refusal)
+        place = (inbound.chat_id, inbound.message_id)
+        new = place not in self.journal
+        self.journal.setdefault(place, inbound)
+        return new
+
+    def cancel(self, inbound_chat: Target) -> None:
+        self.cancelled.append(inbound_chat)
+
+
+class Refused(Exception):
+    """The platform was not told that its message has been taken."""
+
+
+class Way(Protocol):
+    """The other side of an adapter: a person with a client."""
+
+    adapter: Any
+
+    async def hand_in(self, text: str, chat: str = "room", message_id: str = "m1") -> None:
+        """Returns when the message is confirmed; raises `Refused`."""
+
+    async def shown(self, chat: str, message_id: str) -> str:
+        """What this person sees as the answer."""
+
+    async def close(self) -> None: ...
+
+
+class FakeWay:
+    def __init__(self, tmp_path: Path):
+        self.adapter = registry.make("fake", {"token": SECRET})
+        assert isinstance(self.adapter, FakeAdapter)
+
+    async def hand_in(self, text: str, chat: str = "room", message_id: str = "m1") -> None:
+        try:
+            await self.adapter.say(text, chat=chat, message_id=message_id)
+        except NotAccepted as error:
+            assert message_id in self.adapter.unconfirmed()
+            raise Refused from error
+        assert message_id not in self.adapter.unconfirmed()
+
+    async def shown(self, chat: str, message_id: str) -> str:
+        assert await self.adapter.wait(1, 5, chat=chat, reply_to=message_id)
+        return self.adapter.transcript(chat=chat, reply_to=message_id)[-1].text
+
+    async def close(self) -> None: ...
+
+
+class FakeSocketWay:
+    """The fake as a test of an installed hermesd drives it."""
+
+    def __init__(self, tmp_path: Path):
+        self.path = str(tmp_path / "fake.sock")
+        self.adapter = registry.make("fake", {"token": SECRET, "extra": {"socket": self.path}})
+
+    async def _do(self, **request: Any) -> dict[str, Any]:
+        try:
+            reader, writer = await asyncio.open_unix_connection(self.path)
+        except OSError as error:
+            raise Refused from error
+        try:
+            writer.write(json.dumps(request).encode() + b"\n")
+            line = await reader.readline()
+        finally:
+            writer.close()
+            await writer.wait_closed()
+        return dict(json.loads(line)) if line else {"accepted": False}
+
+    async def hand_in(self, text: str, chat: str = "room", message_id: str = "m1") -> None:
+        if not (await self._do(op="say", text=text, chat=chat, message_id=message_id))["accepted"]:
+            raise Refused
+
+    async def shown(self, chat: str, message_id: str) -> str:
+        assert (await self._do(op="wait", count=1, timeout=5, chat=chat, reply_to=message_id))["met"]
+        answers = await self._do(op="transcript", chat=chat, reply_to=message_id)
+        return str(answers["messages"][-1]["text"])
+
+    async def close(self) -> None: ...
+
+
+class Screen:
+    """A front that keeps what it is shown."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Outbound] = {}
+        self.changed = asyncio.Event()
+
+    async def answer(self, reply_to: str, message: Outbound) -> None:
+        self.answers[reply_to] = message
+        self.changed.set()
+
+    def stream(self, reply_to: str, text: str) -> None: ...
+    def notice(self, reply_to: str, text: str) -> None: ...
+    def closed(self) -> None: ...
+
+
+class LocalWay:
+    def __init__(self, tmp_path: Path):
+        self.adapter = registry.make("local", {"token": SECRET})
+        assert isinstance(self.adapter, CanAttach)
+        self.screens: dict[str, Screen] = {}
+        self.chats: dict[str, Any] = {}
+
+    async def hand_in(self, text: str, chat: str = "room", message_id: str = "m1") -> None:
+        try:
+            if chat not in self.chats:
+                self.chats[chat] = self.adapter.attach(chat, self.screens.setdefault(chat, Screen()))
+            await self.chats[chat].say(text, message_id)
+        except AdapterError as error:
+            raise Refused from error
+
+    async def shown(self, chat: str, message_id: str) -> str:
+        screen = self.screens[chat]
+        while message_id not in screen.answers:
+            screen.changed.clear()
+            await screen.changed.wait()
+        return screen.answers[message_id].text
+
+    async def close(self) -> None: ...
+
+
+class ApiWay:
+    def __init__(self, tmp_path: Path):
+        self.adapter = registry.make("api_server", {"extra": {"port": 0, "key": SECRET}})
+        self.client: aiohttp.ClientSession | None = None
+        self.open: dict[tuple[str, str], aiohttp.ClientResponse] = {}
+
+    async def hand_in(self, text: str, chat: str = "room", message_id: str = "m1") -> None:
+        self.client = self.client or aiohttp.ClientSession()
+        try:
+            response = await self.client.post(
+                f"{self.adapter.describe()['address']}/chat/completions",
+                json={"messages": [{"role": "user", "content": text}], "stream": True},
+                headers={
+                    "Authorization": f"Bearer {SECRET}",
+                    "X-Hermes-Session-Id": chat,
+                    "Idempotency-Key": message_id,
+                },
+            )
+        except aiohttp.ClientError as error:
+            raise Refused from error
+        if response.status != 200:
+            response.close()
+            raise Refused
+        self.open[(chat, message_id)] = response
+
+    async def shown(self, chat: str, message_id: str) -> str:
+        body = await self.open[(chat, message_id)].text()
+        events = [json.loads(line[6:]) for line in body.splitlines() if line.startswith("data: {")]
+        return "".join(event["choices"][0]["delta"].get("content", "") for event in events)
+
+    async def close(self) -> None:
+        if self.client is not None:
+            await self.client.close()
+
+
+MAKERS: dict[str, Callable[[Path], Any]] = {
+    "fake": FakeWay,
+    "fake by its socket": FakeSocketWay,
+    "local": LocalWay,
+    "api_server": ApiWay,
+}
+
+
+@pytest.fixture(params=WAYS)
+async def way(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Way]:
+    made = MAKERS[request.param](tmp_path)
+    yield made
+    if made.adapter.state().word != "stopped":
+        await made.adapter.stop()
+    await made.close()
+
+
+@pytest.fixture
+async def core() -> Core:
+    return Core()
+
+
+def answer(text: str) -> Outbound:
+    return Outbound(key="k1", text=text)
+
+
+def place(way: Way, chat: str = "room", message_id: str = "m1") -> Target:
+    return Target(way.adapter.name, chat, reply_to=message_id)
+
+
+async def test_an_adapter_has_what_the_core_calls(way: Way, core: Core) -> None:
+    assert isinstance(way.adapter, Adapter)
+    assert isinstance(way.adapter.capabilities(place(way)), Capabilities)
+
+
+async def test_its_state_tells_whether_it_is_online(way: Way, core: Core) -> None:
+    assert way.adapter.state().word == "stopped"
+    await way.adapter.start(core)
+    assert way.adapter.state().word == "online"
+    assert way.adapter.state().since > 0
+    await way.adapter.stop()
+    assert way.adapter.state().word == "stopped"
+
+
+async def test_a_description_is_json_and_holds_no_secret(way: Way, core: Core) -> None:
+    await way.adapter.start(core)
+    assert SECRET not in json.dumps(way.adapter.describe())
+
+
+async def test_a_message_arrives_clean_and_with_its_sender(way: Way, core: Core) -> None:
+    await way.adapter.start(core)
+    await way.hand_in("a\x00b\r\nc\x1b[31m \ud800", chat="room", message_id="m7")
+    inbound = core.journal[("room", "m7")]
+    assert inbound.text == "ab\nc[31m \ufffd"
+    assert inbound.platform == way.adapter.name
+    assert inbound.user_id != ""
+    assert inbound.chat_type == "dm"
+
+
+async def test_a_message_is_confirmed_only_after_it_is_on_disk(way: Way, core: Core) -> None:
+    core.commit.clear()
+    await way.adapter.start(core)
+    handing_in = asyncio.create_task(way.hand_in("hello"))
+    await core.arrived.wait()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(handing_in), 0.05)
+    core.commit.set()
+    await handing_in
+    assert len(core.journal) == 1
+
+
+async def test_a_message_that_could_not_be_kept_is_not_confirmed_and_may_come_again(way: Way, core: Core) -> None:
+    await way.adapter.start(core)
+    core.refusal = "the disk is full"
+    with pytest.raises(Refused):
+        await way.hand_in("hello")
+    assert core.journal == {}
+    core.refusal = ""
+    await way.hand_in("hello")
+    assert len(core.journal) == 1
+
+
+async def test_a_message_that_comes_twice_is_confirmed_twice_and_kept_once(way: Way, core: Core) -> None:
+    await way.adapter.start(core)
+    await way.hand_in("hello")
+    await way.hand_in("hello")
+    assert len(core.journal) == 1
+
+
+async def test_an_answer_reaches_the_one_who_asked(way: Way, core: Core) -> None:
+    await way.adapter.start(core)
+    await way.hand_in("hello")
+    reading = asyncio.create_task(way.shown("room", "m1"))
+    sent = await way.adapter.send(place(way), answer("good day"))
+    assert sent.message_id != ""
+    assert await reading == "good day"
+
+
+async def test_chats_do_not_mix(way: Way, core: Core) -> None:
+    await way.adapter.start(core)
+    await way.hand_in("one", chat="a", message_id="1")
+    await way.hand_in("two", chat="b", message_id="1")
+    readings = [asyncio.create_task(way.shown(chat, "1")) for chat in ("a", "b")]
+    await way.adapter.send(place(way, "b", "1"), answer("for b"))
+    await way.adapter.send(place(way, "a", "1"), answer("for a"))
+    assert await asyncio.gather(*readings) == ["for a", "for b"]
+
+
+async def test_a_chat_that_the_platform_does_not_know_is_gone(way: Way, core: Core) -> None:
+    await way.adapter.start(core)
+    with pytest.raises(Gone, match="cannot"):
+        await way.adapter.send(place(way, "nowhere"), answer("hello"))
+
+
+async def test_no_message_comes_in_after_stop(way: Way, core: Core) -> None:
+    await way.adapter.start(core)
+    await way.hand_in("before")
+    await way.adapter.stop()
+    with pytest.raises(Refused):
+        await way.hand_in("after", message_id="m2")
+    assert list(core.journal) == [("room", "m1")]
+
+
+async def test_nothing_is_sent_after_stop_without_an_error(way: Way, core: Core) -> None:
+    await way.adapter.start(core)
+    await way.hand_in("before")
+    await way.adapter.stop()
+    with pytest.raises(DeliveryError):
+        await way.adapter.send(place(way), answer("too late"))
+
+
+async def test_stop_ends_every_task_even_with_messages_open(way: Way, core: Core) -> None:
+    before = asyncio.all_tasks()
+    await way.adapter.start(core)
+    await way.hand_in("never answered")
+    async with asyncio.timeout(5):
+        await way.adapter.stop()
+    await way.close()
+    assert asyncio.all_tasks() - before == set()

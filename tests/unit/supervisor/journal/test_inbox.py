@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from hermesd.adapters.contract import Attachment, Inbound, Target, Utterance
+from hermesd.supervisor.journal import IllegalTransition, UnknownRow, inbox
+from hermesd.supervisor.journal.rows import InboxRow
+from hermesd.supervisor.journal.states import INBOX, INBOX_ENDED, InboxState
+
+Message = Callable[..., Inbound]
+KEY = "agent:main:fake:dm:c1"
+
+
+def received(connection: sqlite3.Connection, inbound: Inbound, now: float = 100.0) -> InboxRow:
+    row = inbox.receive(connection, inbound, now)
+    assert row is not None
+    return row
+
+
+def bring(connection: sqlite3.Connection, inbox_id: int, state: InboxState, now: float = 200.0) -> None:
+    """Take one step by the operation that is for it."""
+    match state:
+        case InboxState.QUEUED:
+            inbox.queued(connection, inbox_id, KEY, now)
+        case InboxState.DISPATCHED:
+            inbox.dispatched(connection, inbox_id, "t1", "w1", now)
+        case InboxState.ACCEPTED:
+            inbox.accepted(connection, inbox_id, now)
+        case _:
+            inbox.finish(connection, inbox_id, state, now)
+
+
+def shortest_way(to: InboxState) -> list[InboxState]:
+    ways: dict[InboxState, list[InboxState]] = {InboxState.RECEIVED: []}
+    edge = [InboxState.RECEIVED]
+    for state in edge:
+        for then in sorted(INBOX[state]):
+            if then not in ways:
+                ways[then] = [*ways[state], then]
+                edge.append(then)
+    return ways[to]
+
+
+def test_a_message_comes_out_as_it_went_in(connection: sqlite3.Connection) -> None:
+    inbound = Inbound(
+        platform="telegram",
+        chat_id="-100",
+        message_id="7",
+        user_id="42",
+        text="ünïcode 🦉\n'quoted\"",
+        user_name="Ann",
+        user_id_alt="ann",
+        chat_type="thread",
+        chat_name="Owls",
+        thread_id="9",
+        attachments=(Attachment("/m/a.png", "a.png", "image/png"), Attachment("/m/b", "b")),
+        trusted=True,
+        history=(Utterance("user", "before"), Utterance("assistant", "yes")),
+        sent_at=99.5,
+    )
+    row = received(connection, inbound)
+    assert row == InboxRow(row.id, inbound, 100.0, InboxState.RECEIVED, 100.0)
+    assert inbox.show(connection, row.id) == row
+    assert row.target == Target("telegram", "-100", "9", "7")
+
+
+def test_no_history_and_an_empty_one_stay_apart(connection: sqlite3.Connection, message: Message) -> None:
+    without = received(connection, message(history=None))
+    empty = received(connection, message(history=()))
+    assert inbox.show(connection, without.id).inbound.history is None
+    assert inbox.show(connection, empty.id).inbound.history == ()
+
+
+def test_a_message_that_comes_again_is_not_kept_twice_whatever_became_of_it(
+    connection: sqlite3.Connection, message: Message
+) -> None:
+    inbound = message()
+    row = received(connection, inbound)
+    assert inbox.receive(connection, inbound, 101.0) is None
+    inbox.finish(connection, row.id, InboxState.REFUSED, 102.0)
+    assert inbox.receive(connection, replace(inbound, text="edited"), 103.0) is None
+    assert inbox.show(connection, row.id).inbound.text == "hello"
+
+
+def test_the_same_id_in_another_chat_or_platform_is_another_message(
+    connection: sqlite3.Connection, message: Message
+) -> None:
+    one = message()
+    assert received(connection, one)
+    assert received(connection, replace(one, chat_id="c2"))
+    assert received(connection, replace(one, platform="other"))
+
+
+def test_ids_that_start_again_lower_are_new_messages(connection: sqlite3.Connection, message: Message) -> None:
+    assert received(connection, message(message_id="900"))
+    assert received(connection, message(message_id="12"))
+    assert inbox.receive(connection, message(message_id="900"), 100.0) is None
+
+
+def test_the_way_of_a_message_is_counted_and_dated(connection: sqlite3.Connection, message: Message) -> None:
+    row = received(connection, message())
+    assert inbox.queued(connection, row.id, KEY, 101.0) == 0
+    assert inbox.dispatched(connection, row.id, "t1", "w1", 102.0) == 1
+    assert inbox.queued(connection, row.id, KEY, 103.0, error="w1 died", killed_worker=True) == 1
+    again = inbox.show(connection, row.id)
+    assert (again.state, again.worker, again.killed, again.error) == (InboxState.QUEUED, "", 1, "w1 died")
+    assert inbox.dispatched(connection, row.id, "t1", "w2", 104.0) == 2
+    inbox.accepted(connection, row.id, 105.0)
+    inbox.finish(connection, row.id, InboxState.DEAD, 106.0, error="w2 died", killed_worker=True)
+    dead = inbox.show(connection, row.id)
+    assert (dead.turn, dead.worker, dead.attempt, dead.killed) == ("t1", "w2", 2, 2)
+    assert (dead.error, dead.received_at, dead.changed_at) == ("w2 died", 100.0, 106.0)
+    assert inbox.dead_letters(connection) == [dead]
+
+
+@pytest.mark.parametrize("now", list(InboxState))
+@pytest.mark.parametrize("then", [state for state in InboxState if state is not InboxState.RECEIVED])
+def test_exactly_the_steps_of_the_table_are_taken(
+    connection: sqlite3.Connection, message: Message, now: InboxState, then: InboxState
+) -> None:
+    row = received(connection, message())
+    for state in shortest_way(now):
+        bring(connection, row.id, state)
+    before = inbox.show(connection, row.id)
+    assert before.state is now
+    if then in INBOX[now]:
+        bring(connection, row.id, then, 300.0)
+        after = inbox.show(connection, row.id)
+        assert (after.state, after.changed_at) == (then, 300.0)
+    else:
+        with pytest.raises(IllegalTransition, match=f"inbox row {row.id} '{then}': it is '{now}'"):
+            bring(connection, row.id, then, 300.0)
+        assert inbox.show(connection, row.id) == before
+
+
+def test_what_is_unfinished_at_start_comes_oldest_first(connection: sqlite3.Connection, message: Message) -> None:
+    rows = [received(connection, message()) for _ in InboxState]
+    for row, state in zip(rows, reversed(InboxState), strict=True):
+        for step in shortest_way(state):
+            bring(connection, row.id, step)
+    left = inbox.unfinished(connection)
+    assert [row.state for row in left] == [
+        InboxState.ACCEPTED, InboxState.DISPATCHED, InboxState.QUEUED, InboxState.RECEIVED,
+    ]  # fmt: skip
+    assert [row.id for row in left] == sorted(row.id for row in left)
+
+
+def test_the_latest_turn_of_a_session_passes_over_commands_and_other_sessions(
+    connection: sqlite3.Connection, message: Message
+) -> None:
+    assert inbox.latest_turn(connection, KEY) is None
+    asked, other, command = (received(connection, message(text=text)) for text in ("asked", "other", "/retry"))
+    for row, key in ((asked, KEY), (other, "another")):
+        inbox.queued(connection, row.id, key, 200.0)
+        inbox.dispatched(connection, row.id, f"t{row.id}", "w1", 200.0)
+    inbox.queued(connection, command.id, KEY, 200.0)
+    latest = inbox.latest_turn(connection, KEY)
+    assert latest is not None
+    assert latest.inbound.text == "asked"
+
+
+def test_an_unknown_row_and_a_state_that_is_no_end_are_refused(
+    connection: sqlite3.Connection, message: Message
+) -> None:
+    with pytest.raises(UnknownRow, match="cannot find inbox row 99"):
+        inbox.show(connection, 99)
+    with pytest.raises(UnknownRow, match="cannot make inbox row 99 'accepted'"):
+        inbox.accepted(connection, 99, 1.0)
+    row = received(connection, message())
+    assert InboxState.QUEUED not in INBOX_ENDED
+    with pytest.raises(ValueError, match="not an end"):
+        inbox.finish(connection, row.id, InboxState.QUEUED, 1.0)

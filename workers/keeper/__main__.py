@@ -1,0 +1,24 @@
+"""``python -m hermesd.workers.keeper``: started by the supervisor, told everything on standard input."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from hermesd.ipc import codec
+from hermesd.workers.spec import KeeperSpec
+
+from .keeper import Keeper
+
+
+def main() -> int:
+    with os.fdopen(0, "rb", closefd=False) as told:
+        spec = codec.unpack_value(KeeperSpec, told.read())
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.close(null)
+    return Keeper(spec).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""One worker as its keeper holds it: the process, its pidfd, its container and how far its end has come."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from hermesd.workers.containment.contract import Container
+
+from . import ward_life
+from .ward_life import Event, State
+
+DUMP_SIGNAL_NAME = "SIGUSR1"
+
+
+@dataclass(slots=True)
+class Ward:
+    """``died_at`` and ``deadline`` are monotonic seconds."""
+
+    worker: str
+    pid: int
+    pidfd: int
+    start_ticks: int
+    container: Container
+    state: State = State.RUNNING
+    deadline: float = 0.0
+    died_at: float = 0.0
+    exit_code: int | None = None
+    own_cpu: float = 0.0
+    max_rss: int = 0
+    left_over: int = 0
+
+    def apply(self, event: Event, now: float) -> None:
+        """Take one event; times follow from the state it leads to."""
+        self.state = ward_life.step(self.state, event)
+        if event is Event.DUMP_THEN_KILL and self.state is State.DUMPING and not self.deadline:
+            self.deadline = now + ward_life.DUMP_SECONDS
+        if self.state is State.EMPTYING and not self.died_at:
+            self.died_at = now
+
+    def reaped(self, status: int, user: float, system: float, max_rss_kib: int) -> None:
+        """The kernel's last words on the worker's own process (``wait4``)."""
+        self.exit_code = os.waitstatus_to_exitcode(status)
+        self.own_cpu = user + system
+        self.max_rss = max_rss_kib * 1024
+
+    def close(self) -> None:
+        os.close(self.pidfd)

@@ -1,0 +1,332 @@
+"""The worker process: one session, its agent and its MCP servers, for as long as the supervisor wants it.
+
+`run` is called once, by a keeper's forked child or by ``python -m hermesd.workers``, and returns the exit status. Two
+threads of ours: the link thread owns the socket; this one runs the event loop with the agent, and starts every MCP
+child, for a child's parent-death signal is bound to the thread that made it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import inspect
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from hermesd.ipc import codec
+from hermesd.ipc.link import Confirmed, Event, Link, Received
+from hermesd.ipc.messages import (
+    DOWN,
+    UP,
+    Accept,
+    Answer,
+    Assign,
+    Entry,
+    Finished,
+    Hello,
+    Interrupt,
+    Message,
+    Ready,
+    Rewind,
+    ServerReport,
+    Servers,
+    StartTurn,
+    Steer,
+    Steered,
+    Stop,
+)
+from hermesd.ipc.version import VERSION
+from hermesd.workers import containment
+from hermesd.workers.agents import factory
+from hermesd.workers.agents.contract import Agent, Session, Turn
+from hermesd.workers.containment import identity
+from hermesd.workers.mcp.servers import Servers as McpServers
+from hermesd.workers.spec import WorkerSpec
+
+from .capture import Capture
+from .link_thread import LinkThread
+from .logs import WireHandler, install
+from .out import TurnOut
+
+log = logging.getLogger("hermesd.worker")
+
+CANCEL_AFTER = 1.0
+"""Seconds that an agent with an ``interrupt`` method of its own has before its turn is cancelled all the same."""
+
+FLUSH_SECONDS = 2.0
+"""How long a stopping worker tries to get its last messages out."""
+
+
+class Worker:
+    """One worker's main thread."""
+
+    def __init__(self, spec: WorkerSpec, loop: asyncio.AbstractEventLoop, handler: WireHandler, capture: Capture):
+        self._spec = spec
+        self._loop = loop
+        self._handler = handler
+        self._agent: Agent | None = None
+        self._agent_error = ""
+        self._session: Session | None = None
+        self._assigned = asyncio.Event()
+        self._stop: asyncio.Future[Stop] = loop.create_future()
+        self._turn: StartTurn | None = None
+        self._turn_task: asyncio.Task[None] | None = None
+        self._interrupted = ""
+        self._seen: set[str] = set()
+        self._confirmations: dict[int, asyncio.Future[None]] = {}
+        self._answers: dict[str, asyncio.Future[str]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._containment = containment.open_containment(spec.containment, spec.instance, place=spec.container)
+        self._servers = McpServers(
+            spec.servers,
+            containment=self._containment,
+            worker=spec.worker,
+            tag=spec.tag,
+            log_dir=Path(spec.log_dir),
+            base_env=dict(os.environ),
+            grace=spec.stop_grace,
+            on_change=self._servers_changed,
+        )
+        self._link = LinkThread(
+            endpoint=spec.endpoint,
+            link=Link(codec.Codec(*DOWN, *UP)),
+            hello=Hello(spec.worker, spec.token, os.getpid(), identity.start_ticks(os.getpid()) or 0, VERSION),
+            heartbeat=spec.heartbeat,
+            call_soon=loop.call_soon_threadsafe,
+            on_event=self._on_event,
+            logs=handler,
+            keeper_pidfd=_pidfd_of_parent(),
+            on_keeper_death=self._keeper_died,
+            captures={capture.descriptor: capture.read},
+        )
+
+    async def run(self) -> int:
+        """Serve until told to stop. Returns the exit status."""
+        self._link.start()
+        stop = await self._stop
+        await self._shut_down(stop)
+        self._link.stop(FLUSH_SECONDS)
+        return 0
+
+    async def _shut_down(self, stop: Stop) -> None:
+        log.info("stopping: %s", stop.reason)
+        if self._turn_task is not None and not self._turn_task.done():
+            self._interrupted = stop.reason
+            self._turn_task.cancel()
+            await asyncio.wait([self._turn_task], timeout=stop.grace)
+        if self._agent is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(factory.optional(self._agent, "close"), stop.grace)
+        await self._servers.stop(stop.grace)
+
+    # ---- events of the link ------------------------------------------------------------------------------------------
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, Confirmed):
+            waiter = self._confirmations.pop(id(event.message), None)
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+            return
+        assert isinstance(event, Received)
+        message = event.message
+        match message:
+            case Assign():
+                self._start_task(self._assign(message), "assign")
+            case StartTurn():
+                self._take_turn(message)
+            case Interrupt():
+                self._interrupt(message)
+            case Steer():
+                self._start_task(self._steer(message), "steer")
+            case Rewind():
+                if self._session is not None and message.entries > 0:
+                    del self._session.history[-message.entries :]
+            case Answer():
+                answer = self._answers.pop(message.ask, None)
+                if answer is not None and not answer.done():
+                    answer.set_result(message.choice)
+            case Stop():
+                if not self._stop.done():
+                    self._stop.set_result(message)
+            case _:
+                log.warning("ignored a %s of the supervisor", message.KIND)
+
+    def _start_task(self, coroutine: object, name: str) -> None:
+        task: asyncio.Task[None] = self._loop.create_task(coroutine, name=name)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s failed", task.get_name(), exc_info=error)
+
+    def _durable(self, message: Message) -> asyncio.Future[None]:
+        """Post a durable message; the future is done when the supervisor has it on disk."""
+        confirmed: asyncio.Future[None] = self._loop.create_future()
+        self._confirmations[id(message)] = confirmed
+        self._link.post(message)
+        return confirmed
+
+    def _asked(self, ask: str) -> asyncio.Future[str]:
+        self._answers[ask] = answer = self._loop.create_future()
+        return answer
+
+    def _servers_changed(self, reports: tuple[ServerReport, ...]) -> None:
+        self._link.post(Servers(reports))
+
+    def _keeper_died(self) -> None:
+        """Called by the link thread. Nobody is left to empty this container, so the worker does, itself included."""
+        log.error("the keeper is gone: ending")
+        container = self._containment.worker(self._spec.worker, self._spec.tag)
+        while not container.kill_round():
+            time.sleep(0.01)
+        os._exit(72)
+
+    # ---- session and turns -------------------------------------------------------------------------------------------
+
+    async def _assign(self, message: Assign) -> None:
+        workdir = Path(message.workdir)
+        try:
+            workdir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.chdir(workdir)
+            self._session = Session(
+                key=message.session_key,
+                id=message.session_id,
+                platform=message.platform,
+                chat=message.chat_id,
+                user=message.user_id,
+                user_name=message.user_name,
+                history=list(message.history),
+                mcp=self._servers,
+                settings=dict(message.settings),
+                workdir=workdir,
+            )
+            made = factory.load(self._spec.agent, self._spec.agent_path)(self._session)
+            self._agent = await made if inspect.isawaitable(made) else made
+        except Exception as error:  # anybody's code: whatever it raises is this session's problem, told with each turn
+            self._agent_error = f"cannot make the agent {self._spec.agent!r}: {type(error).__name__}: {error}"
+            log.exception("%s", self._agent_error)
+        self._assigned.set()
+        self._link.post(Ready(self._agent_error))
+
+    def _take_turn(self, message: StartTurn) -> None:
+        if message.turn in self._seen:
+            return
+        self._seen.add(message.turn)
+        if self._turn_task is not None and not self._turn_task.done():
+            log.error("refused turn %s: turn %s still runs", message.turn, self._turn and self._turn.turn)
+            self._link.post(Finished(message.turn, "failed", error="another turn of this session still runs"))
+            return
+        self._turn = message
+        self._interrupted = ""
+        self._link.turn_is(message.turn)
+        self._handler.turn = message.turn
+        self._turn_task = self._loop.create_task(self._run_turn(message), name=f"turn {message.turn}")
+
+    async def _run_turn(self, message: StartTurn) -> None:
+        out = TurnOut(
+            message.turn,
+            post=self._link.post,
+            backlog=lambda: self._link.backlog,
+            durable=self._durable,
+            asked=self._asked,
+        )
+        outcome, text, error = "done", "", ""
+        try:
+            # The agent starts only when the acceptance is on disk: else a crash now would have it run twice.
+            await self._durable(Accept(message.turn))
+            await self._assigned.wait()
+            if self._agent is None:
+                raise RuntimeError(self._agent_error)
+            turn = Turn(
+                message.turn, message.text, message.sender, message.sender_name, message.attachments, message.attempt
+            )
+            async with asyncio.timeout(message.timeout or None):
+                answer = await factory.run_turn(self._agent, turn, out)
+            text = out.text if answer is None else codec.clean(answer)
+        except asyncio.CancelledError:
+            if not self._interrupted:
+                raise
+            outcome, text, error = "interrupted", out.text, self._interrupted
+        except TimeoutError:
+            outcome, text, error = "failed", out.text, f"the turn took longer than {message.timeout:g} s"
+        except Exception as failure:  # an agent may raise anything; it and its servers are kept for the next message
+            log.exception("turn %s failed", message.turn)
+            outcome, text, error = "failed", out.text, codec.clean(f"{type(failure).__name__}: {failure}")
+        finally:
+            self._answers.clear()
+        self._remember(message, outcome, text)
+        self._turn = None
+        self._link.turn_is("")
+        self._handler.turn = ""
+        self._link.post(Finished(message.turn, outcome, text, error))
+
+    def _remember(self, message: StartTurn, outcome: str, text: str) -> None:
+        """Keep the worker's history what the journal's transcript is: ended turns with an answer, even a partial one."""
+        if self._session is None or outcome == "failed" or (outcome == "interrupted" and not text):
+            return
+        now = time.time()
+        self._session.history.append(Entry("user", message.text, now))
+        self._session.history.append(Entry("assistant", text, now))
+
+    def _interrupt(self, message: Interrupt) -> None:
+        if self._turn is None or self._turn_task is None or message.turn != self._turn.turn:
+            return
+        self._interrupted = message.reason or "interrupted"
+        self._start_task(self._interrupt_agent(self._turn_task), "interrupt")
+
+    async def _interrupt_agent(self, task: asyncio.Task[None]) -> None:
+        if self._agent is not None and factory.has(self._agent, "interrupt"):
+            try:
+                await asyncio.wait_for(factory.optional(self._agent, "interrupt", self._interrupted), CANCEL_AFTER)
+                await asyncio.wait([task], timeout=CANCEL_AFTER)
+            except TimeoutError:
+                log.warning("the agent's interrupt took longer than %s s", CANCEL_AFTER)
+            except Exception:  # anybody's code; the cancellation below does what it did not
+                log.exception("the agent's interrupt failed")
+        task.cancel()
+
+    async def _steer(self, message: Steer) -> None:
+        taken = False
+        if self._agent is not None and self._turn is not None and message.turn == self._turn.turn:
+            try:
+                taken = bool(await factory.optional(self._agent, "steer", message.text))
+            except Exception:  # anybody's code; the supervisor queues what was not taken
+                log.exception("the agent's steer failed")
+        self._link.post(Steered(message.turn, taken))
+
+
+def read_spec(spec_fd: int) -> WorkerSpec:
+    """Read the descriptor to its end and close it."""
+    with os.fdopen(spec_fd, "rb") as told:
+        return codec.unpack_value(WorkerSpec, told.read())
+
+
+def run(spec: WorkerSpec) -> int:
+    """Become the worker that the spec describes; the process is in its container already."""
+    os.environ.clear()
+    os.environ.update(spec.environment)
+    os.environ["HERMESD_TAG"] = spec.tag
+    if spec.stacks:
+        stacks = open(spec.stacks, "w", encoding="utf-8")  # noqa: SIM115 - faulthandler writes to it until the end
+        faulthandler.enable(stacks)
+        faulthandler.register(signal.SIGUSR1, stacks, all_threads=True)
+    handler = install(spec.log_level)
+    capture = Capture(handler)
+    sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 - lives as long as the process
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    status = loop.run_until_complete(Worker(spec, loop, handler, capture).run())
+    # Not sys.exit: the interpreter's finalisation waits for every non-daemon thread of anybody's agent.
+    os._exit(status)
+
+
+def _pidfd_of_parent() -> int:
+    parent = os.getppid()
+    return os.pidfd_open(parent) if parent > 1 and hasattr(os, "pidfd_open") else -1

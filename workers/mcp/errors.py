@@ -1,0 +1,71 @@
+"""What can go wrong with an MCP server, as whole sentences: agents show them to people and to models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class McpError(Exception):
+    """Base of all. ``server`` is the server's name in the configuration."""
+
+    def __init__(self, server: str, message: str) -> None:
+        super().__init__(message)
+        self.server = server
+
+
+class NoSuchServer(McpError):
+    """The name is not in the configuration."""
+
+    def __init__(self, server: str, configured: Iterable[str]) -> None:
+        names = ", ".join(sorted(configured)) or "none"
+        super().__init__(server, f"there is no MCP server {server!r}; configured: {names}")
+
+
+class NoSuchTool(McpError):
+    """The configuration hides this tool (``tools.include`` or ``tools.exclude``)."""
+
+    def __init__(self, server: str, tool: str) -> None:
+        super().__init__(server, f"the configuration of MCP server {server!r} does not allow its tool {tool!r}")
+        self.tool = tool
+
+
+class CannotStart(McpError):
+    """No process, or no finished handshake. The next call tries again."""
+
+    def __init__(self, server: str, reason: str) -> None:
+        super().__init__(server, f"MCP server {server!r} does not start: {reason}")
+        self.reason = reason
+
+
+class ServerDied(McpError):
+    """The server ended under a call. Whether the tool had its effect is unknown, so nobody repeats the call."""
+
+    def __init__(self, server: str, tool: str, reason: str) -> None:
+        super().__init__(server, f"MCP server {server!r} ended during {tool!r}: {reason}")
+        self.tool = tool
+        self.reason = reason
+
+
+class CallTimeout(McpError):
+    """The tool did not answer within the server's ``timeout``. The server was told and goes on living."""
+
+    def __init__(self, server: str, tool: str, seconds: float) -> None:
+        super().__init__(server, f"{server}.{tool} did not answer within {seconds:g} s")
+        self.tool = tool
+        self.seconds = seconds
+
+
+class CallRejected(McpError):
+    """The server answered with a protocol error, or with a result that breaks the tool's own schema."""
+
+    def __init__(self, server: str, tool: str, reason: str) -> None:
+        super().__init__(server, f"{server}.{tool} was rejected: {reason}")
+        self.tool = tool
+        self.reason = reason
+
+
+class ServersStopped(McpError):
+    """The worker is stopping; nothing is started any more."""
+
+    def __init__(self, server: str) -> None:
+        super().__init__(server, f"cannot use MCP server {server!r}: the worker is stopping")

@@ -1,0 +1,121 @@
+"""All MCP servers of one worker: what agents see as ``session.mcp``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hermesd.ipc.messages import ServerReport
+from hermesd.workers.agents.contract import Tool, ToolResult
+from hermesd.workers.containment.contract import Containment
+from hermesd.workers.mcp.environment import server_environment
+from hermesd.workers.mcp.errors import McpError, NoSuchServer
+from hermesd.workers.mcp.slot import Slot
+from hermesd.workers.spec import ServerSpec
+
+if TYPE_CHECKING:
+    from hermesd.workers.mcp.server import Server
+
+log = logging.getLogger(__name__)
+
+
+class Servers:
+    """Implements `hermesd.workers.agents.contract.Tools`. A server is started by the first call that needs it.
+
+    ``tag`` is the worker's; ``base_env`` the environment that the servers' is filtered from; ``grace`` the seconds between
+    the steps of a polite stop. ``on_change`` gets all reports whenever one of them changes, on the loop's thread.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[ServerSpec],
+        *,
+        containment: Containment,
+        worker: str,
+        tag: str,
+        log_dir: str | Path | None,
+        base_env: Mapping[str, str],
+        grace: float = 3.0,
+        on_change: Callable[[tuple[ServerReport, ...]], None] | None = None,
+    ) -> None:
+        self._specs = {spec.name: spec for spec in specs}
+        self._containment = containment
+        self._worker = worker
+        self._tag = tag
+        self._log_dir = Path(log_dir) if log_dir else None
+        self._base_env = dict(base_env)
+        self._grace = grace
+        self._on_change = on_change
+        self._servers: dict[str, Server] = {}
+        self._stopped = False
+
+    async def tools(self) -> list[Tool]:
+        lists = await asyncio.gather(*(self._tools(name) for name in self._specs))
+        return [tool for tools in lists for tool in tools]
+
+    async def call(self, server: str, tool: str, arguments: dict[str, Any]) -> ToolResult:
+        if server not in self._specs:
+            raise NoSuchServer(server, self._specs)
+        return await self._server(server).call(tool, arguments)
+
+    def reports(self) -> tuple[ServerReport, ...]:
+        """Every configured server, in the configuration's order; one that was never needed is stopped."""
+        return tuple(
+            self._servers[name].report() if name in self._servers else ServerReport(name, 0, Slot().state)
+            for name in self._specs
+        )
+
+    async def stop(self, seconds: float) -> None:
+        """Stop all servers at once, politely first, and start none any more.
+
+        Returns when nothing of them is left, at the latest after ``seconds``; what cannot be killed by then is logged, and
+        the end of the worker's own container takes it.
+        """
+        self._stopped = True
+        servers = list(self._servers.values())
+        for server in servers:
+            server.stop(seconds)
+        if not servers:
+            return
+        waits = [asyncio.create_task(server.at_rest(), name=f"mcp {server.name} stops") for server in servers]
+        await asyncio.wait(waits, timeout=seconds)
+        for server, wait in zip(servers, waits, strict=True):
+            if not wait.done():
+                wait.cancel()
+                log.warning("MCP server %s is still %s after %g s", server.name, server.slot.state, seconds)
+
+    def kill_all(self) -> bool:
+        """For emergencies, from any thread: one round of killing everything at once; True when nothing is left."""
+        return all([server.kill() for server in list(self._servers.values())])
+
+    async def _tools(self, name: str) -> list[Tool]:
+        try:
+            return await self._server(name).tools()
+        except McpError as error:
+            log.warning("no tools of MCP server %s: %s", name, error)
+            return []
+
+    def _server(self, name: str) -> Server:
+        if name not in self._servers:
+            self._servers[name] = self._make(self._specs[name])
+        return self._servers[name]
+
+    def _make(self, spec: ServerSpec) -> Server:
+        # The SDK takes 0.7 s of CPU to import; a session that needs no server never pays it.
+        from hermesd.workers.mcp.generation import Plan
+        from hermesd.workers.mcp.server import Server
+
+        plan = Plan(spec, server_environment(self._base_env, spec.env), self._grace, probe=True)
+        container = partial(self._containment.server, self._worker, self._tag, spec.name)
+        server = Server(plan, container=container, log_dir=self._log_dir, on_change=self._report)
+        if self._stopped:
+            server.stop(0.0)
+        return server
+
+    def _report(self) -> None:
+        if self._on_change is not None:
+            self._on_change(self.reports())

@@ -1,0 +1,79 @@
+"""The way back to the chat that an agent is given for each turn."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import mimetypes
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hermesd.ipc.codec import clean
+from hermesd.ipc.messages import Ask, Delta, File, Message, Send, Status, ToolUse
+
+BACKLOG_HIGH = 200
+"""Messages not yet on the wire at which a streaming agent is made to wait."""
+
+ARGS_PREVIEW = 200
+
+
+class TurnOut:
+    """Implements `hermesd.workers.agents.contract.Out` for one turn.
+
+    ``post`` hands a message to the link thread; ``durable`` waits until the supervisor has it on disk; ``asked``
+    registers a question and returns the future of its answer.
+    """
+
+    def __init__(
+        self,
+        turn: str,
+        *,
+        post: Callable[[Message], None],
+        backlog: Callable[[], int],
+        durable: Callable[[Message], asyncio.Future[None]],
+        asked: Callable[[str], asyncio.Future[str]],
+    ):
+        self._turn = turn
+        self._post = post
+        self._backlog = backlog
+        self._durable = durable
+        self._asked = asked
+        self.text = ""
+
+    async def delta(self, text: str) -> None:
+        text = clean(text)
+        if not text:
+            return
+        self.text += text
+        self._post(Delta(self._turn, text))
+        while self._backlog() > BACKLOG_HIGH:
+            await asyncio.sleep(0.01)
+
+    async def tool(self, name: str, args: str | dict[str, Any], state: str) -> None:
+        preview = args if isinstance(args, str) else json.dumps(args, ensure_ascii=False, default=str)
+        self._post(ToolUse(self._turn, clean(name), clean(preview)[:ARGS_PREVIEW], state))
+
+    async def status(self, text: str) -> None:
+        self._post(Status(self._turn, clean(text)))
+
+    async def send(self, target: str, text: str, files: Sequence[str] = ()) -> None:
+        missing = [path for path in files if not os.path.isfile(path)]
+        if missing:
+            raise FileNotFoundError(f"cannot send {', '.join(missing)}: no such file")
+        described = tuple(
+            File(os.path.abspath(path), os.path.basename(path), mimetypes.guess_type(path)[0] or File.mime)
+            for path in files
+        )
+        await self._durable(Send(secrets.token_hex(8), self._turn, clean(target), clean(text), described))
+
+    async def ask(self, question: str, choices: Sequence[str] = ("approve", "deny"), timeout: float = 300.0) -> str:
+        ask = secrets.token_hex(8)
+        answer = self._asked(ask)
+        self._post(Ask(ask, self._turn, clean(question), tuple(clean(choice) for choice in choices), timeout))
+        try:
+            # The supervisor owns the clock of the question; this bound only covers its absence.
+            return await asyncio.wait_for(answer, timeout + 30.0)
+        except TimeoutError:
+            return ""
