@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,8 @@ class Outbound:
     key: str
     text: str
     files: tuple[Attachment, ...] = ()
-    kind: str = "answer"  # "answer" | "notice" (a word of hermesd itself) | "error" | "extra" (an agent's own send)
+    # "answer" | "error" | "notice" (a word of hermesd itself) | "extra" (an agent's own send) | "question" (it asks)
+    kind: str = "answer"
     final: bool = True  # False: more will follow for the same reply_to
     usage: dict[str, Any] = field(default_factory=dict)
 
@@ -148,6 +149,14 @@ class Adapter(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """For ``hermesctl status``: account, address; no secrets."""
+
+
+_C = TypeVar("_C")
+
+
+def capability(adapter: object, wanted: type[_C]) -> _C | None:
+    """The adapter as one that has an optional capability, or None."""
+    return adapter if isinstance(adapter, wanted) else None
 
 
 @runtime_checkable

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hermesd.adapters.contract import AdapterSettings, CanAttach, HasConsole
+from hermesd.adapters.contract import AdapterSettings, CanAttach, HasConsole, capability
 from hermesd.ipc.messages import Logs
 from hermesd.workers import containment
 from hermesd.workers.containment.errors import ContainmentError
@@ -41,6 +41,7 @@ from .gateway.reception import Reception
 from .instance import pidfile
 from .instance.paths import Paths
 from .journal import Journal
+from .lag import LoopLag
 from .platforms import Platforms
 from .pool.census import is_contained
 from .pool.launchers.contract import LauncherListener
@@ -125,9 +126,7 @@ class App:
 
     def _make_pool(self) -> Pool:
         ours = self.loaded.settings.hermesd
-        template = worker_template.template(
-            self.loaded.settings, self.paths, self.loaded.environ, self._server_grace()
-        )
+        template = worker_template.template(self.loaded.settings, self.paths, self.loaded.environ, self._server_grace())
 
         def make_launcher(listener: LauncherListener) -> KeeperLauncher:
             return KeeperLauncher(
@@ -163,9 +162,7 @@ class App:
             deliverer=self.deliverer,
             commands=Commands(TABLE, lanes=self.lanes, journal=self.journal),
             tasks=self.tasks,
-            policy=AccessPolicy(
-                access.allowed, access.allow_all, access.gateway_allowed, access.gateway_allow_all
-            ),
+            policy=AccessPolicy(access.allowed, access.allow_all, access.gateway_allowed, access.gateway_allow_all),
             busy_mode=BusyMode(settings.hermesd.busy),
             group_sessions_per_user=settings.group_sessions_per_user,
             thread_sessions_per_user=settings.thread_sessions_per_user,
@@ -229,10 +226,10 @@ class App:
             loop.add_signal_handler(number, self._signalled, number)
 
     def _signalled(self, number: int) -> None:
-        local = self.platforms.live.get(LOCAL)
-        if number == signal.SIGINT and not self.stop_requested.is_set():
-            if isinstance(local, HasConsole) and local.interrupt():
-                return
+        console = capability(self.platforms.live.get(LOCAL), HasConsole)
+        first = number == signal.SIGINT and not self.stop_requested.is_set()
+        if first and console is not None and console.interrupt():
+            return
         if self.stop_requested.is_set():
             self._hurry.set()
         self.request_stop(f"signal {signal.Signals(number).name}")
@@ -253,12 +250,12 @@ class App:
     async def run(self, *, console: bool = False) -> int:
         """Until a stop is asked for. Returns the exit status of the console, or 0. Raises what ended hermesd."""
         status = 0
-        waits = [asyncio.ensure_future(self.stop_requested.wait())]
+        waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(self.stop_requested.wait())]
         talking: asyncio.Future[int] | None = None
-        local = self.platforms.live.get(LOCAL)
-        if console and isinstance(local, HasConsole):
+        local = capability(self.platforms.live.get(LOCAL), HasConsole)
+        if console and local is not None:
             talking = asyncio.ensure_future(local.converse())
-            waits.append(talking)  # type: ignore[arg-type]
+            waits.append(talking)
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         if talking is not None and talking.done():
             status = talking.result()
@@ -346,30 +343,7 @@ class App:
         return is_contained(pid, self.pool.launcher.pid, self.paths.instance)
 
     def attachable(self) -> CanAttach | None:
-        local = self.platforms.live.get(LOCAL)
-        return local if isinstance(local, CanAttach) else None
-
-
-class LoopLag:
-    """How late the event loop is: the worst of it is what every session feels."""
-
-    STEP = 0.5
-    KEPT = 240
-
-    def __init__(self) -> None:
-        self._lags: list[float] = []
-
-    async def run(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + self.STEP
-            await asyncio.sleep(self.STEP)
-            self._lags.append(max(0.0, loop.time() - due))
-            del self._lags[: -self.KEPT]
-
-    def p99(self) -> float:
-        """Seconds, over the last two minutes."""
-        return sorted(self._lags)[int(len(self._lags) * 0.99)] if self._lags else 0.0
+        return capability(self.platforms.live.get(LOCAL), CanAttach)
 
 
 def write_worker_logs(worker: Worker, batch: Logs) -> None:

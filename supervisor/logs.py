@@ -102,7 +102,7 @@ class Tail(logging.Handler):
 
 
 def install(path: Path, level: str, secrets: Iterable[str], *, terminal: bool) -> Tail:
-    """Called once by the app, under the instance's lock. ``terminal``: warnings (and, in the foreground, more) there."""
+    """Called once, under the instance's lock. ``terminal``: plain lines on stderr besides."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     redactor = Redactor(secrets)
     formatter = JsonFormatter(redactor)

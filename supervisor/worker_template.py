@@ -25,9 +25,7 @@ BASE = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_*", "TZ", "TERM", "SHELL"
 def environment(environ: Mapping[str, str], more: Iterable[str], home: Path) -> dict[str, str]:
     """The environment of keeper and workers. ``more``: names or globs that the configuration lets through."""
     wanted = (*BASE, *more)
-    passed = {
-        name: value for name, value in environ.items() if any(fnmatch.fnmatchcase(name, glob) for glob in wanted)
-    }
+    passed = {name: value for name, value in environ.items() if any(fnmatch.fnmatchcase(name, glob) for glob in wanted)}
     return {**passed, "HERMES_HOME": str(home), "PYTHONUNBUFFERED": "1"}
 
 

@@ -37,17 +37,38 @@ RULES: tuple[Rule, ...] = (
     Rule("workers", ("ipc", "workers"), "a worker knows the wire and itself"),
     Rule("adapters", ("adapters",), "adapters know platforms only"),
     Rule("supervisor", (
-        "ipc", "supervisor", "adapters.contract", "adapters.errors", "adapters.text", "workers.spec",
-    ), "the supervisor sees platforms through their contract and workers through the wire"),
+        "ipc", "supervisor", "adapters.contract", "adapters.errors", "adapters.registry", "adapters.text",
+        "workers.spec",
+    ), "it sees platforms through contract and registry, workers through the wire, containers through the pool"),
     Rule("supervisor.app", (
-        "ipc", "supervisor", "adapters.contract", "adapters.errors", "adapters.registry", "adapters.text", "workers.spec",
+        "ipc", "supervisor", "adapters.contract", "adapters.errors", "adapters.registry", "workers.spec",
+        "workers.containment",
     ), "concrete adapters are named by the registry alone"),
     Rule("supervisor.pool", (
         "ipc", "supervisor", "workers.spec", "workers.containment",
     ), "the pool knows workers, not platforms"),
+    Rule("supervisor.cli.hermesd", (
+        "ipc", "supervisor", "workers.containment.prctl",
+    ), "the command line builds the app and runs it"),
+    Rule("supervisor.cli.hermesctl", (
+        "ipc", "supervisor.cli", "supervisor.control.client", "supervisor.control.errors", "supervisor.instance",
+    ), "hermesctl is a thin client of the control socket"),
+    Rule("supervisor.cli.checkup", (
+        "ipc", "supervisor.cli", "supervisor.config", "supervisor.control", "supervisor.instance", "workers.containment",
+    ), "hermesctl doctor says which containment a start would get, and what an earlier life left"),
+    Rule("supervisor.cli.commands", (
+        "ipc", "supervisor.cli", "supervisor.control", "supervisor.instance",
+    ), "hermesctl is a thin client of the control socket"),
+    Rule("supervisor.cli.checkup", (
+        "ipc", "supervisor", "workers.containment",
+    ), "doctor looks for itself, also where no hermesd runs"),
     Rule("supervisor.config", ("supervisor.config",), "the configuration is read before anything else exists"),
-    Rule("supervisor.instance", ("ipc.version", "supervisor.instance"), "the lock is taken before anything else exists"),
-    Rule("supervisor.journal", ("ipc", "supervisor.journal"), "the journal keeps what it is given"),
+    Rule("supervisor.instance", (
+        "ipc.version", "supervisor.instance",
+    ), "the lock is taken before anything else exists"),
+    Rule("supervisor.journal", (
+        "ipc", "supervisor.journal", "adapters.contract",
+    ), "the journal keeps what it is given"),
 )
 
 # Decides, never acts: no clock, no thread, no socket.
@@ -163,7 +184,7 @@ def complaints(items: list[Import], rules: tuple[Rule, ...], folders: frozenset[
 
 
 def reached(start: str, items: list[Import], modules: frozenset[str]) -> dict[str, str]:
-    """Everything that importing ``start`` imports at once, mapped to the module that does; late imports do not count."""
+    """What importing ``start`` imports at once, each with the module that does it; late imports do not count."""
     by_importer: dict[str, list[Import]] = {}
     for item in items:
         if not item.late and not item.typing_only:

@@ -39,7 +39,7 @@ class WireHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             text = self.format(record)
-        except Exception:  # a record whose arguments do not fit its format string must not end its caller
+        except Exception:  # noqa: BLE001 - a record whose arguments do not fit its format string must not end its caller
             text = f"{record.msg!r} (cannot be formatted with {record.args!r})"
         self.add(record.created, record.levelno, record.name, text, record.process or 0)
 

@@ -94,7 +94,7 @@ class Worker:
         )
         self._link = LinkThread(
             endpoint=spec.endpoint,
-            link=Link(codec.Codec(*DOWN, *UP)),
+            link=Link(codec.Codec(*DOWN, *UP, accepts=DOWN)),
             hello=Hello(spec.worker, spec.token, os.getpid(), identity.start_ticks(os.getpid()) or 0, VERSION),
             heartbeat=spec.heartbeat,
             call_soon=loop.call_soon_threadsafe,
@@ -268,7 +268,7 @@ class Worker:
         self._link.post(Finished(message.turn, outcome, text, error))
 
     def _remember(self, message: StartTurn, outcome: str, text: str) -> None:
-        """Keep the worker's history what the journal's transcript is: ended turns with an answer, even a partial one."""
+        """Keep the worker's history what the journal's transcript is: turns with an answer, even a partial one."""
         if self._session is None or outcome == "failed" or (outcome == "interrupted" and not text):
             return
         now = time.time()

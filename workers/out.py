@@ -18,6 +18,8 @@ BACKLOG_HIGH = 200
 
 ARGS_PREVIEW = 200
 
+UNKNOWN_TYPE = "application/octet-stream"
+
 
 class TurnOut:
     """Implements `hermesd.workers.agents.contract.Out` for one turn.
@@ -63,7 +65,7 @@ class TurnOut:
         if missing:
             raise FileNotFoundError(f"cannot send {', '.join(missing)}: no such file")
         described = tuple(
-            File(os.path.abspath(path), os.path.basename(path), mimetypes.guess_type(path)[0] or File.mime)
+            File(os.path.abspath(path), os.path.basename(path), mimetypes.guess_type(path)[0] or UNKNOWN_TYPE)
             for path in files
         )
         await self._durable(Send(secrets.token_hex(8), self._turn, clean(target), clean(text), described))

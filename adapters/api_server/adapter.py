@@ -111,7 +111,8 @@ class ApiServerAdapter:
     def describe(self) -> dict[str, Any]:
         host = f"[{self._options.host}]" if ":" in self._options.host else self._options.host
         return {
-            "address": f"http://{host}:{self._port}/v1",
+            "url": f"http://{host}:{self._port}",
+            "address": f"http://{host}:{self._port}/v1",  # what OpenAI's clients call base_url
             "host": self._options.host,
             "port": self._port,
             "access": "key" if self._options.key else "loopback",

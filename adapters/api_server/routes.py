@@ -162,22 +162,24 @@ class Text:
     def __init__(self) -> None:
         self._streamed = ""
         self._any = False
+        self._apart = False
 
     def streamed(self, more: str) -> str:
         self._streamed += more
         self._any = True
+        self._apart = False
         return more
 
     def said(self, message: str) -> str:
-        before = "\n\n" if self._any else ""
-        self._any = True
+        before = "\n\n" if self._any and not self._apart else ""
+        self._any = self._apart = True
         return f"{before}{message}\n\n"
 
     def rest(self, whole: str) -> str:
         """What is missing of the whole answer; all of it when something else was streamed."""
         if whole.startswith(self._streamed):
             return whole[len(self._streamed) :]
-        return f"\n\n{whole}"
+        return whole if self._apart else f"\n\n{whole}"
 
 
 def content(message: Outbound) -> str:

@@ -28,6 +28,7 @@ from hermesd.adapters.local.console import Console, open_console
 from hermesd.adapters.text import chat_name_problem, clean
 
 USER = "local"
+STOP_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,12 @@ class LocalAdapter:
             self.forget(chat)
             chat.front.closed()
         if self._talking is not None:
-            await asyncio.wait([self._talking])
+            # It returns by itself once closed, unless the core is not answering its last message.
+            talking = self._talking
+            _, late = await asyncio.wait([talking], timeout=STOP_SECONDS)
+            if late:
+                talking.cancel()
+                await asyncio.wait([talking])
 
     async def send(self, target: Target, message: Outbound) -> Sent:
         reached = False

@@ -76,9 +76,9 @@ class ScriptConsole:
         if message.kind == "error":
             self._err.write(_shown(message))
             self._failed = True
-        elif message.kind == "notice" and not message.final:
+        elif message.kind in ("notice", "question") and not message.final:
             self._err.write(_shown(message))
-            self._asked = True
+            self._asked = self._asked or message.kind == "question"
         else:
             self._out.write(_shown(message))
         try:

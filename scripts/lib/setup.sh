@@ -69,7 +69,7 @@ _pip() {
 
 # What the environment was made from: a change of any of it makes it anew.
 _fingerprint() {
-    { printf '%s\n' "$ROOT" && cat -- "$ROOT/setup.cfg" "$ROOT/pyproject.toml" "$ROOT/constraints.txt"; } |
+    { printf '%s\n' "$ROOT" && cat -- "$ROOT/setup.cfg" "$ROOT/constraints.txt"; } |
         cksum | tr ' ' -
 }
 

@@ -94,9 +94,13 @@ class Daemon:
 
     def ask(self, verb: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """One answer. Raises `CommandError` with the status of an action."""
+        return self.ask_all((verb, params))[0]
+
+    def ask_all(self, *questions: tuple[str, Mapping[str, Any] | None]) -> list[dict[str, Any]]:
+        """The answers to several questions, over one connection and within one budget."""
         try:
             with self._connect() as connection:
-                return connection.call(verb, params)
+                return [connection.call(verb, params) for verb, params in questions]
         except (Refused, Unreachable) as error:
             self.give_up(error)
 

@@ -1,4 +1,4 @@
-"""``hermesd``: in the foreground by default, in the background with ``--daemon``, on its own terminal with ``--console``.
+"""``hermesd``: in the foreground by default, in the background (``--daemon``), on its own terminal (``--console``).
 
 Exit status: 0 stopped as asked, 1 the start failed, 2 usage, 73 another hermesd holds this home, 75 restart wanted,
 78 the configuration (or a newer journal) must be mended by a person.
@@ -131,7 +131,6 @@ def _run(
 def _serve(loaded: Loaded, paths: Paths, *, console: bool, readiness: Readiness | None) -> tuple[int, str]:
     import asyncio
 
-    from hermesd.adapters.errors import AdapterError
     from hermesd.ipc.errors import IpcError
     from hermesd.supervisor import logs
     from hermesd.supervisor.app import App
@@ -166,7 +165,7 @@ def _serve(loaded: Loaded, paths: Paths, *, console: bool, readiness: Readiness 
         return EXIT_CONFIG, f"error: {error}"
     except HermesdError as error:
         return error.exit_status, f"error: {error}"
-    except (AdapterError, IpcError, ControlError, JournalError, InstanceError) as error:
+    except (IpcError, ControlError, JournalError, InstanceError) as error:
         return EXIT_FAILED, f"error: {error}"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from . import words
 from .render import Paint
@@ -93,27 +93,26 @@ def rotated(path: Path) -> Iterator[Path]:
         number += 1
 
 
-def last(path: Path, choice: Choice, count: int) -> tuple[list[dict[str, Any]], Tail]:
-    """The last ``count`` wanted lines, oldest first, across rotations; and where to go on in the newest file."""
-    tail = Tail(path)
+def last(path: Path, choice: Choice, count: int, tail: Tail | None = None) -> list[dict[str, Any]]:
+    """The last ``count`` wanted lines, oldest first, across rotations. ``tail`` then goes on where they end."""
     found: list[dict[str, Any]] = []
     for file in rotated(path):
         with file.open("rb") as stream:
-            end = tail.take_over(stream) if file == path else stream.seek(0, os.SEEK_END)
+            end = tail.take_over(stream) if tail and file == path else stream.seek(0, os.SEEK_END)
             for raw in backwards(stream, end):
                 if len(found) >= count:
                     break
                 line = parse(raw)
                 if choice.is_before(line):
-                    return found[::-1], tail
+                    return found[::-1]
                 if choice.wants(line):
                     found.append(line)
         if len(found) >= count:
             break
-    return found[::-1], tail
+    return found[::-1]
 
 
-def backwards(stream: Any, end: int) -> Iterator[bytes]:
+def backwards(stream: BinaryIO, end: int) -> Iterator[bytes]:
     """The lines of a binary file before ``end``, last first."""
     rest = b""
     while end > 0:
@@ -135,31 +134,29 @@ class Tail:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stream: Any = None
+        self._descriptor = -1
+        self._offset = 0
         self._partial = b""
 
-    def take_over(self, stream: Any) -> int:
-        """Goes on where ``stream``, the file that is open now, ends; gives that place, which is behind a whole line."""
-        self._stream = os.fdopen(os.dup(stream.fileno()), "rb", buffering=0)
-        end: int = self._stream.seek(0, os.SEEK_END)
-        start = end
+    def take_over(self, stream: BinaryIO) -> int:
+        """Goes on behind the last whole line of ``stream``, the file that is open now; gives that place."""
+        self.close()
+        self._descriptor = os.dup(stream.fileno())  # shares its position with ``stream``, so only pread is used
+        start = os.fstat(self._descriptor).st_size
+        self._offset = 0
         while start > 0:
             block_start = max(0, start - _BLOCK)
-            block = os.pread(self._stream.fileno(), start - block_start, block_start)
-            newline = block.rfind(b"\n")
+            newline = os.pread(self._descriptor, start - block_start, block_start).rfind(b"\n")
             if newline >= 0:
-                end = block_start + newline + 1
+                self._offset = block_start + newline + 1
                 break
             start = block_start
-        else:
-            end = 0
-        self._stream.seek(end)
-        return end
+        return self._offset
 
     def close(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def follow(self) -> Iterator[dict[str, Any]]:
         """Every new line, for ever; waits for a file that is not there yet."""
@@ -171,7 +168,7 @@ class Tail:
 
     def read(self) -> list[dict[str, Any]]:
         """The lines that were completed since the last call."""
-        replaced = self._stream is None or self._is_replaced()
+        replaced = self._descriptor < 0 or self._is_replaced()
         raw = self._drain()
         if replaced:
             # The old file got its last line before the new one was made, and it was read after that was seen.
@@ -183,12 +180,14 @@ class Tail:
         return [parse(line) for line in raw if line]
 
     def _drain(self) -> list[bytes]:
-        if self._stream is None:
+        if self._descriptor < 0:
             return []
-        if self._stream.tell() > os.fstat(self._stream.fileno()).st_size:  # truncated in place
-            self._stream.seek(0)
-            self._partial = b""
-        data: bytes = self._partial + self._stream.read()
+        if self._offset > os.fstat(self._descriptor).st_size:  # cut in place
+            self._offset, self._partial = 0, b""
+        data = self._partial
+        while block := os.pread(self._descriptor, _BLOCK, self._offset):
+            self._offset += len(block)
+            data += block
         *lines, self._partial = data.split(b"\n")
         return lines
 
@@ -197,13 +196,13 @@ class Tail:
             found = self._path.stat()
         except FileNotFoundError:
             return False  # between the two renames of a rotation, or removed: what is open may still grow
-        opened = os.fstat(self._stream.fileno())
+        opened = os.fstat(self._descriptor)
         return (found.st_dev, found.st_ino) != (opened.st_dev, opened.st_ino)
 
     def _open(self) -> None:
         try:
-            stream = self._path.open("rb", buffering=0)
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return
         self.close()
-        self._stream = stream
+        self._descriptor, self._offset = descriptor, 0

@@ -101,8 +101,8 @@ def verb(name: str, **settings: Any) -> Callable[[Body], click.Command]:
     """A command whose function takes `Options` first and returns its exit status (None: 0)."""
 
     def decorate(body: Body) -> click.Command:
-        made = click.command(name, **settings)(click.pass_obj(body))
-        return with_global_options(made)
+        make: Callable[[Body], click.Command] = click.command(name, **settings)
+        return with_global_options(make(click.pass_obj(body)))
 
     return decorate
 

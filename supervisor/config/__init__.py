@@ -1,7 +1,7 @@
 """The configuration: read once at the start and at each reload, checked whole, then passed around frozen.
 
-``load`` is called by ``supervisor.app`` and by ``hermesd --check``; everything else is given the part of `Settings` that
-it needs.
+``load`` is called by ``supervisor.app`` and by ``hermesd --check``; everything else is given the part of
+`Settings` that it needs.
 """
 
 from .budget import StopBudget, derive

@@ -45,7 +45,9 @@ def explain(
         secret = any(isinstance(part, str) and _SECRET.search(part) for part in path[-3:]) or _SECRET.search(key)
         what = message if secret or isinstance(value, dict | list) else f"{shown(value)} {message}"
         problems.setdefault(path, Problem(key, what, fix, origin))
-    return sorted(problems.values(), key=lambda problem: (problem.origin.file, problem.origin.line, problem.origin.column))
+    return sorted(
+        problems.values(), key=lambda problem: (problem.origin.file, problem.origin.line, problem.origin.column)
+    )
 
 
 def shown(value: Any) -> str:
@@ -65,22 +67,23 @@ def _existing(loc: tuple[int | str, ...], values: Any) -> KeyPath:
     """The part of pydantic's location that is in the values: it adds names of its own for unions and the like."""
     path: list[int | str] = []
     for part in loc:
-        if isinstance(values, Mapping) and part in values:
-            values = values[part]
-        elif isinstance(values, list | tuple) and isinstance(part, int) and part < len(values):
-            values = values[part]
-        else:
+        if not _has(values, part):
             break
+        values = values[part]
         path.append(part)
     return tuple(path) or tuple(loc)
+
+
+def _has(values: Any, part: int | str) -> bool:
+    if isinstance(values, Mapping):
+        return part in values
+    return isinstance(values, list | tuple) and isinstance(part, int) and part < len(values)
 
 
 def _written(path: KeyPath, values: Any, otherwise: Any) -> Any:
     """The value as it stands in the file; pydantic's own idea of it may be converted already (``30m`` -> 1800.0)."""
     for part in path:
-        if isinstance(values, Mapping) and part not in values:
-            return otherwise
-        if not isinstance(values, Mapping | list | tuple):
+        if not _has(values, part):
             return otherwise
         values = values[part]
     return values

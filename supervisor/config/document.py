@@ -1,8 +1,8 @@
 """Reads a YAML file into plain values and remembers where each was written.
 
-It composes the file with ruamel.yaml and builds the values from the nodes, for these know the place of every key and the
-source text of every number. Strings that YAML 1.1 took for booleans (``yes``, ``on``) stay strings here; the settings'
-types understand them.
+It composes the file with ruamel.yaml and builds the values from the nodes, for these know the place of every key and
+the source text of every number. Strings that YAML 1.1 took for booleans (``yes``, ``on``) stay strings here; the
+settings' types understand them.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ def _broken(error: MarkedYAMLError, file: str) -> Problem:
         return Problem("", "broken YAML: a tab character", "indent with spaces; YAML allows no tabs there", origin)
     if "another document" in reason:
         return Problem("", "broken YAML: a second document", "keep one document in the file, without ---", origin)
-    fix = "put the value in quotes if it holds a colon" if "mapping values" in reason else "check quotes and indentation"
+    fix = (
+        "put the value in quotes if it holds a colon" if "mapping values" in reason else "check quotes and indentation"
+    )
     context = f" {error.context}" if error.context else ""
     return Problem("", f"broken YAML: {reason}{context}", fix, origin)
 
@@ -176,9 +178,7 @@ class _Builder:
             else:
                 self._complain(path, "<< needs a mapping", part)
 
-    def _complain(
-        self, path: KeyPath, message: str, node: Node, fix: str = "", at: Origin | None = None
-    ) -> None:
+    def _complain(self, path: KeyPath, message: str, node: Node, fix: str = "", at: Origin | None = None) -> None:
         self._problems.append(Problem(".".join(map(str, path)), message, fix, at or self._origin(node)))
 
 

@@ -89,11 +89,10 @@ class _Sources:
     def add_environment(self) -> Iterable[Problem]:
         """Lay the variables over it. Returns a warning for each credential whose platform is switched off."""
         for override in env.overrides(self._environment):
-            place = self.values
-            for key in override.path[:-1]:
-                inner = place.get(key)
-                place[key] = place = inner if isinstance(inner, dict) else {}
-            place[override.path[-1]] = override.value
+            nested: Any = override.value
+            for key in reversed(override.path):
+                nested = {key: nested}
+            _merge(self.values, nested)
             self._origins[override.path] = (override.name, self._environment.origin(override.name))
         for name, platform in env.ENABLES.items():
             section = self.values.get("platforms", {}).get(platform)

@@ -26,14 +26,14 @@ class Section(BaseModel):
 class Workers(Section):
     """``hermesd.workers``: how many worker processes, how long they live, what each may use."""
 
-    max: Count = Field(64, ge=1)
-    max_turns: Count = Field(8, ge=1)
-    spare: Count = Field(1, ge=0)
-    idle_timeout_seconds: Seconds = Field("30m", alias="idle_timeout")
-    hang_timeout_seconds: Seconds = Field("60s", alias="hang_timeout", gt=0)
-    memory_soft_bytes: BytesLimit = Field("1G", alias="memory_soft")
-    memory_hard_bytes: BytesLimit = Field("2G", alias="memory_hard")
-    max_processes: CountLimit = Field(256, ge=4)
+    max: Count = Field(default=64, ge=1)
+    max_turns: Count = Field(default=8, ge=1)
+    spare: Count = Field(default=1, ge=0)
+    idle_timeout_seconds: Seconds = Field(default=1800.0, alias="idle_timeout")
+    hang_timeout_seconds: Seconds = Field(default=60.0, alias="hang_timeout", gt=0)
+    memory_soft_bytes: BytesLimit = Field(default=1 << 30, alias="memory_soft")
+    memory_hard_bytes: BytesLimit = Field(default=2 << 30, alias="memory_hard")
+    max_processes: CountLimit = Field(default=256, ge=4)
     on_crash: Literal["ask", "retry"] = "ask"
     env: Texts = ()  # names or globs of environment variables that agents may see besides the base
     start_by: Literal["fork", "exec"] = "fork"  # exec: for agents whose modules cannot be forked
@@ -54,8 +54,8 @@ class Hermesd(Section):
     agent_settings: dict[str, Any] = Field(default_factory=dict, repr=False)
     workers: Workers = Workers()
     containment: Literal["auto", "cgroup", "subreaper", "pgroup", "job"] = "auto"
-    stop_budget_seconds: Seconds = Field("60s", alias="stop_budget", ge=2)
-    adopt_timeout_seconds: Seconds = Field("10s", alias="adopt_timeout")
+    stop_budget_seconds: Seconds = Field(default=60.0, alias="stop_budget", ge=2)
+    adopt_timeout_seconds: Seconds = Field(default=10.0, alias="adopt_timeout")
     busy: Literal["queue", "interrupt", "steer"] = "queue"
     web: Web = Web()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -81,8 +81,8 @@ class Platform(Section):
     """``platforms.<name>``: one way in. What only its adapter understands is in ``extra``."""
 
     enabled: bool = False
-    token: Text = Field("", repr=False)
-    api_key: Text = Field("", repr=False)
+    token: Text = Field(default="", repr=False)
+    api_key: Text = Field(default="", repr=False)
     home_channel: Any = None
     reply_to_mode: str = "first"
     extra: dict[str, Any] = Field(default_factory=dict, repr=False)
@@ -96,7 +96,7 @@ class ApiServer(Section):
     host: str = "127.0.0.1"
     port: Port = 8642
     model_name: Text = "hermes-agent"
-    key: Text = Field("", repr=False)  # hermes-agent's place for what is api_key here
+    key: Text = Field(default="", repr=False)  # hermes-agent's place for what is api_key here
 
 
 class ToolFilter(Section):
@@ -119,12 +119,12 @@ class McpServer(Section):
     url: str = ""
     headers: dict[str, Text] = Field(default_factory=dict, repr=False)
     transport: str = ""
-    timeout_seconds: Seconds = Field(300, alias="timeout", gt=0)
-    connect_timeout_seconds: Seconds = Field(60, alias="connect_timeout", gt=0)
+    timeout_seconds: Seconds = Field(default=300.0, alias="timeout", gt=0)
+    connect_timeout_seconds: Seconds = Field(default=60.0, alias="connect_timeout", gt=0)
     tools: ToolFilter = ToolFilter()
     scope: Literal["session", "host"] = "session"
-    idle_timeout_seconds: Seconds | None = Field(None, alias="idle_timeout")
-    max_lifetime_seconds: Seconds | None = Field(None, alias="max_lifetime")
+    idle_timeout_seconds: Seconds | None = Field(default=None, alias="idle_timeout")
+    max_lifetime_seconds: Seconds | None = Field(default=None, alias="max_lifetime")
     isolation: Literal["worker", "session", "call", "shared"] = "session"
 
 

@@ -43,7 +43,7 @@ def parse_duration(text: str) -> float:
 
 
 def _custom(kind: str, message: str, fix: str) -> PydanticCustomError:
-    return PydanticCustomError(kind, "{message}", {"message": message, "fix": fix})  # type: ignore[arg-type]
+    return PydanticCustomError(kind, "{message}", {"message": message, "fix": fix})
 
 
 def _size(value: Any) -> int:

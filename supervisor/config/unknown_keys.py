@@ -21,12 +21,15 @@ _HERMES: Mapping[KeyPath, frozenset[str]] = {
     ),
 }  # fmt: skip
 _HERMES_TOP = frozenset(
-    "agent always_log_local approvals auxiliary checkpoints command_allowlist compression custom_providers dingtalk"
-    " discord display email fallback_model fallback_providers feishu group_sessions_per_user homeassistant matrix"
-    " mattermost model platform_toolsets prefill_messages_file privacy provider_routing quick_commands reset_triggers"
-    " security signal skills slack sms smart_model_routing streaming stt telegram terminal thread_sessions_per_user"
-    " timezone toolsets tts unauthorized_dm_behavior wecom weixin whatsapp".split()
-)
+    {
+        "agent", "always_log_local", "approvals", "auxiliary", "checkpoints", "command_allowlist", "compression",
+        "custom_providers", "dingtalk", "discord", "display", "email", "fallback_model", "fallback_providers", "feishu",
+        "homeassistant", "matrix", "mattermost", "model", "platform_toolsets", "prefill_messages_file", "privacy",
+        "provider_routing", "quick_commands", "reset_triggers", "security", "signal", "skills", "slack", "sms",
+        "smart_model_routing", "streaming", "stt", "telegram", "terminal", "timezone", "toolsets", "tts",
+        "unauthorized_dm_behavior", "wecom", "weixin", "whatsapp",
+    }
+)  # fmt: skip
 
 
 def unknown_keys(document: Document) -> list[Problem]:
@@ -80,4 +83,6 @@ def _model(annotation: Any) -> type[BaseModel] | None:
 
 def _warning(path: KeyPath, meant: str | None, document: Document, hint: str = "") -> Problem:
     fix = f"did you mean {meant}?" if meant else hint or "remove it, or look up its name"
-    return Problem(".".join(map(str, path)), "is not a known key and has no effect", fix, document.keys.get(path, Origin()))
+    return Problem(
+        ".".join(map(str, path)), "is not a known key and has no effect", fix, document.keys.get(path, Origin())
+    )

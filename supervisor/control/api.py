@@ -33,6 +33,8 @@ class Param:
             value = float(value)
         if type(value) is not self.kind:
             raise ValueError(f'"{name}" must be {_NAMES[self.kind]}, not {value!r:.60}')
+        if self.required and not value:
+            raise ValueError(f'"{name}" must not be empty')
         match value:
             case float() if not 0 <= value < float("inf"):
                 raise ValueError(f'"{name}" must be a number of 0 or more, not {value}')

@@ -19,9 +19,8 @@ from hermesd.supervisor.journal.errors import JournalError
 from hermesd.supervisor.journal.rows import SessionRow, TurnRow
 from hermesd.supervisor.logs import rfc3339
 from hermesd.supervisor.pool import census, worker_life
-from hermesd.supervisor.pool.usage import Figures
+from hermesd.supervisor.pool.usage import NOTHING, Figures
 from hermesd.supervisor.pool.worker import Worker
-from hermesd.workers.containment import Usage, procfs
 
 from .api import Done
 from .errors import Code, Refused
@@ -56,7 +55,7 @@ class ControlHandlers:
 
     async def status(self, params: Params) -> dict[str, Any]:
         app = self._app
-        sample = await app.sampler.figures(memory=True)
+        sample = await app.sampler.figures(wait=False)
         counted = await app.journal.read(figures.count, time.time())
         findings = self._findings()
         degraded = any(finding["severity"] != "ok" for finding in findings)
@@ -94,15 +93,15 @@ class ControlHandlers:
             + sample.keeper_memory
             + sum(usage.memory_bytes for usage in sample.sample.workers.values()),
             "containment": {"name": launcher.containment, "refused": list(launcher.refused)},
-            "journal": {"state": app.journal.state.state, "reason": app.journal.state.reason},
+            "journal": {"state": app.journal.state.word, "reason": app.journal.state.reason},
             "warnings": [finding for finding in findings if finding["severity"] != "ok"],
             "log_tail": list(app.tail.lines)[-5:],
         }
 
     async def ps(self, params: Params) -> dict[str, Any]:
         app = self._app
-        sample = await app.sampler.figures(memory=True)
-        snapshot = await asyncio.to_thread(procfs.Snapshot.take) if params["tree"] or self._any_server() else None
+        sample = await app.sampler.figures()
+        snapshot = await asyncio.to_thread(census.take) if params["tree"] or self._any_server() else None
         lanes = {lane.worker.id: lane for lane in app.lanes.lanes.values() if lane.worker is not None}
         rows = [
             self._worker_row(worker, lanes.get(worker.id), sample, snapshot, tree=params["tree"])
@@ -144,10 +143,10 @@ class ControlHandlers:
         return any(worker.servers for worker in self._app.pool.workers.values())
 
     def _worker_row(
-        self, worker: Worker, lane: Lane | None, sample: Figures, snapshot: procfs.Snapshot | None, *, tree: bool
+        self, worker: Worker, lane: Lane | None, sample: Figures, snapshot: census.Snapshot | None, *, tree: bool
     ) -> dict[str, Any]:
         now = time.monotonic()
-        usage = sample.sample.workers.get(worker.id, Usage(0.0, 0, 0))
+        usage = sample.sample.workers.get(worker.id, NOTHING)
         turn = lane.current if lane is not None else None
         lines = census.tree_of(worker, snapshot) if snapshot is not None else []
         state = lane.life.value if lane is not None else ("idle" if worker.connected else "starting")
@@ -218,7 +217,7 @@ class ControlHandlers:
             for name, state in app.platforms.states().items()
             if state.word not in ("online", "stopped", "connecting")
         ]
-        if app.journal.state.state != "ok":
+        if app.journal.state.word != "ok":
             found.append(
                 _finding("journal", "error", f"the journal fails: {app.journal.state.reason}", "free the disk")
             )

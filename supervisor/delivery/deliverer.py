@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 
-from hermesd.adapters.contract import Adapter, CanNotice, CanStream, Outbound, Target
+from hermesd.adapters.contract import Adapter, CanNotice, CanStream, Outbound, Target, capability
 from hermesd.adapters.errors import AdapterError, DeliveryError, Retry
 from hermesd.supervisor.journal import Journal, outbox
 from hermesd.supervisor.journal.errors import JournalUnavailable
@@ -69,14 +69,13 @@ class Deliverer:
 
     def stream(self, target: Target, text: str) -> None:
         """More text of a running answer, for ways in that show it as it comes."""
-        adapter = self._adapters.get(target.platform)
-        if isinstance(adapter, CanStream):
+        if (adapter := capability(self._adapters.get(target.platform), CanStream)) is not None:
             adapter.stream(target, text)
 
     def notice(self, target: Target, text: str) -> bool:
         """A passing word beside the conversation. False: this way in cannot show one."""
-        adapter = self._adapters.get(target.platform)
-        if not isinstance(adapter, CanNotice):
+        adapter = capability(self._adapters.get(target.platform), CanNotice)
+        if adapter is None:
             return False
         adapter.notice(target, text)
         return True

@@ -61,7 +61,7 @@ START_SECONDS = 60.0
 """From a worker's launch to its agent; an agent that imports a large library takes ten."""
 
 INTERRUPT_ARRIVES = 1.0
-"""Seconds for the worker's link thread to acknowledge an interrupt. It is silent longer only if C code holds the GIL."""
+"""Seconds for a worker's link thread to acknowledge an interrupt. It is silent longer only if C code holds the GIL."""
 
 INTERRUPT_GRACE = 2.5
 """Seconds for an interrupted turn to end; then its worker is killed. Confirmed within 5 s, the stack dump included."""
@@ -574,11 +574,11 @@ class Lanes:
         except JournalUnavailable as error:
             log.error("turn %s waits: %s", turn.id, error)
             await asyncio.sleep(JOURNAL_RETRY)
-            if lane.current is turn and lane.worker is worker and turn.state is turn_life.State.DISPATCHED:
+            if self._still_dispatched(lane, turn, worker):
                 turn.apply(turn_life.Event.WORKER_GONE)
                 self._live(lane, worker_life.Event.TURN_ENDED)
             return
-        if lane.current is not turn or lane.worker is not worker or turn.state is not turn_life.State.DISPATCHED:
+        if not self._still_dispatched(lane, turn, worker):
             return
         turn.started_at = time.monotonic()
         inbound = turn.row.inbound
@@ -596,6 +596,11 @@ class Lanes:
         )
         if turn.interrupt_reason:
             self.pool.send(worker, Interrupt(turn.id, turn.interrupt_reason))
+
+    @staticmethod
+    def _still_dispatched(lane: Lane, turn: Turn, worker: Worker) -> bool:
+        """Whether the world is, after a wait for the journal, what it was before."""
+        return lane.current is turn and lane.worker is worker and turn.state is turn_life.State.DISPATCHED
 
     async def _accepted(self, lane: Lane, turn: Turn, worker: Worker, settle: Callable[[], None]) -> None:
         await self._keep(turns.accepted, turn.id, worker.id, time.time())

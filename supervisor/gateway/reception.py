@@ -1,7 +1,7 @@
 """Where a message enters: journalled first, then let in or not, then given to a command or to its session's agent.
 
-The order is a matter of safety. On disk before the platform is told "got it", so nothing is lost; the access gate before
-anything is started for it, so a stranger costs a row and no process.
+The order is a matter of safety. On disk before the platform is told "got it", so nothing is lost; the access gate
+before anything is started for it, so a stranger costs a row and no process.
 """
 
 from __future__ import annotations

@@ -70,10 +70,11 @@ def _await(child: subprocess.Popen[bytes], reader: int, log: Path, timeout: floa
         _end(child)
         raise DaemonNotStarted(f"hermesd was not ready within {timeout:g} s and was ended{_tail(log)}")
     message = _message(said)
-    if isinstance(message.get("ready"), int):
+    pid = message.get("ready")
+    if isinstance(pid, int):
         # It is meant to outlive us; Popen would warn of a child that was never waited for.
         child.returncode = 0
-        return int(message["ready"])
+        return pid
     try:
         status = child.wait(_LAST_WORDS)
     except subprocess.TimeoutExpired:

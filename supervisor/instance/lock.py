@@ -46,8 +46,8 @@ class Lock:
 def acquire(paths: Paths, wait: float = 0.0) -> Lock:
     """Take the lock of this home; ``paths.prepare()`` has been called.
 
-    ``wait``: seconds to wait for another holder to leave (``--replace``). Raises `AlreadyRunning` with the holder's pid,
-    and `HomeUnusable` when the file cannot be opened.
+    ``wait``: seconds to wait for another holder to leave (``--replace``). Raises `AlreadyRunning` with the holder's
+    pid, and `HomeUnusable` when the file cannot be opened.
     """
     descriptor = _open(paths.lock, os.O_RDWR | os.O_CREAT)
     try:

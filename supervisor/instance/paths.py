@@ -84,7 +84,7 @@ class Paths:
             _make(self.sockets, "runtime directory", private=True)
 
     def clear_sockets(self, remove: bool = False) -> None:
-        """Unlink what earlier lives left in ``sockets``. Only under the lock. ``remove``: at the end, also the place."""
+        """Unlink what an earlier life left in ``sockets``; only under the lock. ``remove``: then the place too."""
         if not self.sockets.is_dir() or self.sockets.is_symlink():
             return
         for path in self.sockets.iterdir():

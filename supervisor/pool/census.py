@@ -25,6 +25,12 @@ class ProcessLine:
     server: str
 
 
+Snapshot = procfs.Snapshot
+
+take = procfs.Snapshot.take
+"""One scan of /proc; some 10 ms, so not on the event loop."""
+
+
 def is_contained(pid: int, keeper: int, instance: str) -> bool:
     """Whether a process runs inside one of this instance's containers, by any of three proofs.
 

@@ -81,7 +81,7 @@ class Pool(LauncherListener):
         self._stacks_dir = stacks_dir
         self._endpoint = endpoint
         self._on_launcher_death = on_launcher_death
-        self._codec = Codec(*DOWN, *UP)
+        self._codec = Codec(*DOWN, *UP, accepts=UP)
         self._tokens = Tokens()
         self._workers: dict[WorkerId, Worker] = {}
         self._count = 0

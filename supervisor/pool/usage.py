@@ -20,6 +20,8 @@ from hermesd.workers.containment.usage import memory_of
 from .census import own_cpu_seconds
 from .pool import Pool
 
+NOTHING = Usage(0.0, 0, 0)
+
 BACKGROUND_SECONDS = 5.0
 
 MIN_GAP = 0.2
@@ -61,29 +63,28 @@ class Sampler:
     async def run(self) -> None:
         """Keeps one recent sample. Ends by cancellation."""
         while True:
-            await asyncio.sleep(BACKGROUND_SECONDS)
             self._earlier = await self._take(memory=False)
+            await asyncio.sleep(BACKGROUND_SECONDS)
 
-    async def figures(self, *, memory: bool = True) -> Figures:
-        """Figures of now, for one look of a person."""
-        earlier = self._earlier
-        if earlier is None or time.monotonic() - earlier.at < MIN_GAP:
-            if earlier is None:
-                earlier = await self._take(memory=False)
-            await asyncio.sleep(MIN_GAP)
-        sample = await self._take(memory=memory)
+    async def figures(self, *, wait: bool = True) -> Figures:
+        """Figures of now, for one look of a person. ``wait`` False: rather no percentage than a pause for one."""
+        earlier = self._earlier or await self._take(memory=False)
+        if wait and (missing := earlier.at + MIN_GAP - time.monotonic()) > 0:
+            await asyncio.sleep(missing)
+        sample = await self._take(memory=True)
         gap = sample.at - earlier.at
+        comparable = gap >= MIN_GAP
         containment = self._containment()
         percent = {
             name: max(0.0, usage.cpu_seconds - earlier.workers[name].cpu_seconds) / gap * 100.0
             for name, usage in sample.workers.items()
-            if name in earlier.workers
+            if comparable and name in earlier.workers
         }
         return Figures(
             sample=sample,
             percent=percent,
-            supervisor_percent=max(0.0, sample.supervisor - earlier.supervisor) / gap * 100.0,
-            keeper_percent=max(0.0, sample.keeper - earlier.keeper) / gap * 100.0,
+            supervisor_percent=max(0.0, sample.supervisor - earlier.supervisor) / gap * 100.0 if comparable else None,
+            keeper_percent=max(0.0, sample.keeper - earlier.keeper) / gap * 100.0 if comparable else None,
             supervisor_memory=memory_of([os.getpid()], proportional=True),
             keeper_memory=memory_of([self._pool.launcher.pid], proportional=True),
             exact=containment.exact_cpu,

@@ -166,9 +166,7 @@ TABLE: dict[State, dict[Event, Step]] = {
     },
 }
 
-WITH_PROCESS = frozenset(
-    {State.STARTING, State.IDLE, State.BUSY, State.WAITING, State.DRAINING, State.STOPPING}
-)
+WITH_PROCESS = frozenset({State.STARTING, State.IDLE, State.BUSY, State.WAITING, State.DRAINING, State.STOPPING})
 """States in which a process exists or is being made; they count against ``workers.max``."""
 
 

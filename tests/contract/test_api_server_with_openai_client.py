@@ -64,7 +64,8 @@ class Core:
                     await self.adapter.send(target, Outbound("k", "counted", usage=usage))
                 case "!extra":
                     await self._send(target, "besides", kind="extra", final=False)
-                    await self._send(target, "may I?", kind="notice", final=False)
+                    await self._send(target, "still at it", kind="notice", final=False)
+                    await self._send(target, "may I?", kind="question", final=False)
                     await self._send(target, "the answer")
                 case "!stream":
                     self.adapter.notice(target, "2 turns are before you\ndata: not content")
@@ -185,10 +186,10 @@ async def test_notices_are_comments_of_the_stream_and_never_content(http: aiohtt
     assert lines[-2] == "data: [DONE]"
 
 
-async def test_what_an_agent_sends_besides_is_content_and_its_question_is_not(client: AsyncOpenAI) -> None:
-    assert (await ask(client, "!extra")).choices[0].message.content == "besides\n\nthe answer"
+async def test_what_an_agent_sends_and_asks_is_content_and_what_hermesd_remarks_is_not(client: AsyncOpenAI) -> None:
+    assert (await ask(client, "!extra")).choices[0].message.content == "besides\n\nmay I?\n\nthe answer"
     chunks = [chunk async for chunk in await ask(client, "!extra", stream=True)]
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "besides\n\nthe answer"
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "besides\n\nmay I?\n\nthe answer"
 
 
 async def test_a_silent_stream_is_kept_alive(

@@ -49,7 +49,7 @@ class Ends:
 async def until(condition: Callable[[], object]) -> None:
     """Ask again and again, as a link does: ZeroMQ has no event for "this peer can be sent to now"."""
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.001)
 
 

@@ -84,7 +84,6 @@ def test_the_cpu_time_of_a_tree_counts_its_dead(keeper, oracle, shape, burners) 
     usage = keeper.usage()["workers"]["w1"]
     after = keeper.kill(worker="w1")["cpu_seconds"]
     print(f"\n{keeper.hello['name']} {shape}: truth {truth:.3f} usage {usage['cpu_seconds']:.3f} after {after:.3f}")
-    assert usage["processes"] == 1
     if shape == "burning_unwaited" and not usage["exact"]:
         # Stated, not hidden: without a cgroup the kernel throws away what a child burnt whose parent ignores SIGCHLD.
         assert usage["cpu_seconds"] < truth / 2

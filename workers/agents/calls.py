@@ -80,9 +80,10 @@ class BlockingOut:
 async def run_turn(agent: Agent, turn: Turn, out: Out) -> str | None:
     """Run one turn and return its whole answer, or None where the deltas are it.
 
-    Raises what the agent raises, RuntimeError instead of SystemExit. On cancellation a coroutine is cancelled; a plain agent's thread cannot be, so its next
-    use of ``out`` raises `TurnInterrupted` and this waits for it to end: two turns of one agent never overlap. A second
-    cancellation leaves the thread to itself. Raises TypeError for an answer that is no text.
+    Raises what the agent raises, RuntimeError instead of SystemExit, and TypeError for an answer that is no text. On
+    cancellation a coroutine is cancelled; a plain agent's thread cannot be, so its next use of ``out`` raises
+    `TurnInterrupted` and this waits for it to end: two turns of one agent never overlap. A second cancellation leaves
+    the thread to itself.
     """
     try:
         if _is_coroutine_function(agent.turn):
@@ -122,8 +123,8 @@ def has(agent: object, method: str) -> bool:
 async def optional(agent: object, method: str, *args: Any) -> Any:
     """Call an optional method of the agent and return what it returns, None where the agent has no such method.
 
-    A plain method of an agent whose ``turn`` is a coroutine runs on the loop, where its asyncio objects live; of a plain
-    agent, in a thread, for it may block.
+    A plain method of an agent whose ``turn`` is a coroutine runs on the loop, where its asyncio objects live; of a
+    plain agent, in a thread, for it may block.
     """
     if not has(agent, method):
         return None
@@ -139,7 +140,7 @@ async def optional(agent: object, method: str, *args: Any) -> Any:
 
 def _is_coroutine_function(function: Any) -> bool:
     """Also for an instance with an ``async def __call__`` and for a ``functools.partial`` of a coroutine function."""
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 def _in_thread(name: str, function: Callable[[], Any]) -> asyncio.Future[Any]:

@@ -1,4 +1,4 @@
-"""The built-in agent without a model, a key or a network: it shows that the whole system works, and breaks on request."""
+"""The built-in agent without model, key or network: it shows that the whole system works, and breaks on request."""
 
 from __future__ import annotations
 
@@ -219,7 +219,9 @@ COMMANDS: dict[str, _Entry] = {
     "stream": _Entry("!stream [N]", "answer in N parts", Demo.stream),
     "sleep": _Entry("!sleep [S]", "sleep for S seconds; /stop wakes me", Demo.sleep),
     "spin": _Entry("!spin [S]", "keep a core and this worker's event loop busy in Python", Demo.spin),
-    "regex": _Entry("!regex [N]", "hold the interpreter's lock inside one C call, for hours unless N is small", Demo.regex),
+    "regex": _Entry(
+        "!regex [N]", "hold the interpreter's lock inside one C call, for hours unless N is small", Demo.regex
+    ),
     "crash": _Entry("!crash [exit|segv|abort|kill]", "end this worker's process at once", Demo.crash),
     "fail": _Entry("!fail [TEXT]", "fail this turn; the worker stays", Demo.fail),
     "history": _Entry("!history", "what I remember of this conversation", Demo.history),

@@ -42,7 +42,7 @@ def parse(text: str, usages: Mapping[str, str]) -> Command | None:
 
 
 def parse_call(argument: str) -> tuple[str, str, dict[str, Any]]:
-    """``SERVER.TOOL {json}`` as server, tool and arguments. The server ends at the first dot; no JSON means no arguments."""
+    """``SERVER.TOOL {json}`` as server, tool and arguments; without JSON there are none. The server has no dot."""
     name, *rest = argument.split(maxsplit=1)
     server, dot, tool = name.partition(".")
     if not (server and dot and tool):
@@ -52,9 +52,9 @@ def parse_call(argument: str) -> tuple[str, str, dict[str, Any]]:
     try:
         arguments = json.loads(rest[0])
     except ValueError as error:
-        raise Mistake(f"The arguments are not valid JSON: {error}. An example: {{\"timezone\": \"UTC\"}}") from error
+        raise Mistake(f'The arguments are not valid JSON: {error}. An example: {{"timezone": "UTC"}}') from error
     if not isinstance(arguments, dict):
-        raise Mistake(f"The arguments must be a JSON object like {{\"timezone\": \"UTC\"}}, not {json.dumps(arguments)}")
+        raise Mistake(f'The arguments must be a JSON object like {{"timezone": "UTC"}}, not {json.dumps(arguments)}')
     return server, tool, arguments
 
 

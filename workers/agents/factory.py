@@ -52,7 +52,11 @@ def load(name: str, agent_path: Iterable[str] = ()) -> Factory:
 
 def _from_module(name: str, path: str, directories: list[str]) -> Factory:
     module_name, _, attribute = path.partition(":")
-    if not module_name or not attribute or not all(part.isidentifier() for part in f"{module_name}.{attribute}".split(".")):
+    if (
+        not module_name
+        or not attribute
+        or not all(part.isidentifier() for part in f"{module_name}.{attribute}".split("."))
+    ):
         raise NoAgent(f"cannot load agent {name!r}: {path!r} is not of the form package.module:factory")
     module = _import(name, module_name, directories)
     found: Any = module

@@ -69,7 +69,9 @@ class CgroupContainer:
                 send(pidfd, signal.SIGKILL)
                 over = False
         cgroupfs.kill(self.place)
-        self.cpu_seconds()
+        if cgroupfs.is_populated(self.place):
+            return False
+        self.cpu_seconds()  # it cannot be read any more once the directory is gone
         return cgroupfs.remove(self.place) and over
 
     def members(self) -> tuple[int, ...]:
@@ -186,7 +188,11 @@ def probe(instance: str) -> CgroupContainment:
 def _move_and_kill(place: str) -> None:
     """Put a child into the cgroup, kill it there, remove the cgroup."""
     command = [sys.executable, "-I", "-S", "-c", "import sys; sys.stdin.read()"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
+    try:
+        child = subprocess.Popen(command, stdin=subprocess.PIPE)
+    except OSError as problem:
+        raise Unsupported(f"cannot run {sys.executable} to try it with: {problem.strerror}") from problem
+    with child:
         try:
             cgroupfs.write_text(place + "/cgroup.procs", str(child.pid))
             if child.pid not in cgroupfs.members(place):

@@ -133,6 +133,11 @@ def cpu_seconds(path: str) -> float | None:
     return None
 
 
+def is_populated(path: str) -> bool:
+    """Whether a process runs in the cgroup or below. False is no proof of the end: see `remove`."""
+    return "populated 1" in read_text(path + "/cgroup.events")
+
+
 def kill(path: str) -> None:
     """SIGKILL to everything in the cgroup and below, atomically against forks; nothing if it is not there."""
     try:

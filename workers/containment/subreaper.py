@@ -1,8 +1,9 @@
 """Containment without cgroups: every worker adopts its orphans, so that descent tells who belongs to whom.
 
-A kill is a loop of scans: stop what is found until a scan finds nothing new, kill it, and look again until two scans in
-a row find nothing. It is best effort where cgroup.kill is a guarantee: processes that fork faster than they can be
-found may keep it busy for a while, but they are not given up.
+A worker kills a server by scans of /proc: stop what is found until a scan finds nothing new, kill it, and look again
+until two scans in a row find nothing. The keeper, to whom the orphans of a dead worker come, kills the worker first and
+then whatever arrives. Both are best effort where cgroup.kill is a guarantee: processes that fork faster than they can
+be found may keep it busy for a while, but they are not given up.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class SubreaperContainer:
         self._roots: set[Identity] = set()
         self._known: set[Identity] = set()
         self._stopped: set[Identity] = set()
+        self._seen: set[Identity] = set()
         self._freezes = 0
         self._empty_rounds = 0
         self._killed_ticks: dict[Identity, int] = {}
@@ -71,10 +73,20 @@ class SubreaperContainer:
         alive = [pidfd for pidfd in roots if not is_dead(pidfd)]
         for pid in filter(None, map(pid_of, roots)):
             self.started(pid)
+        if self._containment.is_keeper():
+            # Whatever loses its parent now comes to this process: nothing has to be found before it is orphaned.
+            for pidfd in alive:
+                send(pidfd, signal.SIGKILL)
+            if self._containment.chase_strays() and self._seen:
+                self._empty_rounds = 0
+                return False
         inside = self.inside(Snapshot.take(), strays=True)
         self._remember_cpu(inside)
         running = [process for process in inside if process.runs]
-        if not running and not alive:
+        # The new dead count as life: a scan that is overtaken by a process that forks and exits finds its corpse alone.
+        active = running or any(process.identity not in self._seen for process in inside)
+        self._seen.update(process.identity for process in inside)
+        if not active and not alive:
             self._empty_rounds += 1
             if self._empty_rounds < 2:
                 return False
@@ -82,17 +94,16 @@ class SubreaperContainer:
             return True
         self._empty_rounds = 0
         fresh = [process for process in running if process.identity not in self._stopped]
-        if fresh and self._freezes < _FREEZE_ROUNDS:
+        for process in fresh:
+            signal_process(process.identity, signal.SIGSTOP)
+            self._stopped.add(process.identity)
+        if fresh and self._freezes < _FREEZE_ROUNDS and not self._containment.is_keeper():
             self._freezes += 1
-            for process in fresh:
-                signal_process(process.identity, signal.SIGSTOP)
-                self._stopped.add(process.identity)
             return False
         for process in running:
             signal_process(process.identity, signal.SIGKILL)
         for pidfd in alive:
             send(pidfd, signal.SIGKILL)
-        self._containment.chase_strays()
         return False
 
     def members(self) -> tuple[int, ...]:
@@ -168,10 +179,13 @@ class SubreaperContainment:
         deadline = time.monotonic() + _LEAVE_SECONDS
         self._registered.clear()
         empty = 0
+        seen: set[Identity] = set()
         while empty < 2:
             snapshot = Snapshot.take()
-            running = [process for process in snapshot.below(self.strays(snapshot)).values() if process.runs]
-            empty = 0 if running else empty + 1
+            below = snapshot.below(self.strays(snapshot)).values()
+            running = [process for process in below if process.runs]
+            empty = 0 if any(process.identity not in seen for process in below) or running else empty + 1
+            seen.update(process.identity for process in below)
             for process in running:
                 signal_process(process.identity, signal.SIGSTOP, signal.SIGKILL)
             if running:
@@ -255,29 +269,36 @@ class SubreaperContainment:
         A living worker keeps its orphans, so the parent of these is a dead one; they are ours whatever they did to
         their environment, their session or their group.
         """
-        if self._keeper != os.getpid():
+        if not self.is_keeper():
             return []
         return [child.pid for child in snapshot.children(self._keeper) if child.identity not in self._registered]
 
-    def chase_strays(self) -> None:
-        """Kill the keeper's orphans as they arrive, for some milliseconds.
+    def is_keeper(self) -> bool:
+        return self._keeper == os.getpid()
+
+    def chase_strays(self) -> bool:
+        """Kill the keeper's orphans as they arrive, for some milliseconds; whether there were living ones.
 
         Reading the list of one's own children costs a fiftieth of a scan, which matters against processes that fork
         and exit without pause. A child that was not reaped cannot lose its number, so none is identified again.
         """
-        if self._keeper != os.getpid():
-            return
+        if not self.is_keeper():
+            return False
+        caught = False
         done = {identity.pid for identity in self._registered}
         deadline = time.monotonic() + _CHASE_SECONDS
         while time.monotonic() < deadline:
             fresh = [pid for pid in own_children() if pid not in done]
             if not fresh:
-                return
+                break
             for pid in fresh:
                 done.add(pid)
                 pidfd = os.pidfd_open(pid)
-                send(pidfd, signal.SIGKILL)
+                if not is_dead(pidfd):
+                    caught = True
+                    send(pidfd, signal.SIGKILL)
                 os.close(pidfd)
+        return caught
 
     def _is_adopted(self, process: Process) -> bool:
         return process.identity in self._seen_below or any(box.owns_adopted(process) for box in self._open)

@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
-
 BUILT_IN_AGENTS = {"demo": "hermesd.workers.agents.demo"}
 
 

@@ -63,7 +63,9 @@ class Keeper:
         self._leaving = False
 
     def run(self) -> int:
-        logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s keeper %(levelname)s %(message)s")
+        logging.basicConfig(
+            stream=sys.stderr, level=logging.INFO, format="%(asctime)s keeper %(levelname)s %(message)s"
+        )
         # Before the imports: the supervisor connects while they run, and waits in the backlog.
         self._listener = self._listen()
         prctl.set_child_subreaper()
@@ -72,7 +74,9 @@ class Keeper:
         self._containment.prepare()
         self._refused = tuple(f"{name}: {reason}" for name, reason in choice.refused)
         sys.path[:0] = self._spec.agent_path
-        self._preloaded = preload((*ALWAYS_PRELOADED, *self._spec.preload), probed=birth.agent_modules(self._spec.agent))
+        self._preloaded = preload(
+            (*ALWAYS_PRELOADED, *self._spec.preload), probed=birth.agent_modules(self._spec.agent)
+        )
         for warning in self._preloaded.warnings:
             log.warning("%s", warning)
         self._forks = self._spec.start_by == "fork" and self._preloaded.single_threaded
@@ -184,7 +188,6 @@ class Keeper:
             self._alone_since = time.monotonic()
 
     def _serve(self, now: float) -> None:
-        assert self._connection is not None
         self._flush()
         if self._connection is None:
             return

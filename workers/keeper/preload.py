@@ -55,7 +55,7 @@ def preload(modules: Iterable[str], *, probed: Iterable[str] = ()) -> Preloaded:
 def _import(module: str, warnings: list[str]) -> None:
     try:
         importlib.import_module(module)
-    except Exception as error:  # an agent's module may raise anything; its workers will report it in full
+    except Exception as error:  # noqa: BLE001 - an agent's module may raise anything; its workers will report it in full
         warnings.append(f"cannot preload {module}: {type(error).__name__}: {error}")
 
 

@@ -1,7 +1,8 @@
 """The environment of an MCP server: an allow-list, never a deny-list.
 
-Filtering by what looks like a secret leaks the ones with unusual names and starves servers of harmless ones. So a server
-sees what every program needs to find its files and speak its user's language, and what its own configuration names.
+Filtering by what looks like a secret leaks the ones with unusual names and starves servers of harmless ones. So a
+server sees what every program needs to find its files and speak its user's language, and what its own configuration
+names.
 """
 
 from __future__ import annotations

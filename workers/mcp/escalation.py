@@ -1,7 +1,7 @@
 """How a server is asked to leave, harder each time, as data.
 
-The end is always the same: the container is emptied, also after a leader that exited 0. ``npx`` leaves its server behind
-when it is killed, and a server may have started anything.
+The end is always the same: the container is emptied, also after a leader that exited 0. ``npx`` leaves its server
+behind when it is killed, and a server may have started anything.
 """
 
 from __future__ import annotations

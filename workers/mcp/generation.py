@@ -30,7 +30,9 @@ from hermesd.workers.spec import ServerSpec
 log = logging.getLogger(__name__)
 
 PROBE_SECONDS = 5.0  # for server/discover, or a quarter of the connect_timeout if that is less
-LAST_ANSWER_SECONDS = 0.2  # for what a server wrote before it died; a child of it may hold the pipe open for ever
+DYING_SECONDS = 0.2  # from the end of its output to its death, where the first announces the second
+# What a dead server wrote lies in the pipes and is read at once. Their end may never come: a child can hold them open.
+LAST_WORDS_SECONDS = 0.05
 END_NOTICE_SECONDS = 1.0  # between the end of the session and the news why
 SLOW_EMPTYING_SECONDS = 5.0  # after which a container that does not get empty is worth a warning
 RESERVE = 0.2  # share of a stop's budget that is kept for emptying
@@ -49,9 +51,7 @@ class Plan:
 
 
 class Generation:
-    """``tell(event, number, reason)`` is called on the loop for each thing that happens to it, ``on_process`` once it has
-    a process.
-    """
+    """``tell(event, number, reason)`` is called on the loop for all that happens to it, ``on_process`` for its pid."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Generation:
         # not read would hold the caller for as long.
         call = asyncio.create_task(sdk.call_tool(session, tool, arguments), name=f"mcp {self.name}.{tool}")
         try:
-            await asyncio.wait({call, self._ended}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await _first(call, self._ended, timeout=seconds)
         except asyncio.CancelledError:
             self._abandon(call)
             raise
@@ -196,21 +196,24 @@ class Generation:
         process.close()
 
     async def _serve(self, process: Process) -> None:
-        async with wire(self.name, process.stdout, process.stdin) as (reading, writing, closed):
-            # The session is entered and left in this task and never awaited on here: its requests run in others.
-            async with sdk.session(reading, writing, self._on_tools_changed) as session:
-                if not await self._connect(session, process, closed):
-                    return
-                self._session = session
-                self._tell(Event.CONNECTED, self.number, "")
-                await _first(process.exited, closed.wait(), self._leave.wait())
-                if not self._leave.is_set():
-                    if process.exited.done():
-                        await _first(closed.wait(), timeout=LAST_ANSWER_SECONDS)
-                    self._end(Event.DIED, await self._reason(process))
-                else:
-                    self._settle("it was stopped")
-                self._session = None
+        # The session is entered and left in this task and never awaited on here: its requests run in others.
+        async with (
+            wire(self.name, process.stdout, process.stdin) as (reading, writing, closed),
+            sdk.session(reading, writing, self._on_tools_changed) as session,
+        ):
+            if not await self._connect(session, process, closed):
+                return
+            self._session = session
+            self.container.members()  # for a death without notice, as in _ask_to_leave
+            self._tell(Event.CONNECTED, self.number, "")
+            await _first(process.exited, closed.wait(), self._leave.wait())
+            if not self._leave.is_set():
+                if process.exited.done():
+                    await _first(closed.wait(), timeout=LAST_WORDS_SECONDS)
+                self._end(Event.DIED, await self._reason(process))
+            else:
+                self._settle("it was stopped")
+            self._session = None
 
     async def _connect(self, session: ClientSession, process: Process, closed: asyncio.Event) -> bool:
         """Shake hands and list the tools; False when that is over without success and told."""
@@ -268,6 +271,8 @@ class Generation:
         """The polite steps. Its output is read to the end meanwhile: a server that waits in a write cannot end."""
         if not self._leave.is_set() or process.exited.done():
             return
+        # Without cgroups, an orphan that shed its tag is known by its parent only, and the parent is about to go.
+        self.container.members()
         discarding = asyncio.create_task(_discard(process.stdout), name=f"mcp {self.name} discards")
         try:
             for step in polite_steps(self._plan.grace, self._budget):
@@ -312,10 +317,10 @@ class Generation:
 
     async def _reason(self, process: Process) -> str:
         """Why it ended: the exit status of the leader, and the last it wrote to stderr."""
-        await asyncio.wait({process.exited}, timeout=LAST_ANSWER_SECONDS)
+        await asyncio.wait({process.exited}, timeout=DYING_SECONDS)
         how = process.exited.result() if process.exited.done() else "it closed its connection and still runs"
         if self._copying is not None:
-            await asyncio.wait({self._copying}, timeout=LAST_ANSWER_SECONDS)
+            await asyncio.wait({self._copying}, timeout=LAST_WORDS_SECONDS)
         return how + self._last_words()
 
     def _last_words(self) -> str:

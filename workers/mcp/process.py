@@ -28,7 +28,7 @@ class CannotSpawn(Exception):
 
 
 class Process:
-    """A running server. `exited` is done with a sentence on how it ended, once it has; `close` gives everything back."""
+    """A running server. `exited` is done with a sentence on how it ended, once it has; `close` gives all back."""
 
     def __init__(
         self,

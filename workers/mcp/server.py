@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 class Server:
     """Drives the slot's table. All methods but `kill` belong to the event loop's thread.
 
-    ``container`` makes the container of a generation; ``on_change`` is called after each change of the slot, and before a
-    spawn, so that who looks after this worker knows of a process before it exists.
+    ``container`` makes the container of a generation; ``on_change`` is called after each change of the slot, and before
+    a spawn, so that who looks after this worker knows of a process before it exists.
     """
 
     def __init__(
@@ -122,7 +122,8 @@ class Server:
                     await self._changed.wait()
             except TimeoutError:
                 raise CannotStart(
-                    self.name, f"generation {self.slot.generation} does not end although it was killed: {self.slot.reason}"
+                    self.name,
+                    f"generation {self.slot.generation} does not end although it was killed: {self.slot.reason}",
                 ) from None
 
     def _event(self, event: Event, generation: int = 0, reason: str = "") -> None:

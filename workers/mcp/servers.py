@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 class Servers:
     """Implements `hermesd.workers.agents.contract.Tools`. A server is started by the first call that needs it.
 
-    ``tag`` is the worker's; ``base_env`` the environment that the servers' is filtered from; ``grace`` the seconds between
-    the steps of a polite stop. ``on_change`` gets all reports whenever one of them changes, on the loop's thread.
+    ``tag`` is the worker's; ``base_env`` the environment that the servers' is filtered from; ``grace`` the seconds
+    between the steps of a polite stop. ``on_change`` gets all reports whenever one changes, on the loop's thread.
     """
 
     def __init__(
@@ -72,8 +72,8 @@ class Servers:
     async def stop(self, seconds: float) -> None:
         """Stop all servers at once, politely first, and start none any more.
 
-        Returns when nothing of them is left, at the latest after ``seconds``; what cannot be killed by then is logged, and
-        the end of the worker's own container takes it.
+        Returns when nothing of them is left, at the latest after ``seconds``; what cannot be killed by then is logged,
+        and the end of the worker's own container takes it.
         """
         self._stopped = True
         servers = list(self._servers.values())
@@ -90,7 +90,8 @@ class Servers:
 
     def kill_all(self) -> bool:
         """For emergencies, from any thread: one round of killing everything at once; True when nothing is left."""
-        return all([server.kill() for server in list(self._servers.values())])
+        over = [server.kill() for server in list(self._servers.values())]
+        return all(over)
 
     async def _tools(self, name: str) -> list[Tool]:
         try:

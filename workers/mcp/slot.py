@@ -88,15 +88,17 @@ class ImpossibleEvent(Exception):
 def step(slot: Slot, event: Event, generation: int = 0, reason: str = "") -> tuple[Slot, tuple[Action, ...]]:
     """What becomes of the slot. Pure.
 
-    ``generation`` is the one that an event tells about, 0 for NEEDED and STOP, which come from outside. News of an older
-    generation changes nothing. Raises `ImpossibleEvent` where the table has no row.
+    ``generation`` is the one that an event tells about, 0 for NEEDED and STOP, which come from outside. News of an
+    older generation changes nothing. Raises `ImpossibleEvent` where the table has no row.
     """
     if generation and generation != slot.generation:
         return slot, ()
     try:
         state, actions = TABLE[slot.state, event]
     except KeyError:
-        raise ImpossibleEvent(f"a slot that is {slot.state} cannot have {event} (generation {slot.generation})") from None
+        raise ImpossibleEvent(
+            f"a slot that is {slot.state} cannot have {event} (generation {slot.generation})"
+        ) from None
     if Action.SPAWN in actions:
         return Slot(state, slot.generation + 1, slot.reason), actions
     if state is State.READY:

@@ -16,7 +16,7 @@ LINE_SHOWN = 300  # characters of a line in a reason
 _CHUNK = 1 << 16
 
 
-def log_path(log_dir: str, server: str) -> Path:
+def log_path(log_dir: str | Path, server: str) -> Path:
     """The log file of a server. Its name comes from a configuration and may hold anything, also slashes."""
     return Path(log_dir) / f"mcp-{re.sub(r'[^A-Za-z0-9._-]', '_', server)[:100]}.log"
 
@@ -81,7 +81,7 @@ def _shown(line: bytes) -> str:
 
 
 async def drain(reader: asyncio.StreamReader, log: StderrLog) -> None:
-    """Copy until the end of the pipe. A flood is slowed down, so that it costs its author's time and not the worker's."""
+    """Copy until the end of the pipe. A flood is slowed down: it shall cost its author's time and not the worker's."""
     loop = asyncio.get_running_loop()
     window, copied = loop.time(), 0
     while data := await reader.read(_CHUNK):

@@ -1,4 +1,4 @@
-"""Newline-delimited JSON-RPC over a server's stdin and stdout, as the stream pair that the SDK's ``ClientSession`` takes.
+"""Newline-delimited JSON-RPC over a server's stdin and stdout, as the streams that the SDK's ``ClientSession`` takes.
 
 The SDK's own stdio client starts and ends the process as well, in one context; the process is ours
 (`hermesd.workers.mcp.process`), so this is the wire and nothing else.

@@ -49,10 +49,9 @@ def _show(options: Options, path: Path, choice: logview.Choice, lines: int, foll
         else:
             click.echo(logview.text_line(line, paint))
 
-    tail = None
+    tail = logview.Tail(path)
     try:
-        earlier, tail = logview.last(path, choice, lines)
-        for line in earlier:
+        for line in logview.last(path, choice, lines, tail):
             show(line)
         if follow:
             if not path.exists():
@@ -66,8 +65,7 @@ def _show(options: Options, path: Path, choice: logview.Choice, lines: int, foll
         if not follow:
             raise
     finally:
-        if tail is not None:
-            tail.close()
+        tail.close()
 
 
 def _pattern(grep: str | None) -> re.Pattern[str] | None:

@@ -118,7 +118,9 @@ class KeeperLauncher:
     def _died(self, loop: asyncio.AbstractEventLoop, pidfd: int) -> None:
         loop.remove_reader(pidfd)
         os.close(pidfd)
-        assert self._process is not None and self._dead is not None and self._ready is not None
+        assert self._process is not None
+        assert self._dead is not None
+        assert self._ready is not None
         status = self._process.wait()
         self._drop_socket(loop)
         self._dead.set_result(None)

@@ -118,12 +118,18 @@ def test_waiting_ends(paths: Paths, holder: Holder) -> None:
     assert 0.1 <= time.monotonic() - began < 2
 
 
+LOOKER = """
+import sys
+from pathlib import Path
+from hermesd.supervisor.instance.lock import is_held
+print("looking", flush=True)
+while True:
+    is_held(Path(sys.argv[1]))
+"""
+
+
 def test_looking_never_keeps_anybody_from_starting(paths: Paths) -> None:
-    looker = subprocess.Popen(
-        [sys.executable, "-c", "import sys\nfrom pathlib import Path\nfrom hermesd.supervisor.instance.lock import is_held\n"
-         "print('go', flush=True)\nwhile True: is_held(Path(sys.argv[1]))", str(paths.lock)],
-        stdout=subprocess.PIPE,
-    )  # fmt: skip
+    looker = subprocess.Popen([sys.executable, "-c", LOOKER, str(paths.lock)], stdout=subprocess.PIPE)
     try:
         assert looker.stdout
         looker.stdout.readline()
@@ -137,10 +143,17 @@ def test_looking_never_keeps_anybody_from_starting(paths: Paths) -> None:
 
 def test_a_program_that_was_started_by_the_holder_does_not_inherit_the_lock(paths: Paths) -> None:
     held = lock.acquire(paths)
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False) as child:
-        held.release()
-        assert not lock.is_held(paths.lock)
-        child.communicate(b"\n")
+    child = subprocess.Popen(
+        [sys.executable, "-c", "print('up', flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        close_fds=False,
+    )
+    assert child.stdout
+    child.stdout.readline()
+    held.release()
+    assert not lock.is_held(paths.lock)
+    child.communicate(b"\n")
 
 
 def test_the_file_stays_and_says_nothing_after_a_clean_end(paths: Paths) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -94,7 +95,7 @@ async def test_nothing_starts_before_the_first_need_and_its_slot_is_told_before_
     assert first.container == "w-w1/mcp-h-1"
     ready = servers.reports()[0]
     assert ready.pid in pen.members()
-    assert ready.start_ticks == int(open(f"/proc/{ready.pid}/stat").read().rsplit(")", 1)[1].split()[19])
+    assert ready.start_ticks == int(Path(f"/proc/{ready.pid}/stat").read_text().rsplit(")", 1)[1].split()[19])
     assert servers.reports()[1].pid == 0
 
 
@@ -156,7 +157,7 @@ async def test_a_server_that_does_not_start_says_why_and_is_tried_again_by_the_n
     for _ in range(2):
         with pytest.raises(CannotStart, match=r"exited with status 1; its last words: no API key: set HOSTILE_KEY"):
             await servers.call("h", "echo", {})
-    with pytest.raises(CannotStart, match="MCP server 'typo' does not start: .*command not found on PATH="):
+    with pytest.raises(CannotStart, match=r"MCP server 'typo' does not start: .*command not found on PATH="):
         await servers.call("typo", "echo", {})
     assert {report.name: str(report.state) for report in servers.reports()} == {"h": "broken", "typo": "broken"}
     assert servers.reports()[0].generation >= 2
@@ -278,7 +279,13 @@ async def test_tools_that_change_are_listed_anew(pen):
 
 
 async def test_a_server_sees_an_allow_list_and_its_own_variables_only(pen):
-    base = {"PATH": os.environ["PATH"], "HOME": "/home/x", "LC_TIME": "C", "TELEGRAM_BOT_TOKEN": "canary", "OTHER": "canary"}
+    base = {
+        "PATH": os.environ["PATH"],
+        "HOME": "/home/x",
+        "LC_TIME": "C",
+        "TELEGRAM_BOT_TOKEN": "canary",
+        "OTHER": "canary",
+    }
     servers = pen.servers(pen.hostile("be_plain", env={"MINE": "yes"}), base_env=base)
     seen = json.loads((await servers.call("h", "environment", {})).text)
     assert set(seen) - {"LC_CTYPE"} == {"PATH", "HOME", "LC_TIME", "MINE", "CONNECT_BACK", "HERMESD_TAG"}
@@ -302,17 +309,17 @@ async def test_an_emergency_kill_needs_no_patience(pen):
     await pen.oracle.wait_alive(3)
     began = time.monotonic()
     while not servers.kill_all():
-        time.sleep(0.002)
+        await asyncio.sleep(0.002)
     assert time.monotonic() - began < 1.0
     assert pen.oracle.alive() == 0
 
 
-async def test_fifty_crashes_leave_the_last_generation_and_nothing_else(pen):
+async def test_twenty_crashes_leave_the_last_generation_and_nothing_else(pen):
     servers = pen.servers(pen.hostile("leave_a_child"))
-    for _ in range(50):
+    for _ in range(20):
         with pytest.raises(ServerDied):
             await servers.call("h", "kill", {})
     await servers.call("h", "echo", {})
     await pen.oracle.wait_alive(2)
-    assert servers.reports()[0].generation == 51
+    assert servers.reports()[0].generation == 21
     assert len(pen.members()) == 2

@@ -13,7 +13,20 @@ import threading
 import time
 
 LIMIT = 60  # seconds after which even a forgotten process ends
-TOOLS = ["echo", "slow", "exit", "kill", "environment", "cancelled", "big", "add", "close_stdout", "deaf", "error", "loud"]
+TOOLS = [
+    "echo",
+    "slow",
+    "exit",
+    "kill",
+    "environment",
+    "cancelled",
+    "big",
+    "add",
+    "close_stdout",
+    "deaf",
+    "error",
+    "loud",
+]
 
 
 class Server:
@@ -250,7 +263,8 @@ HABITS = {
     habit.__name__: habit
     for habit in (
         be_plain, ignore_everything, leave_a_child, double_fork, hide, hold_the_pipes, stop_itself, write_garbage,
-        die_of_the_probe, hang_at_the_probe, refuse_oddly, die_at_once, never_read, flood_stderr, fill_stdout_at_the_end,
+        die_of_the_probe, hang_at_the_probe, refuse_oddly, die_at_once, never_read, flood_stderr,
+        fill_stdout_at_the_end,
     )
 }  # fmt: skip
 

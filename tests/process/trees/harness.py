@@ -24,7 +24,8 @@ from hermesd.workers.containment.tag import VARIABLE, make_tag
 HERE = Path(__file__).parent
 WORKERS = HERE.parent.parent.parent / "workers"
 NOBODY = 65534
-SETPRIV = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+# setpriv itself execs with root's capabilities; only the exec after it shows what nobody may run.
+SETPRIV = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "sh", "-c", 'exec "$@"', "sh"]
 # Strategy and user; "delegated" is a cgroup that was handed to an unprivileged user, as systemd's Delegate=yes does.
 SETTINGS = ["cgroup-self", "subreaper-self", "subreaper-nobody", "cgroup-delegated"]
 

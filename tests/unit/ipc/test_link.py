@@ -343,6 +343,7 @@ def test_a_resend_that_is_refused_goes_on_where_it_stopped() -> None:
 
     assert not link.flush(1.0, take_two)
     assert seen == [1, 2]
+    give(link, Ack(), ack=1, now=1.0)
     assert [envelope.seq for envelope in sent(link, 1.01)] == [3]
 
 

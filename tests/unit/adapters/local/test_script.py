@@ -57,7 +57,7 @@ class Core:
         if inbound.text == "!ask":
             self.question = target
             self.adapter.notice(target, "waiting")
-            await self.adapter.send(target, Outbound("q", "may I?", kind="notice", final=False))
+            await self.adapter.send(target, Outbound("q", "may I?", kind="question", final=False))
             self.asked.set()
             return
         if inbound.text == "/approve" and self.question is not None:

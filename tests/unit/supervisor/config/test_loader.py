@@ -44,7 +44,9 @@ class TestDefaults:
         assert (ours.containment, ours.busy, ours.workers.on_crash) == ("auto", "queue", "ask")
         assert (ours.stop_budget_seconds, ours.adopt_timeout_seconds) == (60, 10)
 
-    @pytest.mark.parametrize("text", ["# only a comment\n", "hermesd:\n", "platforms:\nmcp_servers:\n", "---\n", "null\n"])
+    @pytest.mark.parametrize(
+        "text", ["# only a comment\n", "hermesd:\n", "platforms:\nmcp_servers:\n", "---\n", "null\n"]
+    )
     def test_empty_sections_say_nothing(self, text: str, tmp_path: Path) -> None:
         assert loaded(tmp_path, text).settings == Settings()
 
@@ -142,7 +144,9 @@ class TestPrecedence:
         assert policy.notify_exclude_platforms == ("api_server", "webhook")
 
     def test_extra_of_config_is_merged_over_that_of_gateway_json(self, tmp_path: Path) -> None:
-        (tmp_path / "gateway.json").write_text('{"platforms": {"x": {"enabled": true, "extra": {"a": 1, "b": {"c": 1}}}}}')
+        (tmp_path / "gateway.json").write_text(
+            '{"platforms": {"x": {"enabled": true, "extra": {"a": 1, "b": {"c": 1}}}}}'
+        )
         platform = loaded(tmp_path, "platforms: {x: {extra: {b: {d: 2}}}}").settings.platforms["x"]
         assert platform.enabled
         assert platform.extra == {"a": 1, "b": {"c": 1, "d": 2}}
@@ -539,7 +543,9 @@ class TestWarnings:
         (tmp_path / ".env").write_text("A=1\nwhat is this?\nB=2\n")
         result = loaded(tmp_path)
         assert result.environ == {"A": "1", "B": "2"}
-        assert warned(result, tmp_path).startswith("warning: this line is not understood and was left out\n  --> .env:2")
+        assert warned(result, tmp_path).startswith(
+            "warning: this line is not understood and was left out\n  --> .env:2"
+        )
 
     def test_an_agent_path_that_is_not_there(self, tmp_path: Path) -> None:
         result = loaded(tmp_path, "hermesd: {agent_path: [/no/such/place]}")
@@ -552,4 +558,4 @@ def test_the_schema_names_the_keys_as_the_file_has_them() -> None:
     assert "access" not in whole["properties"]
     workers = whole["$defs"]["Workers"]["properties"]
     assert {"idle_timeout", "memory_hard", "max_turns"} <= set(workers)
-    assert workers["memory_hard"]["default"] == "2G"
+    assert workers["memory_hard"]["default"] == 2 << 30

@@ -28,7 +28,12 @@ def test_what_was_written_is_read(tmp_path: Path, record: Record) -> None:
 
 def test_an_older_file_is_replaced_whatever_it_is(tmp_path: Path, record: Record) -> None:
     path = tmp_path / "hermesd.pid"
-    for make in (path.mkdir, lambda: path.symlink_to("/nowhere"), lambda: os.mkfifo(path), lambda: path.write_bytes(b"?")):
+    for make in (
+        path.mkdir,
+        lambda: path.symlink_to("/nowhere"),
+        lambda: os.mkfifo(path),
+        lambda: path.write_bytes(b"?"),
+    ):
         make()
         pidfile.write(path, record)
         assert pidfile.read(path) == record
@@ -37,8 +42,8 @@ def test_an_older_file_is_replaced_whatever_it_is(tmp_path: Path, record: Record
 
 @pytest.mark.parametrize(
     "raw",
-    [b"", b"\0" * 100, b"garbage", b"{", b"{}", b"[1]", b"null", b"true", b"-5", b"0", b'{"pid": "1"}', b'{"pid": true}',
-     b'{"pid": 99999999999999}', b"\xff\xfe", b"[" * 100_000],
+    [b"", b"\0" * 100, b"garbage", b"{", b"{}", b"[1]", b"null", b"true", b"-5", b"0", b'{"pid": "1"}',
+     b'{"pid": true}', b'{"pid": 99999999999999}', b"\xff\xfe", b"[" * 100_000],
 )  # fmt: skip
 def test_garbage_is_no_record(raw: bytes, tmp_path: Path) -> None:
     (tmp_path / "p").write_bytes(raw)

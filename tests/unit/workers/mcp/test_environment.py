@@ -5,8 +5,8 @@ from hermesd.workers.mcp.environment import server_environment
 
 def test_only_the_allowed_names_pass():
     base = {
-        "PATH": "/bin", "HOME": "/h", "USER": "u", "LANG": "C", "LC_ALL": "C", "TZ": "UTC", "TERM": "dumb", "SHELL": "/bin/sh",
-        "TMPDIR": "/t", "XDG_RUNTIME_DIR": "/r",
+        "PATH": "/bin", "HOME": "/h", "USER": "u", "LANG": "C", "LC_ALL": "C", "TZ": "UTC", "TERM": "dumb",
+        "SHELL": "/bin/sh", "TMPDIR": "/t", "XDG_RUNTIME_DIR": "/r",
     }  # fmt: skip
     secrets = {"TELEGRAM_BOT_TOKEN": "x", "OPENAI_API_KEY": "x", "MYXDG_A": "x", "LD_PRELOAD": "x", "path": "x"}
     assert server_environment(base | secrets, {}) == base

@@ -23,7 +23,9 @@ def test_a_message_survives_the_round_trip(message):
     assert json.loads(line) == message
 
 
-@pytest.mark.parametrize("line", [b"garbage", b"{}", b"[]", b'{"jsonrpc": "1.0", "id": 1, "method": "x"}', b"\xff\xfe", b"1"])
+@pytest.mark.parametrize(
+    "line", [b"garbage", b"{}", b"[]", b'{"jsonrpc": "1.0", "id": 1, "method": "x"}', b"\xff\xfe", b"1"]
+)
 def test_what_is_no_message_is_a_value_error(line):
     with pytest.raises(ValueError):  # noqa: PT011 - pydantic's own subclass differs between its versions
         sdk.parse(line)

@@ -1,0 +1,27 @@
+"""How late the event loop is: the one delay that every session feels."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class LoopLag:
+    """Owned by the app; `run` is its background task."""
+
+    STEP = 0.5
+    KEPT = 240
+
+    def __init__(self) -> None:
+        self._lags: list[float] = []
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + self.STEP
+            await asyncio.sleep(self.STEP)
+            self._lags.append(max(0.0, loop.time() - due))
+            del self._lags[: -self.KEPT]
+
+    def p99(self) -> float:
+        """Seconds, over the last two minutes."""
+        return sorted(self._lags)[int(len(self._lags) * 0.99)] if self._lags else 0.0

@@ -1,0 +1,1 @@
+"""What tests, ``scripts/soak`` and ``scripts/bench`` share: the installed programs, driven from outside."""
