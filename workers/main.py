@@ -44,7 +44,7 @@ from hermesd.ipc.version import VERSION
 from hermesd.workers import containment
 from hermesd.workers.agents import factory
 from hermesd.workers.agents.contract import Agent, Session, Turn
-from hermesd.workers.containment import identity
+from hermesd.workers.containment import identity, procfs
 from hermesd.workers.mcp.servers import Servers as McpServers
 from hermesd.workers.spec import WorkerSpec
 
@@ -57,6 +57,9 @@ log = logging.getLogger("hermesd.worker")
 
 CANCEL_AFTER = 1.0
 """Seconds that an agent with an ``interrupt`` method of its own has before its turn is cancelled all the same."""
+
+REAP_EVERY = 1.0
+"""Seconds between looks for dead orphans that this process has adopted, while it has children at all."""
 
 FLUSH_SECONDS = 2.0
 """How long a stopping worker tries to get its last messages out."""
@@ -81,6 +84,7 @@ class Worker:
         self._confirmations: dict[int, asyncio.Future[None]] = {}
         self._answers: dict[str, asyncio.Future[str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._reaping = False
         self._containment = containment.open_containment(spec.containment, spec.instance, place=spec.container)
         self._servers = McpServers(
             spec.servers,
@@ -179,6 +183,21 @@ class Worker:
 
     def _servers_changed(self, reports: tuple[ServerReport, ...]) -> None:
         self._link.post(Servers(reports))
+        self._reap_while_needed()
+
+    def _reap_while_needed(self) -> None:
+        if not self._reaping:
+            self._reaping = True
+            self._start_task(self._reap_orphans(), "reap orphans")
+
+    async def _reap_orphans(self) -> None:
+        """Reap what the agent and its servers orphan, for as long as there is a turn or a child; an idle worker sleeps."""
+        try:
+            while self._turn is not None or procfs.own_children():
+                self._containment.reap_adopted()
+                await asyncio.sleep(REAP_EVERY)
+        finally:
+            self._reaping = False
 
     def _keeper_died(self) -> None:
         """Called by the link thread. Nobody is left to empty this container, so the worker does, itself included."""
@@ -228,6 +247,7 @@ class Worker:
         self._link.turn_is(message.turn)
         self._handler.turn = message.turn
         self._turn_task = self._loop.create_task(self._run_turn(message), name=f"turn {message.turn}")
+        self._reap_while_needed()
 
     async def _run_turn(self, message: StartTurn) -> None:
         out = TurnOut(
@@ -250,6 +270,9 @@ class Worker:
             async with asyncio.timeout(message.timeout or None):
                 answer = await factory.run_turn(self._agent, turn, out)
             text = out.text if answer is None else codec.clean(answer)
+            if self._interrupted:
+                # An agent that was asked to end and did so in its own way: what it gives is what there is.
+                outcome, error = "interrupted", self._interrupted
         except asyncio.CancelledError:
             if not self._interrupted:
                 raise

@@ -223,7 +223,8 @@ def explain(stage: str, number: int, text: str, argv: Sequence[str], path: str, 
         return f"{stage}: {text}"
     command = argv[0]
     file = command if "/" in command else shutil.which(command, path=path)
-    if number == errors.ENOENT and "/" not in command and file is None:
+    # With an unreadable directory on the PATH the kernel's last word on a missing command is EACCES.
+    if number in (errors.ENOENT, errors.EACCES) and "/" not in command and file is None:
         return f"command not found on PATH={path}"
     if number == errors.ENOENT and file is not None and os.path.exists(os.path.join(directory, file)):
         return f"{file} is there, but the interpreter in its first line is not"

@@ -40,7 +40,7 @@ READY_SECONDS = 60.0
 @click.option("--replace", is_flag=True, help="Stop the hermesd that holds this home, then start.")
 @click.option("--check", is_flag=True, help="Check the configuration and exit.")
 @click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False))
-@click.version_option(VERSION, prog_name="hermesd")
+@click.version_option(VERSION, prog_name="hermesd", message="%(prog)s %(version)s")
 def main(
     home: Path | None,
     config: Path | None,

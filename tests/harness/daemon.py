@@ -131,10 +131,9 @@ class Daemon:
             with contextlib.suppress(OSError):
                 tagged = mark in (entry / "environ").read_bytes()
                 grouped = f"/hermesd-{self.instance}/" in (entry / "cgroup").read_text()
-                if (tagged or grouped) and (entry / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
+                itself = self.pid == int(entry.name) and not but_hermesd
+                if (tagged or grouped or itself) and _runs(entry):
                     found.add(int(entry.name))
-        if not but_hermesd and self.pid and Path(f"/proc/{self.pid}").exists():
-            found.add(self.pid)
         return sorted(found - ({self.pid} if but_hermesd else set()))
 
     def cgroups(self) -> list[str]:
@@ -196,6 +195,11 @@ def _cgroup_mounts() -> Iterator[str]:
         left, _, right = line.partition(" - ")
         if right.startswith("cgroup2 "):
             yield left.split()[4]
+
+
+def _runs(entry: Path) -> bool:
+    """Not a zombie: those wait for a parent that is not ours to hurry."""
+    return (entry / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
 
 
 def _command(pid: int) -> str:

@@ -146,6 +146,41 @@ class KeeperProcess:
         self._process.wait(10)
 
 
+class WorkerProcess:
+    """`worker.py` inside a container of the keeper, spoken to by method."""
+
+    def __init__(self, keeper: KeeperProcess, worker: str):
+        self.python = keeper.python
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = str(listener.getsockname()[1])
+            script = str(HERE / "worker.py")
+            strategy = keeper.hello["name"]
+            argv = [keeper.python, "-B", script, strategy, keeper.instance, worker, port]
+            self.birth = keeper.fork(worker=worker, argv=argv)
+            listener.settimeout(20)
+            self._connection, _ = listener.accept()
+        self._connection.settimeout(30)
+        self._stream = self._connection.makefile("rw", encoding="utf-8")
+
+    def __getattr__(self, verb: str):
+        def call(**arguments) -> dict:
+            self._stream.write(json.dumps([verb, arguments]) + "\n")
+            self._stream.flush()
+            line = self._stream.readline()
+            assert line, "the worker has ended"
+            return json.loads(line)
+
+        return call
+
+    def tree(self, server: str, shape: str, oracle: Oracle, *numbers: int) -> dict:
+        argv = [self.python, "-I", "-S", str(HERE / "tree.py"), shape, str(oracle.port), *map(str, numbers)]
+        return self.start(server=server, argv=argv)
+
+    def close(self) -> None:
+        self._stream.close()
+        self._connection.close()
+
+
 def unprivileged_python(links: str) -> str:
     """An interpreter that nobody may run, with our packages readable; skips the test otherwise."""
     if os.geteuid() != 0:

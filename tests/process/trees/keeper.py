@@ -23,14 +23,16 @@ class Keeper:
         self.workers: dict[str, tuple] = {}  # name -> container, pid, pidfd
         self.reaped: dict[int, int] = {}
 
-    def fork(self, worker: str, argv: list[str]) -> dict:
+    def fork(self, worker: str, argv: list[str], enters: bool = True) -> dict:
+        """``enters``: false for a child that has been forked but is not in its container yet, and never comes there."""
         tag = make_tag(self.containment.instance)
         container = self.containment.worker(worker, tag)
         container.create()
         pid = os.fork()
         if pid == 0:
             try:
-                container.enter()
+                if enters:
+                    container.enter()
                 os.execve(argv[0], argv, {**os.environ})
             except (OSError, ContainmentError) as problem:
                 os.write(2, f"{problem}\n".encode())

@@ -1,0 +1,100 @@
+"""``kill -9`` of hermesd while turns run and MCP servers live: nothing is left after 5 s, and the next start knows."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from harness.containment import Ground, grounds
+from harness.figures import summary
+from harness.scene import Scene
+
+GONE_SECONDS = 5.0
+
+MOMENTS = ("mid-turn", "while servers start", "while idle", "after many messages")
+
+
+def run(times: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
+    result: dict[str, Any] = {"gone_within_s": GONE_SECONDS}
+    for ground in grounds():
+        life = _Lives(ground, random.Random(seed))
+        with life.scene:
+            for number in range(times):
+                life.one(number)
+                say(f"{ground.name}: hermesd killed {number + 1} of {times} times, nothing left; {summary(life.gone)}")
+            life.check_answers()
+            result[ground.name] = {
+                "killed": times,
+                "left": 0,
+                "gone": summary(life.gone),
+                "next_start": summary(life.started),
+                "messages": len(life.said),
+                "told_lost": life.told_lost,
+            }
+    return result
+
+
+class _Lives:
+    """One home whose hermesd is killed again and again; every message that it accepted is on ``said``."""
+
+    def __init__(self, ground: Ground, chance: random.Random):
+        self.scene = Scene(ours={"containment": ground.containment}, unprivileged=ground.unprivileged)
+        self.scene.configure(
+            plain=self.scene.hostile("be_plain"),
+            setsid=self.scene.hostile("leave_a_child"),
+            hidden=self.scene.hostile("hide"),
+        )
+        self.gone: list[float] = []
+        self.started: list[float] = []
+        self.said: list[tuple[str, str, bool]] = []  # chat, message, and whether its turn was surely running
+        self.told_lost = 0
+        self._chance = chance
+
+    def one(self, number: int) -> None:
+        scene, fake = self.scene, self.scene.fake
+        began = time.monotonic()
+        scene.start()
+        self.started.append(time.monotonic() - began)
+        moment = self._chance.choice(MOMENTS)
+        chats = [f"round-{number}-{place}" for place in range(3)]
+        for chat in chats[:2]:
+            fake.talk("!tools", chat=chat)
+        if moment == "mid-turn":
+            for chat in chats[:2]:
+                self._say("!sleep 600", chat, running=True)
+            self._wait_running(2)
+        elif moment == "while servers start":
+            self._say("!tools", chats[2], running=False)
+            time.sleep(self._chance.uniform(0.0, 0.3))
+        elif moment == "after many messages":
+            for turn in range(20):
+                self._say(f"message {turn}", chats[turn % 3], running=False)
+            time.sleep(self._chance.uniform(0.0, 0.1))
+        scene.daemon.kill()
+        fake.close()
+        self.gone.append(scene.daemon.wait_nothing_left(GONE_SECONDS))
+        assert not scene.daemon.cgroups(), scene.daemon.cgroups()
+        assert not scene.roll.alive(), scene.roll.alive()
+
+    def _say(self, text: str, chat: str, *, running: bool) -> None:
+        self.said.append((chat, self.scene.fake.say(text, chat=chat), running))
+
+    def _wait_running(self, count: int) -> None:
+        until = time.monotonic() + 10.0
+        while sum(row["state"] == "busy" and bool(row["turn"]) for row in self.scene.daemon.workers()) < count:
+            assert time.monotonic() < until, "the turns did not begin"
+
+    def check_answers(self) -> None:
+        """In one more life: every accepted message has one final answer, and a turn that ran was told as lost."""
+        self.scene.start()
+        wrong = []
+        for chat, message, running in self.said:
+            self.scene.fake.final(message, chat=chat)
+            answers = [one for one in self.scene.fake.shown(chat=chat, reply_to=message) if one["final"]]
+            lost = "hermesd was restarted" in answers[0]["text"]
+            self.told_lost += lost
+            if len(answers) != 1 or (running and not lost):
+                wrong.append((chat, message, [one["text"] for one in answers]))
+        assert not wrong, wrong

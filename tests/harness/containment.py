@@ -1,0 +1,36 @@
+"""In which containers, and as whom, a promise must hold on this machine."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hermesd.workers import containment
+from hermesd.workers.containment.errors import ContainmentError
+
+from .daemon import can_drop_privileges
+
+
+class Ground(NamedTuple):
+    containment: str
+    unprivileged: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.containment}, {'ordinary user' if self.unprivileged else 'as this user'}"
+
+
+def grounds() -> list[Ground]:
+    """Every combination that this machine can show; an ordinary user can make no cgroup."""
+    found = [Ground("cgroup", False)] if _offers("cgroup") else []
+    found.append(Ground("subreaper", False))
+    if can_drop_privileges():
+        found.append(Ground("subreaper", True))
+    return found
+
+
+def _offers(name: str) -> bool:
+    try:
+        containment.choose("0" * 12, name)
+    except ContainmentError:
+        return False
+    return True
