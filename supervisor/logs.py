@@ -106,7 +106,9 @@ def install(path: Path, level: str, secrets: Iterable[str], *, terminal: bool) -
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     redactor = Redactor(secrets)
     formatter = JsonFormatter(redactor)
-    file = logging.handlers.RotatingFileHandler(path, maxBytes=MAX_BYTES, backupCount=BACKUPS, encoding="utf-8")
+    file = logging.handlers.RotatingFileHandler(path, maxBytes=MAX_BYTES, backupCount=BACKUPS, encoding="utf-8",
+        errors="backslashreplace",
+    )  # fmt: skip
     file.setFormatter(formatter)
     tail = Tail(formatter)
     handlers: list[logging.Handler] = [file, tail]

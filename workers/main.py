@@ -124,8 +124,12 @@ class Worker:
             self._turn_task.cancel()
             await asyncio.wait([self._turn_task], timeout=stop.grace)
         if self._agent is not None:
-            with contextlib.suppress(TimeoutError):
+            try:
                 await asyncio.wait_for(factory.optional(self._agent, "close"), stop.grace)
+            except TimeoutError:
+                log.warning("the agent's close took longer than %g s", stop.grace)
+            except Exception:  # anybody's code; the servers are stopped politely all the same
+                log.exception("the agent's close failed")
         await self._servers.stop(stop.grace)
 
     # ---- events of the link ------------------------------------------------------------------------------------------
@@ -191,7 +195,7 @@ class Worker:
             self._start_task(self._reap_orphans(), "reap orphans")
 
     async def _reap_orphans(self) -> None:
-        """Reap what the agent and its servers orphan, for as long as there is a turn or a child; an idle worker sleeps."""
+        """Reap what agent and servers orphan, while there is a turn or a child; an idle worker sleeps."""
         try:
             while self._turn is not None or procfs.own_children():
                 self._containment.reap_adopted()
@@ -258,30 +262,38 @@ class Worker:
             asked=self._asked,
         )
         outcome, text, error = "done", "", ""
+        deadline = asyncio.timeout(None)
         try:
             # The agent starts only when the acceptance is on disk: else a crash now would have it run twice.
             await self._durable(Accept(message.turn))
             await self._assigned.wait()
             if self._agent is None:
                 raise RuntimeError(self._agent_error)
+            deadline = asyncio.timeout(message.timeout or None)
             turn = Turn(
                 message.turn, message.text, message.sender, message.sender_name, message.attachments, message.attempt
             )
-            async with asyncio.timeout(message.timeout or None):
+            async with deadline:
                 answer = await factory.run_turn(self._agent, turn, out)
             text = out.text if answer is None else codec.clean(answer)
             if self._interrupted:
                 # An agent that was asked to end and did so in its own way: what it gives is what there is.
                 outcome, error = "interrupted", self._interrupted
         except asyncio.CancelledError:
-            if not self._interrupted:
-                raise
-            outcome, text, error = "interrupted", out.text, self._interrupted
-        except TimeoutError:
-            outcome, text, error = "failed", out.text, f"the turn took longer than {message.timeout:g} s"
+            if self._interrupted:
+                outcome, text, error = "interrupted", out.text, self._interrupted
+            else:
+                # It waited for something of its own that was cancelled. Without an end the turn would run for ever.
+                log.exception("turn %s failed", message.turn)
+                outcome, text, error = "failed", out.text, "the agent cancelled itself"
         except Exception as failure:  # an agent may raise anything; it and its servers are kept for the next message
-            log.exception("turn %s failed", message.turn)
-            outcome, text, error = "failed", out.text, codec.clean(f"{type(failure).__name__}: {failure}")
+            if self._interrupted:
+                outcome, text, error = "interrupted", out.text, self._interrupted
+            elif deadline.expired():
+                outcome, text, error = "failed", out.text, f"the turn took longer than {message.timeout:g} s"
+            else:
+                log.exception("turn %s failed", message.turn)
+                outcome, text, error = "failed", out.text, codec.clean(f"{type(failure).__name__}: {failure}")
         finally:
             self._answers.clear()
         self._remember(message, outcome, text)

@@ -73,7 +73,7 @@ class ApiServerAdapter:
             raise AdapterError(f"cannot serve the API on {where}: {error.strerror or error}") from error
         self._port = int(self._runner.addresses[0][1])
         self._receiver = receiver
-        self._state = State("online", since=time.time())
+        self._state = State("online", detail=self._url(), since=time.time())
 
     async def stop(self) -> None:
         self._receiver = None
@@ -109,16 +109,19 @@ class ApiServerAdapter:
         return State(self._state.word, self._state.detail, self._state.since, self._received_at)
 
     def describe(self) -> dict[str, Any]:
-        host = f"[{self._options.host}]" if ":" in self._options.host else self._options.host
         return {
-            "url": f"http://{host}:{self._port}",
-            "address": f"http://{host}:{self._port}/v1",  # what OpenAI's clients call base_url
+            "url": self._url(),
+            "address": f"{self._url()}/v1",  # what OpenAI's clients call base_url
             "host": self._options.host,
             "port": self._port,
             "access": "key" if self._options.key else "loopback",
             "model": self._options.model_name,
             "requests": len(self._exchanges),
         }
+
+    def _url(self) -> str:
+        host = f"[{self._options.host}]" if ":" in self._options.host else self._options.host
+        return f"http://{host}:{self._port}"
 
     async def _serve(
         self, call: Call, answer: Callable[[Exchange], Awaitable[web.StreamResponse]]

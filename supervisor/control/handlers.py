@@ -251,8 +251,7 @@ class ControlHandlers:
 
     async def sessions_list(self, params: Params) -> dict[str, Any]:
         rows = await self._app.journal.read(sessions.list_current)
-        recent = {row.key: await self._app.journal.read(turns.recent, row.key, 1) for row in rows}
-        return {"schema": SCHEMA, "sessions": [self._session_row(row, recent[row.key]) for row in rows]}
+        return {"schema": SCHEMA, "sessions": [await self._session_row(row) for row in rows]}
 
     async def sessions_show(self, params: Params) -> dict[str, Any]:
         key = params["session"]
@@ -263,13 +262,14 @@ class ControlHandlers:
         lane = self._app.lanes.lane_of(SessionKey(key))
         return {
             "schema": SCHEMA,
-            "session": self._session_row(history.current, last),
+            "session": await self._session_row(history.current),
             "transcript_entries": history.entries,
             "restarts": lane.restarts if lane is not None else 0,
             "last_turns": [_turn_row(turn) for turn in last],
         }
 
-    def _session_row(self, row: SessionRow, last: list[TurnRow]) -> dict[str, Any]:
+    async def _session_row(self, row: SessionRow) -> dict[str, Any]:
+        last = await self._app.journal.read(turns.recent, row.key, 1)
         lane = self._app.lanes.lane_of(SessionKey(row.key))
         return {
             "session": row.key,
@@ -280,7 +280,7 @@ class ControlHandlers:
             "worker": lane.worker.id if lane is not None and lane.worker is not None else None,
             "created_at": rfc3339(row.created_at),
             "last_turn_at": rfc3339(last[0].started_at) if last else None,
-            "turns": lane.turns if lane is not None else 0,
+            "turns": await self._app.journal.read(turns.count_ended, row.session_id),
             "queue": len(lane.queue) if lane is not None else 0,
         }
 
@@ -443,7 +443,7 @@ def _turn_row(turn: TurnRow) -> dict[str, Any]:
         "state": turn.state.value,
         "started_at": rfc3339(turn.started_at),
         "duration_s": turn.ended_at - turn.started_at if turn.ended_at is not None else None,
-        "text": "",
+        "text": turn.text[:TURN_TEXT],
         "error": turn.error,
     }
 

@@ -15,8 +15,9 @@ from collections.abc import Iterable, Mapping
 from hermesd.adapters.contract import Adapter, CanNotice, CanStream, Outbound, Target, capability
 from hermesd.adapters.errors import AdapterError, DeliveryError, Retry
 from hermesd.supervisor.journal import Journal, outbox
-from hermesd.supervisor.journal.errors import JournalUnavailable
+from hermesd.supervisor.journal.errors import JournalError, JournalUnavailable
 from hermesd.supervisor.journal.rows import OutboxRow
+from hermesd.supervisor.journal.states import OutboxState
 from hermesd.supervisor.tasks import Tasks
 
 log = logging.getLogger("hermesd.delivery")
@@ -44,17 +45,15 @@ class Deliverer:
         for row in await self._journal.write(outbox.recover, now):
             # No adapter of this table can be asked what it has, nor repeat safely: the row keeps its state, visibly.
             log.warning("outbox row %d to %s is ambiguous: %s", row.id, row.target.platform, row.error)
-        for platform in self._adapters:
-            while rows := await self._journal.read(outbox.due, time.time(), 100, platform=platform):
-                known = {row.id for lane in self._lanes.values() for row in lane}
-                fresh = [row for row in rows if row.id not in known]
-                self.deliver(fresh)
-                if not fresh:
-                    break
+        pending = await self._journal.read(outbox.by_state, OutboxState.PENDING, -1)
+        known = {row.id for lane in self._lanes.values() for row in lane}
+        self.deliver(row for row in pending if row.id not in known and row.target.platform in self._adapters)
 
     def deliver(self, rows: Iterable[OutboxRow]) -> None:
         """Send rows that are in the outbox already, each after those of its chat before it."""
         for row in rows:
+            if row.state is not OutboxState.PENDING:
+                continue  # the same message again, which has gone its way before
             key = (row.target.platform, row.target.chat_id, row.target.thread_id)
             lane = self._lanes.get(key)
             if lane is None:
@@ -91,7 +90,13 @@ class Deliverer:
     async def _run_lane(self, key: _Lane, lane: deque[OutboxRow]) -> None:
         try:
             while lane:
-                if await self._send(lane[0]):
+                try:
+                    done = await self._send(lane[0])
+                except JournalError:
+                    # The row is not what this lane thinks: it stays as it is, and the ones behind it go on.
+                    log.exception("outbox row %d cannot be sent", lane[0].id)
+                    done = True
+                if done:
                     lane.popleft()
         finally:
             del self._lanes[key]
@@ -104,6 +109,8 @@ class Deliverer:
         if adapter is None:
             await self._keep(outbox.failed, row.id, f"{row.target.platform} is not enabled", time.time())
             return True
+        if (early := row.next_try_at - time.time()) > 0:
+            await asyncio.sleep(early)
         await self._keep(outbox.sending, row.id, time.time())
         try:
             sent = await adapter.send(row.target, row.message)

@@ -62,7 +62,8 @@ class Lane:
     last_turn: Turn | None = None
     queue: deque[Turn] = field(default_factory=deque)
     session: SessionRow | None = None
-    steering: dict[str, InboxRow] = field(default_factory=dict)  # turn -> the message that was handed to it
+    steering: deque[InboxRow] = field(default_factory=deque)  # handed to the running turn, which has not said if it takes it
+    held: int = 0  # above 0: something is being done to its worker or session, no turn may begin
     crashes: CrashWindow = field(default_factory=CrashWindow)
     restarts: int = 0
     restarting: bool = False

@@ -8,16 +8,17 @@ calls, so a step is never on disk before the one it follows from.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hermesd.adapters.contract import Attachment, Outbound
+from hermesd.adapters.contract import Attachment, Outbound, Target
 from hermesd.ipc.ids import AskId, SessionKey, TurnId
 from hermesd.ipc.keeping import Gone
 from hermesd.ipc.messages import (
@@ -45,6 +46,7 @@ from hermesd.supervisor.journal import Journal, inbox, outbox, sessions, transcr
 from hermesd.supervisor.journal.errors import JournalError, JournalUnavailable
 from hermesd.supervisor.journal.rows import InboxRow, Origin
 from hermesd.supervisor.journal.states import InboxState, TurnState
+from hermesd.supervisor.journal.turns import TurnEnd
 from hermesd.supervisor.pool import backoff, worker_life
 from hermesd.supervisor.pool.pool import Pool
 from hermesd.supervisor.pool.worker import Worker
@@ -145,17 +147,21 @@ class Lanes:
 
     # ---- messages in -------------------------------------------------------------------------------------------------
 
-    def submit(self, row: InboxRow, key: SessionKey, *, text: str | None = None, killed: int | None = None) -> Turn:
-        """Queue a message for its session's agent. The row is marked *queued*; its turn begins when the router says."""
+    def submit(self, row: InboxRow, key: SessionKey) -> Turn:
+        """Queue a message for its session's agent. The row is marked *queued*; its turn begins when the router says.
+
+        A row that had a turn in an earlier life of hermesd goes on with it.
+        """
         lane = self._lane(key, ephemeral=row.inbound.history is not None)
         turn = Turn(
-            id=TurnId(f"t{secrets.token_hex(8)}"),
+            id=TurnId(row.turn or f"t{secrets.token_hex(8)}"),
             key=key,
             row=row,
-            text=row.inbound.text if text is None else text,
+            text=row.inbound.text,
             queued_at=time.monotonic(),
             ended=asyncio.get_running_loop().create_future(),
-            killed=row.killed if killed is None else killed,
+            attempt=row.attempt,
+            killed=row.killed,
         )
         if row.state is not InboxState.QUEUED:
             self._persist(inbox.queued, row.id, key, time.time())
@@ -170,10 +176,11 @@ class Lanes:
         """Take up a message that an earlier life of hermesd had begun to work on."""
         if row.state is InboxState.ACCEPTED and self.settings.on_crash != "retry":
             self._tasks.job(self._resume_lost(row), f"tell {row.id}")
-        elif row.state in (InboxState.DISPATCHED, InboxState.ACCEPTED):
-            self._tasks.job(self._resume_turn(row, key), f"resume {row.id}")
-        else:
-            self.submit(row, key)
+            return
+        if row.state in (InboxState.DISPATCHED, InboxState.ACCEPTED):
+            self._persist(turns.requeued, row.turn, time.time(), error="hermesd ended")
+            row = replace(row, state=InboxState.QUEUED)
+        self.submit(row, key)
 
     async def _resume_lost(self, row: InboxRow) -> None:
         answer = Outbound(f"{row.turn}:answer", words.lost_with_hermesd(), kind="error")
@@ -183,25 +190,26 @@ class Lanes:
         if end is not None:
             self._deliverer.deliver(end.outbox)
 
-    async def _resume_turn(self, row: InboxRow, key: SessionKey) -> None:
-        await self._keep(turns.requeued, row.turn, time.time(), error="hermesd ended")
-        turn = self.submit(replace(row, state=InboxState.QUEUED), key)
-        turn.id = TurnId(row.turn)
-
     def steer(self, lane: Lane, message: Steer, row: InboxRow) -> None:
         """Hand a message to the running turn; if the agent does not take it, it is queued like any other."""
-        lane.steering[message.turn] = row
         assert lane.worker is not None
+        lane.steering.append(row)
         self.pool.send(lane.worker, message)
 
     def _steered(self, lane: Lane, message: Steered) -> None:
-        row = lane.steering.pop(message.turn, None)
-        if row is None:
+        if not lane.steering:
             return
+        row = lane.steering.popleft()
         if message.taken:
             self._persist(inbox.finish, row.id, InboxState.ANSWERED, time.time())
+            self._say(row.target, Outbound(f"steered:{row.id}", words.STEERED, kind="notice"))
         else:
             self.submit(row, lane.key)
+
+    def _queue_steering(self, lane: Lane) -> None:
+        """The turn is over, or has lost its worker: what it was handed and did not take is a message like any other."""
+        while lane.steering:
+            self.submit(lane.steering.popleft(), lane.key)
 
     def lane_of(self, key: SessionKey) -> Lane | None:
         return self._lanes.get(key)
@@ -236,27 +244,42 @@ class Lanes:
             ended += 1
         return ended
 
-    def cancel(self, key: SessionKey, message_id: str, reason: str) -> None:
-        """The one who asked is gone: take the turn of this message back, wherever it is."""
-        lane = self._lanes.get(key)
-        if lane is None:
-            return
-        for turn in list(lane.queue):
-            if turn.row.inbound.message_id == message_id:
+    def cancel(self, target: Target, reason: str) -> None:
+        """Take the turn that answers ``target.reply_to`` back, wherever it is."""
+        wanted = (target.platform, target.chat_id, target.reply_to)
+
+        def meant(turn: Turn) -> bool:
+            inbound = turn.row.inbound
+            return (inbound.platform, inbound.chat_id, inbound.message_id) == wanted
+
+        for lane in list(self._lanes.values()):
+            for turn in [turn for turn in lane.queue if meant(turn)]:
                 lane.queue.remove(turn)
                 self._end_unstarted(turn, turn_life.Event.CANCELLED, "")
-        if lane.current is not None and lane.current.row.inbound.message_id == message_id:
-            self._interrupt_turn(lane, lane.current, reason)
+                self._retire_if_over(lane)
+            if lane.current is not None and meant(lane.current):
+                self._interrupt_turn(lane, lane.current, reason)
 
     async def stop_session(self, key: SessionKey, reason: str) -> bool:
         """Interrupt what runs, end the worker, keep the conversation. False: there was nothing to end."""
         lane = self._lanes.get(key)
         if lane is None or (lane.life not in worker_life.WITH_PROCESS and lane.current is None):
             return False
-        await self.interrupt(key, reason)
-        self._live(lane, worker_life.Event.STOP)
-        await lane.settled.wait()
+        with self._held(lane):
+            await self.interrupt(key, reason)
+            self._live(lane, worker_life.Event.STOP)
+            await lane.settled.wait()
         return True
+
+    @contextlib.contextmanager
+    def _held(self, lane: Lane) -> Iterator[None]:
+        """Give the lane no turn meanwhile: it would be a casualty of what is done to its worker."""
+        lane.held += 1
+        try:
+            yield
+        finally:
+            lane.held -= 1
+            self._plan_soon()
 
     async def restart_session(self, key: SessionKey, reason: str) -> bool:
         """End the worker and start a new one with the conversation; also pardons a quarantined session."""
@@ -271,10 +294,10 @@ class Lanes:
 
     async def reset_session(self, key: SessionKey, reason: str) -> str:
         """Begin the conversation anew. Returns the new session id. Raises `JournalError` when there never was one."""
-        await self.interrupt(key, reason, clear_queue=True)
-        row = await self._journal.write(sessions.reset, key, reason, time.time())
-        lane = self._lanes.get(key)
-        if lane is not None:
+        lane = self._lane(key, ephemeral=False)
+        with self._held(lane):
+            await self.interrupt(key, reason, clear_queue=True)
+            row = await self._journal.write(sessions.reset, key, reason, time.time())
             self._live(lane, worker_life.Event.PARDON)
             self._live(lane, worker_life.Event.STOP)
             await lane.settled.wait()
@@ -285,17 +308,13 @@ class Lanes:
         """A user's answer to the session's oldest question."""
         return self.approvals.answer(key, choice, by)
 
-    async def rewind(self, key: SessionKey) -> None:
-        """Take the last exchange out of the conversation, on disk and in the worker, because it is run again."""
-        lane = self._lanes.get(key)
+    async def rewind(self, key: SessionKey, turn: str) -> None:
+        """Take what this turn left out of the conversation, on disk and in the worker, because it is run again."""
         session = await self._journal.write(sessions.current, key)
-        if session is None:
-            return
-        before = len(await self._journal.write(transcripts.load, session.session_id))
-        await self._journal.write(transcripts.cut_last_user, session.session_id)
-        after = len(await self._journal.write(transcripts.load, session.session_id))
-        if lane is not None and lane.worker is not None and lane.worker.ready:
-            self.pool.send(lane.worker, Rewind(before - after))
+        cut = await self._journal.write(transcripts.cut_turn, session.session_id, turn) if session is not None else 0
+        lane = self._lanes.get(key)
+        if cut and lane is not None and lane.worker is not None and lane.worker.ready:
+            self.pool.send(lane.worker, Rewind(cut))
 
     # ---- stopping everything -----------------------------------------------------------------------------------------
 
@@ -338,7 +357,7 @@ class Lanes:
                 worker=lane.life,
                 idle_since=lane.idle_since,
                 holds_slot=lane.current is not None,
-                wants=bool(lane.queue) and lane.life is not worker_life.State.BACKOFF,
+                wants=bool(lane.queue) and not lane.held and lane.life is not worker_life.State.BACKOFF,
                 waiting_since=lane.queue[0].queued_at if lane.queue else 0.0,
             )
             for lane in self._lanes.values()
@@ -360,9 +379,9 @@ class Lanes:
             return
         first_time = not turn.place
         turn.place = place
-        text = words.place_in_line(place, self.settings.max_turns)
+        text = words.place_in_line(place, self.running)
         if not self._deliverer.notice(turn.target, text) and first_time:
-            self._say(turn, f"{turn.id}:place", text, kind="notice", final=False)
+            self._say(turn.target, Outbound(f"{turn.id}:place", text, kind="notice", final=False), turn.id)
 
     # ---- the life of a worker ----------------------------------------------------------------------------------------
 
@@ -440,29 +459,23 @@ class Lanes:
         lane.current = None
         for turn in waiting:
             self._end_unstarted(turn, turn_life.Event.FAILED, text)
-        if not waiting and lane.last_turn is not None:
-            self._say(lane.last_turn, f"{lane.last_turn.id}:quarantine", text, kind="error")
+        if not waiting and (last := lane.last_turn) is not None:
+            # Not as an answer to that message: it has had one.
+            target = replace(last.target, reply_to="")
+            self._say(target, Outbound(f"{last.id}:quarantine:{lane.restarts}", text, kind="error"), last.id)
 
     async def _start_worker(self, lane: Lane) -> None:
         first = lane.current
-        try:
-            if lane.session is None:
-                origin = Origin.of(first.row.inbound) if first is not None else Origin("local", "")
-                lane.session = await self._journal.write(
-                    sessions.get_or_create, lane.key, origin, time.time(), ephemeral=lane.ephemeral
-                )
-            if first is not None and first.row.inbound.history is not None:
-                history = tuple(Entry(said.role, said.text) for said in first.row.inbound.history)
-            else:
-                rows = await self._journal.write(transcripts.load, lane.session.session_id)
-                history = tuple(row.entry for row in rows)
-        except JournalError as error:
-            log.error("cannot start a worker for %s: %s", lane.key, error)
-            await asyncio.sleep(JOURNAL_RETRY)
-            if lane.life is worker_life.State.STARTING and lane.worker is None:
-                self._crashed(lane)
-            return
-        if lane.life is worker_life.State.STOPPING:
+        history: tuple[Entry, ...] = ()
+        while lane.life is worker_life.State.STARTING:
+            try:
+                history = await self._open_session(lane, first)
+                break
+            except JournalError as error:
+                # The disk's fault, not the agent's: no crash is counted.
+                log.error("cannot start a worker for %s yet: %s", lane.key, error)
+                await asyncio.sleep(JOURNAL_RETRY)
+        if lane.life is not worker_life.State.STARTING or lane.session is None:
             self._live(lane, worker_life.Event.ENDED)
             return
         origin = lane.session.origin
@@ -480,6 +493,18 @@ class Lanes:
                 workdir=str(self.settings.work_dir / lane.session.session_id),
             )
         )
+
+    async def _open_session(self, lane: Lane, first: Turn | None) -> tuple[Entry, ...]:
+        """See that the lane has its session; returns the conversation so far."""
+        if lane.session is None:
+            origin = Origin.of(first.row.inbound) if first is not None else Origin("local", "")
+            lane.session = await self._journal.write(
+                sessions.get_or_create, lane.key, origin, time.time(), ephemeral=lane.ephemeral
+            )
+        if first is not None and first.row.inbound.history is not None:
+            return tuple(Entry(said.role, said.text) for said in first.row.inbound.history)
+        rows = await self._journal.write(transcripts.load, lane.session.session_id)
+        return tuple(row.entry for row in rows)
 
     # ---- the pool's side ---------------------------------------------------------------------------------------------
 
@@ -565,18 +590,25 @@ class Lanes:
         worker = lane.worker
         if worker is None or turn.state is not turn_life.State.QUEUED or lane.session is None:
             return
+        if lane.current is not turn or lane.life is not worker_life.State.IDLE:
+            return
         turn.apply(turn_life.Event.DISPATCH)
         self._live(lane, worker_life.Event.TURN_STARTED)
         try:
             turn.attempt = await self._journal.write(
                 turns.dispatched, turn.id, turn.key, lane.session.session_id, turn.row.id, worker.id, time.time()
             )
-        except JournalUnavailable as error:
+        except JournalError as error:
+            # Refused, not unavailable, is possible too: an earlier step of the same row waits for the disk.
             log.error("turn %s waits: %s", turn.id, error)
             await asyncio.sleep(JOURNAL_RETRY)
             if self._still_dispatched(lane, turn, worker):
                 turn.apply(turn_life.Event.WORKER_GONE)
+                if turn.interrupt_reason:
+                    lane.current = None
+                    self._end_unstarted(turn, turn_life.Event.CANCELLED, words.interrupted(""))
                 self._live(lane, worker_life.Event.TURN_ENDED)
+                self._retire_if_over(lane)
             return
         if not self._still_dispatched(lane, turn, worker):
             return
@@ -646,6 +678,7 @@ class Lanes:
                 self._persist(turns.requeued, turn.id, time.time(), error=how, killed_worker=counted)
                 lane.queue.appendleft(turn)
                 lane.current = None
+                self._queue_steering(lane)
             case turn_life.Event.INTERRUPTED:
                 answer = Outbound(f"{turn.id}:answer", words.interrupted(""))
                 self._end(lane, turn, event, TurnState.INTERRUPTED, answer, error=turn.interrupt_reason)
@@ -675,39 +708,56 @@ class Lanes:
         turn.apply(event)
         self.approvals.drop(lane.key)
         lane.current = None
-        if (unanswered := lane.steering.pop(turn.id, None)) is not None:
-            self.submit(unanswered, lane.key)
+        self._queue_steering(lane)
         self._plan_soon()
+        written = self._keep(
+            turns.finish,
+            turn.id,
+            outcome,
+            time.time(),
+            entries=entries,
+            outgoing=((turn.target, answer),),
+            error=error,
+            dead_letter=dead_letter,
+            killed_worker=killed_worker,
+        )
+        self._tasks.job(self._ended(turn, written, settle), f"end {turn.id}")
 
-        async def write_down() -> None:
-            end = await self._keep(
-                turns.finish,
-                turn.id,
-                outcome,
-                time.time(),
-                entries=entries,
-                outgoing=((turn.target, answer),),
-                error=error,
-                dead_letter=dead_letter,
-                killed_worker=killed_worker,
-            )
+    async def _ended(
+        self, turn: Turn, written: Coroutine[Any, Any, TurnEnd | None], settle: Callable[[], None] | None = None
+    ) -> None:
+        try:
+            end = await written
             if settle is not None:
                 settle()
             if end is not None:
                 self._deliverer.deliver(end.outbox)
-            if not turn.ended.done():
-                turn.ended.set_result(turn.state)
-
-        self._tasks.job(write_down(), f"end {turn.id}")
+        finally:
+            turn.ended.set_result(turn.state)
 
     def _end_unstarted(self, turn: Turn, event: turn_life.Event, text: str) -> None:
         """A turn that no worker has is over."""
         turn.apply(event)
-        state = InboxState.FAILED if event is turn_life.Event.FAILED else InboxState.DROPPED
+        failed = event is turn_life.Event.FAILED
+        answer = Outbound(f"{turn.id}:answer", text, kind="error" if failed else "answer")
+        if turn.attempt:
+            # A worker had it before, so that it has a row of its own that must end too.
+            outcome = TurnState.FAILED if failed else TurnState.INTERRUPTED
+            outgoing = ((turn.target, answer),) if text else ()
+            written = self._keep(turns.finish, turn.id, outcome, time.time(), outgoing=outgoing, error=text)
+            self._tasks.job(self._ended(turn, written), f"end {turn.id}")
+            return
+        state = InboxState.FAILED if failed else InboxState.DROPPED
         self._persist(inbox.finish, turn.row.id, state, time.time(), error=text)
         if text:
-            self._say(turn, f"{turn.id}:answer", text, kind="error" if state is InboxState.FAILED else "answer")
+            self._say(turn.target, answer, turn.id)
         turn.ended.set_result(turn.state)
+
+    def _retire_if_over(self, lane: Lane) -> None:
+        """A stateless request that was taken back before it began leaves a session that nobody will ask again."""
+        if lane.ephemeral and lane.current is None and not lane.queue:
+            self._live(lane, worker_life.Event.RETIRE)
+            self._offer(lane)
 
     def _interrupt_turn(self, lane: Lane, turn: Turn, reason: str) -> None:
         if turn.interrupt_reason:
@@ -718,6 +768,7 @@ class Lanes:
             lane.current = None
             self._end_unstarted(turn, turn_life.Event.CANCELLED, words.interrupted(""))
             self._plan_soon()
+            self._retire_if_over(lane)
             return
         loop = asyncio.get_running_loop()
         if turn.started_at and lane.worker is not None:
@@ -742,9 +793,11 @@ class Lanes:
             self._deliverer.deliver([row])
 
     async def _ask(self, lane: Lane, turn: Turn, message: Ask, settle: Callable[[], None]) -> None:
-        text = words.question(message.question, message.choices)
-        outgoing = Outbound(f"{turn.id}:ask:{message.ask}", text, kind="question", final=False)
-        row = await self._keep(outbox.add, turn.target, outgoing, time.time(), turn=turn.id)
+        row = None
+        if not lane.ephemeral:
+            text = words.question(message.question, message.choices)
+            outgoing = Outbound(f"{turn.id}:ask:{message.ask}", text, kind="question", final=False)
+            row = await self._keep(outbox.add, turn.target, outgoing, time.time(), turn=turn.id)
         settle()
         if lane.current is not turn or not turn.accepted:
             return
@@ -767,9 +820,14 @@ class Lanes:
 
     # ---- the journal -------------------------------------------------------------------------------------------------
 
-    def _say(self, turn: Turn, key: str, text: str, *, kind: str, final: bool = True) -> None:
-        message = Outbound(key, text, kind=kind, final=final)
-        self._tasks.job(self._deliverer.say(turn.target, message, turn=turn.id), f"say {key}")
+    def _say(self, target: Target, message: Outbound, turn: str = "") -> None:
+        written = self._keep(outbox.add, target, message, time.time(), turn=turn)
+
+        async def deliver() -> None:
+            if (row := await written) is not None:
+                self._deliverer.deliver([row])
+
+        self._tasks.job(deliver(), f"say {message.key}")
 
     def _persist(self, operation: Any, *args: Any, **kwargs: Any) -> None:
         """Write in the background, in the order of the calls, for as long as it takes."""

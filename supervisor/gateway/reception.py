@@ -7,6 +7,7 @@ before anything is started for it, so a stranger costs a row and no process.
 from __future__ import annotations
 
 import logging
+import sqlite3
 import time
 
 from hermesd.adapters.contract import Inbound, Outbound, Target
@@ -15,10 +16,10 @@ from hermesd.ipc.ids import SessionKey
 from hermesd.ipc.messages import Steer
 from hermesd.supervisor.access.policy import AccessPolicy, judge
 from hermesd.supervisor.delivery.deliverer import Deliverer
-from hermesd.supervisor.journal import Journal, inbox
+from hermesd.supervisor.journal import Journal, inbox, sessions, turns
 from hermesd.supervisor.journal.errors import JournalError
 from hermesd.supervisor.journal.rows import InboxRow
-from hermesd.supervisor.journal.states import InboxState
+from hermesd.supervisor.journal.states import InboxState, TurnState
 from hermesd.supervisor.sessions.key import session_key
 from hermesd.supervisor.tasks import Tasks
 
@@ -76,8 +77,7 @@ class Reception:
         return True
 
     def cancel(self, inbound_chat: Target) -> None:
-        inbound = Inbound(inbound_chat.platform, inbound_chat.chat_id, inbound_chat.reply_to, "", "")
-        self._lanes.cancel(self.key_of(inbound), inbound_chat.reply_to, "the caller is gone")
+        self._lanes.cancel(inbound_chat, "the caller is gone")
 
     async def resume(self) -> None:
         """Take up what an earlier life left, oldest first; called once, when everything is up.
@@ -87,10 +87,7 @@ class Reception:
         for row in await self._journal.read(inbox.unfinished):
             if row.inbound.history is not None:
                 # The caller of a stateless request went with its connection.
-                await self._journal.write(
-                    inbox.finish, row.id, InboxState.FAILED if row.state is InboxState.ACCEPTED else InboxState.DROPPED,
-                    time.time(), error="hermesd was restarted; the caller is gone",
-                )  # fmt: skip
+                await self._journal.write(_give_up, row, time.time(), "hermesd was restarted; the caller is gone")
                 continue
             if row.state is InboxState.RECEIVED:
                 self._admit(row)
@@ -122,9 +119,10 @@ class Reception:
             waiting=running is not None and running.state is turn_life.State.WAITING,
             own_session=row.inbound.history is not None,
         )
-        if verdict is busy.Verdict.INTERRUPT_THEN_QUEUE:
+        if verdict is busy.Verdict.INTERRUPT_THEN_QUEUE and running is not None:
+            # By its target, not by its session: whatever runs there a moment later may be this new message.
+            self._lanes.cancel(running.target, "a new message came")
             self._lanes.submit(row, key)
-            self._tasks.job(self._lanes.interrupt(key, "a new message came"), f"interrupt {key}")
         elif verdict is busy.Verdict.STEER and lane is not None and lane.worker is not None and running is not None:
             self._lanes.steer(lane, Steer(running.id, row.inbound.text), row)
         else:
@@ -139,3 +137,13 @@ class Reception:
 
     async def _finish(self, row: InboxRow, state: InboxState, error: str) -> None:
         await self._journal.write(inbox.finish, row.id, state, time.time(), error=error)
+
+
+def _give_up(connection: sqlite3.Connection, row: InboxRow, now: float, error: str) -> None:
+    """End a stateless request of an earlier life, its turn and its session."""
+    if row.turn:
+        turns.finish(connection, row.turn, TurnState.FAILED, now, error=error)
+    else:
+        inbox.finish(connection, row.id, InboxState.DROPPED, now, error=error)
+    if row.session_key:
+        sessions.end(connection, row.session_key, "restarted", now)

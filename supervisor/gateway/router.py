@@ -55,7 +55,8 @@ Decision = Grant | Evict | Wait
 def plan(lanes: Iterable[LaneView], *, max_turns: int, max_workers: int) -> list[Decision]:
     """Decide for all lanes at once, first come first served.
 
-    Spares (processes that wait for a session) hold no place: the next start takes one over.
+    Spares (processes that wait for a session) hold no place: the next start takes one over. A lane that only waits for
+    a process to end, its own or an evicted one, is not told a place: nobody is before it.
     """
     every: Sequence[LaneView] = list(lanes)
     waiting = sorted(
@@ -64,27 +65,34 @@ def plan(lanes: Iterable[LaneView], *, max_turns: int, max_workers: int) -> list
     if not waiting:
         return []
     slots = max_turns - sum(lane.holds_slot for lane in every)
-    places = max_workers - sum(lane.worker in WITH_PROCESS for lane in every)
+    # A lane that holds a slot and has no process starts one by itself, when its back-off is over.
+    places = max_workers - sum(lane.worker in WITH_PROCESS or lane.holds_slot for lane in every)
     idle = sorted(
         (lane for lane in every if lane.worker is State.IDLE and not lane.holds_slot and not lane.wants),
         key=lambda lane: lane.idle_since,
     )
-    leaving = sum(lane.worker is State.STOPPING for lane in every)
+    # One that wants to go on itself takes its own place again.
+    leaving = sum(lane.worker is State.STOPPING and not lane.wants and not lane.holds_slot for lane in every)
     decisions: list[Decision] = []
     place = 0
     for lane in waiting:
         has_worker = lane.worker in WITH_PROCESS
-        if slots > 0 and lane.worker is not State.STOPPING and (has_worker or places > 0):
+        if slots > 0 and lane.worker is State.STOPPING:
+            continue  # nobody is before it: it goes as soon as its own worker has ended
+        if slots > 0 and (has_worker or places > 0):
             slots -= 1
             if not has_worker:
                 places -= 1
             decisions.append(Grant(lane.key))
             continue
-        if slots > 0 and not has_worker and leaving <= 0 and idle:
-            decisions.append(Evict(idle.pop(0).key))
-            leaving += 1
-        if slots > 0 and not has_worker:
-            leaving -= 1
+        if slots > 0 and (leaving > 0 or idle):
+            # A process place is becoming free for it, and the slot is kept for it meanwhile.
+            if leaving > 0:
+                leaving -= 1
+            else:
+                decisions.append(Evict(idle.pop(0).key))
+            slots -= 1
+            continue
         place += 1
         decisions.append(Wait(lane.key, place))
     return decisions

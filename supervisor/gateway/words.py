@@ -52,7 +52,11 @@ def still_quarantined(seconds: float) -> str:
 
 
 def place_in_line(place: int, busy: int) -> str:
-    return f"All {busy} places are taken: your message is number {place} in the line."
+    taken = "The one place is" if busy == 1 else f"All {busy} places are"
+    return f"{taken} taken: your message is number {place} in the line."
+
+
+STEERED = "Passed on to the answer that is being written."
 
 
 def interrupted(text: str) -> str:

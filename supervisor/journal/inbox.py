@@ -27,6 +27,7 @@ QUEUED = """
 DISPATCHED = "UPDATE inbox SET state = 'dispatched', changed_at = ?, turn = ?, worker = ?, attempt = ? WHERE id = ?"
 ACCEPTED = "UPDATE inbox SET state = 'accepted', changed_at = ? WHERE id = ?"
 ENDED = "UPDATE inbox SET state = ?, changed_at = ?, killed = ?, error = ? WHERE id = ?"
+REPEAT = "UPDATE inbox SET text = ?, attachments_json = ? WHERE id = ?"
 SHOW = "SELECT * FROM inbox WHERE id = ?"
 UNFINISHED = f"SELECT * FROM inbox WHERE state IN {sql_list(INBOX_OPEN)} ORDER BY id"
 LATEST_TURN = "SELECT * FROM inbox WHERE session_key = ? AND turn <> '' ORDER BY id DESC LIMIT 1"
@@ -134,6 +135,13 @@ def latest_turn(connection: sqlite3.Connection, session_key: str) -> InboxRow | 
     """The session's last message that an agent was asked to answer: what /retry repeats."""
     row = connection.execute(LATEST_TURN, (session_key,)).fetchone()
     return None if row is None else inbox_row(row)
+
+
+def repeat(connection: sqlite3.Connection, inbox_id: int, repeated_id: int) -> InboxRow:
+    """Give a row, a /retry, the contents of the message that it repeats. Returns it. Raises `UnknownRow`."""
+    repeated = show(connection, repeated_id)
+    connection.execute(REPEAT, (repeated.inbound.text, dump_attachments(repeated.inbound.attachments), inbox_id))
+    return show(connection, inbox_id)
 
 
 def dead_letters(connection: sqlite3.Connection, limit: int = 100) -> list[InboxRow]:

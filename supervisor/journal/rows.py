@@ -127,6 +127,7 @@ class TurnRow:
     ended_at: float | None = None
     error: str = ""
     cpu_seconds: float = 0.0
+    text: str = ""  # of its message, where it was asked for
 
 
 def inbox_row(row: sqlite3.Row) -> InboxRow:

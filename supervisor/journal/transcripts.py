@@ -12,8 +12,10 @@ from .rows import TranscriptRow, transcript_row
 NEXT = "SELECT COALESCE(MAX(seq), 0) + 1 FROM transcripts WHERE session_id = ?"
 INSERT = "INSERT INTO transcripts (session_id, seq, role, text, at, turn) VALUES (?, ?, ?, ?, ?, ?)"
 NEWEST = "SELECT * FROM transcripts WHERE session_id = ? ORDER BY seq DESC LIMIT ?"
-LAST_USER = "SELECT * FROM transcripts WHERE session_id = ? AND role = 'user' ORDER BY seq DESC LIMIT 1"
-CUT = "DELETE FROM transcripts WHERE session_id = ? AND seq >= ?"
+CUT = """
+    DELETE FROM transcripts WHERE session_id = :session
+    AND seq >= (SELECT MIN(seq) FROM transcripts WHERE session_id = :session AND turn = :turn)
+"""
 
 
 def append(connection: sqlite3.Connection, session_id: str, entries: Iterable[Entry], *, turn: str = "") -> None:
@@ -32,13 +34,9 @@ def load(connection: sqlite3.Connection, session_id: str, limit: int = -1) -> li
     return rows
 
 
-def cut_last_user(connection: sqlite3.Connection, session_id: str) -> TranscriptRow | None:
-    """Take back the last thing that the user said and everything after it, and return it. For /retry.
+def cut_turn(connection: sqlite3.Connection, session_id: str, turn: str) -> int:
+    """Take back what this turn left and everything after it. For /retry. Returns how many entries that were.
 
-    None, and nothing taken back, when no user has said anything.
+    A turn that was ended before its answer began has left none.
     """
-    row = connection.execute(LAST_USER, (session_id,)).fetchone()
-    if row is None:
-        return None
-    connection.execute(CUT, (session_id, row["seq"]))
-    return transcript_row(row)
+    return connection.execute(CUT, {"session": session_id, "turn": turn}).rowcount

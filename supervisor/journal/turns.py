@@ -26,7 +26,11 @@ AGAIN = "UPDATE turns SET state = 'queued', worker = ?, started_at = ?, accepted
 ACCEPTED = "UPDATE turns SET state = 'running', accepted_at = ? WHERE turn = ?"
 ENDED = "UPDATE turns SET state = ?, ended_at = ?, error = ?, cpu_seconds = ? WHERE turn = ?"
 SHOW = "SELECT * FROM turns WHERE turn = ?"
-RECENT = "SELECT * FROM turns WHERE session_key = ? ORDER BY started_at DESC LIMIT ?"
+RECENT = """
+    SELECT turns.*, inbox.text FROM turns LEFT JOIN inbox ON inbox.id = turns.inbox_id
+    WHERE turns.session_key = ? ORDER BY turns.started_at DESC LIMIT ?
+"""
+ENDED_OF = "SELECT count(*) FROM turns WHERE session_id = ? AND ended_at IS NOT NULL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,5 +147,12 @@ def find(connection: sqlite3.Connection, turn: str) -> TurnRow | None:
 
 
 def recent(connection: sqlite3.Connection, session_key: str, limit: int = 20) -> list[TurnRow]:
-    """The session's turns, newest first."""
-    return [turn_row(row) for row in connection.execute(RECENT, (session_key, limit))]
+    """The session's turns with the texts of their messages, newest first."""
+    return [
+        replace(turn_row(row), text=row["text"] or "") for row in connection.execute(RECENT, (session_key, limit))
+    ]
+
+
+def count_ended(connection: sqlite3.Connection, session_id: str) -> int:
+    """How many turns of this conversation are over, whichever life of hermesd ran them."""
+    return int(connection.execute(ENDED_OF, (session_id,)).fetchone()[0])

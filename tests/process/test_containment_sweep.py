@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +78,24 @@ def test_what_is_in_use_is_spared_with_all_below_it(setting, oracle) -> None:
         assert sweep.sweep(keeper.instance, [keeper.hello["pid"]]) == []
         assert oracle.alive == 100
         assert keeper.kill(worker="w1")["over"]
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_worker_whose_keeper_is_dead_empties_its_own_container(setting, oracle) -> None:
+    with harness.run_keeper(setting) as keeper:
+        worker = harness.WorkerProcess(keeper, "w1")
+        worker.tree("one", "clean_daemon", oracle)
+        worker.tree("two", "leader_first", oracle)
+        worker.tree("three", "hostile", oracle)
+        oracle.wait_alive(107)
+        os.kill(next(iter(worker.members(server="one")["pids"])), signal.SIGKILL)  # its daemon has no tag and no parent
+        oracle.wait_alive(106)
+        keeper.kill_hard()
+        with pytest.raises((AssertionError, ConnectionError), match="ended|reset"):
+            worker.empty_own_container()
+        assert oracle.alive == 0
+        worker.close()
+        assert sweep.sweep(keeper.instance) == []
 
 
 def test_empty_directories_of_an_earlier_life_are_removed() -> None:

@@ -19,7 +19,7 @@ from .contract import Container, Entry, Leftover, Usage
 from .errors import LeftAlive, Unsupported
 from .identity import Identity, identify, is_dead, pid_of, send, signal_process
 from .procfs import TICK, Process, Snapshot, own_children
-from .tag import check_instance, plant, server_tag, worker_prefix
+from .tag import VARIABLE, check_instance, plant, server_tag, worker_prefix
 from .usage import cpu_seconds, memory_of
 
 _FREEZE_ROUNDS = 3
@@ -122,6 +122,9 @@ class SubreaperContainer:
         seeds = [identity.pid for identity in self._known if snapshot.get(identity) is not None]
         if strays:
             seeds += self._containment.strays(snapshot)
+            if self._is_worker and os.environ.get(VARIABLE, "").startswith(self._mark):
+                # The worker empties its own container: it is spared, what is below it is not.
+                seeds += [child.pid for child in snapshot.children(os.getpid())]
         found = snapshot.below(seeds, stop=is_spared)
         if not self._adopts(snapshot):
             tagged = [p.pid for p in snapshot if p.pid not in found and snapshot.tag(p).startswith(self._mark)]
@@ -131,8 +134,8 @@ class SubreaperContainer:
 
     def owns_adopted(self, process: Process) -> bool:
         """Whether a child of the caller is proved to be an orphan from in here and not what the caller started."""
-        if process.identity in self._roots:
-            return False
+        if not self._roots or process.identity in self._roots:
+            return False  # before `started`, what carries the tag may be the shim of a spawn under way
         return process.identity in self._known or process.session in {root.pid for root in self._roots}
 
     def figures(self, inside: list[Process], *, memory: bool) -> Usage:

@@ -51,15 +51,12 @@ async def retry(call: Call) -> str | None:
     last = await call.journal.write(inbox.latest_turn, call.key)
     if last is None:
         return "There is no message to repeat."
-    lane = call.lanes.lane_of(call.key)
     if last.state in (InboxState.QUEUED, InboxState.DISPATCHED, InboxState.ACCEPTED):
         return "The last message is still being answered; /stop ends that."
     if last.state is InboxState.ANSWERED:
-        await call.lanes.rewind(call.key)
-    if lane is not None:
-        await call.lanes.interrupt(call.key, "repeated by its user")
-    # The command's own row becomes the turn: the repeated message keeps its history of attempts.
-    call.lanes.submit(call.row, call.key, text=last.inbound.text, killed=0)
+        await call.lanes.rewind(call.key, last.turn)
+    # The command's own row becomes the message, so that a restart, or the next /retry, finds what was meant by it.
+    call.lanes.submit(await call.journal.write(inbox.repeat, call.row.id, last.id), call.key)
     return None
 
 

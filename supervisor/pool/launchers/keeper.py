@@ -155,7 +155,9 @@ class KeeperLauncher:
 
     def launch(self, spec: WorkerSpec) -> None:
         if self._socket is None:
-            self._listener.fork_failed(keeping.ForkFailed(spec.worker, "the keeper is gone"))
+            # Not at once: the caller has not noted yet whose worker it is.
+            failure = keeping.ForkFailed(spec.worker, "the keeper is gone")
+            asyncio.get_running_loop().call_soon(self._listener.fork_failed, failure)
             return
         # A memory file, not a pipe: a long list of servers would fill a pipe and block the event loop.
         told = os.memfd_create(f"spec-{spec.worker}", os.MFD_CLOEXEC)

@@ -72,24 +72,19 @@ def _race(daemon: Daemon) -> None:
 
 def _stale_files(daemon: Daemon) -> Iterator[tuple[str, str]]:
     """What a dead hermesd may have left, as shell lines: they run in the process that becomes the next one."""
-    yield "pid 1", _leave(daemon, {**_record(), "pid": 1})
+    yield "pid 1", _leave(daemon, "1")
     with subprocess.Popen(["sleep", "600"]) as foreign:
-        yield "a foreign process that lives", _leave(daemon, {**_record(), "pid": foreign.pid})
+        yield "a foreign process that lives", _leave(daemon, str(foreign.pid))
         foreign.kill()
-    yield "its own pid", _leave(daemon, _record()).replace('"pid": 0', '"pid": $$')
+    yield "its own pid", _leave(daemon, "$$")
     yield "garbage", f"head -c 4096 /dev/urandom > {_pid_file(daemon)}"
     yield "empty", f": > {_pid_file(daemon)}"
-    other_boot = {**_record(), "pid": os.getpid(), "boot_id": "00000000-0000-0000-0000-000000000000"}
-    yield "another boot", _leave(daemon, other_boot)
+    yield "another boot", _leave(daemon, str(os.getpid()), "00000000-0000-0000-0000-000000000000")
 
 
-def _record() -> dict[str, Any]:
-    return {"pid": 0, "version": "0.1.0", "control_socket": "/nowhere/control.sock", "started_at": 1.0}
-
-
-def _leave(daemon: Daemon, record: dict[str, Any]) -> str:
-    quoted = json.dumps(record).replace("\\", "\\\\").replace('"', '\\"')
-    return f'echo "{quoted}" > {_pid_file(daemon)}'.replace('\\"pid\\": 0', '"pid": 0')
+def _leave(daemon: Daemon, pid: str, boot_id: str = "") -> str:
+    record = f'{{"pid": %s, "boot_id": "{boot_id}", "version": "0.1.0", "control_socket": "/nowhere", "started_at": 1.0}}'
+    return f"printf '{record}' {pid} > {_pid_file(daemon)}"
 
 
 def _pid_file(daemon: Daemon) -> str:

@@ -172,7 +172,9 @@ class Handlers:
                 await self.start_worker(session, REST)
         yield Done({"schema": 1, "sessions": [self._outcome(session) for session in params["sessions"]]})
 
-    async def chat(self, params: dict[str, Any], inputs: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+    async def chat(
+        self, params: dict[str, Any], inputs: AsyncIterator[dict[str, Any]]
+    ) -> AsyncIterator[dict[str, Any]]:
         """Echoes. "later": answered after the next line. "fail", "flood" (without end), "hang", "close", "notice"."""
         yield {"kind": "open", "text": "", "session": f"agent:main:local:dm:{params['name']}".rstrip(":")}
         waiting: list[str] = []

@@ -34,28 +34,21 @@ def test_a_limit_keeps_the_newest(connection: sqlite3.Connection, session_id: st
     assert transcripts.load(connection, session_id, 0) == []
 
 
-def test_cutting_takes_back_the_last_user_entry_and_all_after_it(
+def test_cutting_a_turn_takes_back_what_it_left_and_all_after_it(
     connection: sqlite3.Connection, session_id: str
 ) -> None:
-    said = [
-        Entry("user", "a"),
-        Entry("assistant", "b"),
-        Entry("user", "c"),
-        Entry("system", "d"),
-        Entry("assistant", "e"),
-    ]
-    transcripts.append(connection, session_id, said)
-    cut = transcripts.cut_last_user(connection, session_id)
-    assert cut is not None
-    assert cut.entry.text == "c"
+    transcripts.append(connection, session_id, [Entry("user", "a"), Entry("assistant", "b")], turn="t1")
+    transcripts.append(connection, session_id, [Entry("user", "c"), Entry("assistant", "d")], turn="t2")
+    transcripts.append(connection, session_id, [Entry("system", "e")])
+    assert transcripts.cut_turn(connection, session_id, "t2") == 3
     assert texts(transcripts.load(connection, session_id)) == ["a", "b"]
     transcripts.append(connection, session_id, [Entry("user", "c")])
     assert [row.seq for row in transcripts.load(connection, session_id)] == [1, 2, 3]
 
 
-def test_cutting_takes_nothing_where_no_user_spoke(connection: sqlite3.Connection, session_id: str) -> None:
-    transcripts.append(connection, session_id, [Entry("system", "a"), Entry("assistant", "b")])
-    assert transcripts.cut_last_user(connection, session_id) is None
+def test_cutting_a_turn_that_left_nothing_takes_nothing(connection: sqlite3.Connection, session_id: str) -> None:
+    transcripts.append(connection, session_id, [Entry("user", "a"), Entry("assistant", "b")], turn="t1")
+    assert transcripts.cut_turn(connection, session_id, "t2") == 0
     assert texts(transcripts.load(connection, session_id)) == ["a", "b"]
 
 
