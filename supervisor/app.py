@@ -175,8 +175,8 @@ class App:
         await self._sweep()
         self.paths.clear_sockets()
         await self.journal.open()
-        await self.pool.start()
-        await self.platforms.start(self._wanted_platforms(), self.reception)
+        await asyncio.gather(self.pool.start(), self._make_platforms())
+        await self.platforms.start(self.reception)
         await self.deliverer.recover()
         await self.reception.resume()
         await self.control.open()
@@ -209,6 +209,10 @@ class App:
             break
         if killed:
             log.warning("ended %d processes that an earlier hermesd had left: %s", len(killed), killed)
+
+    async def _make_platforms(self) -> None:
+        """Import the client libraries while the keeper, a process of its own, imports what workers need."""
+        self.platforms.make(self._wanted_platforms())
 
     def _wanted_platforms(self) -> dict[str, AdapterSettings]:
         wanted = {LOCAL: AdapterSettings(LOCAL)}

@@ -133,6 +133,6 @@ def write_worker_record(at: float, level: int, name: str, text: str, **fields: A
     logger = logging.getLogger("worker")
     if not logger.isEnabledFor(level):
         return
-    record = logger.makeRecord(name or "worker", level, "", 0, text.replace("%", "%%"), (), None, extra=fields)
+    record = logger.makeRecord(name or "worker", level, "", 0, text, (), None, extra=fields)
     record.msg, record.args, record.created = text, (), at
     logger.handle(record)

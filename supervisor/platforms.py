@@ -27,21 +27,30 @@ class Platforms:
         self.live: dict[str, Adapter] = {}
         self._down: dict[str, State] = {}
 
-    async def start(self, wanted: Mapping[str, AdapterSettings], receiver: Receiver) -> None:
-        """Start every enabled platform, all at once. One that fails is told in `states` and in the log."""
-        await asyncio.gather(*(self._start_one(settings, receiver) for settings in wanted.values()))
+    def make(self, wanted: Mapping[str, AdapterSettings]) -> None:
+        """Build every enabled platform's adapter, importing its client library. Blocks for as long as that takes."""
+        for settings in wanted.values():
+            try:
+                # Live before it is started: an answer may be faster than the end of start.
+                self.live[settings.name] = registry.make(settings.name, settings)
+            except AdapterError as error:
+                self._fail(settings.name, "unavailable", str(error))
+            except Exception as error:  # an adapter's fault must not keep the others, or hermesd, from starting
+                log.exception("%s cannot be made", settings.name)
+                self._fail(settings.name, "unavailable", f"{type(error).__name__}: {error}")
 
-    async def _start_one(self, settings: AdapterSettings, receiver: Receiver) -> None:
+    async def start(self, receiver: Receiver) -> None:
+        """Start them all at once. One that fails is told in `states` and in the log."""
+        await asyncio.gather(*(self._start_one(name, adapter, receiver) for name, adapter in list(self.live.items())))
+
+    async def _start_one(self, name: str, adapter: Adapter, receiver: Receiver) -> None:
         try:
-            adapter = registry.make(settings.name, settings)
-            # Live before it receives: an answer may be faster than the end of start.
-            self.live[settings.name] = adapter
             await adapter.start(receiver)
         except AdapterError as error:
-            self._fail(settings.name, "unavailable", str(error))
+            self._fail(name, "unavailable", str(error))
         except Exception as error:  # an adapter's fault must not keep the others, or hermesd, from starting
-            log.exception("%s failed to start", settings.name)
-            self._fail(settings.name, "unavailable", f"{type(error).__name__}: {error}")
+            log.exception("%s failed to start", name)
+            self._fail(name, "unavailable", f"{type(error).__name__}: {error}")
 
     def _fail(self, name: str, word: str, reason: str) -> None:
         self.live.pop(name, None)

@@ -27,7 +27,8 @@ class Capture:
         os.set_blocking(write, True)
         os.dup2(write, 1)
         os.dup2(write, 2)
-        os.close(write)
+        # Kept open: an agent that closes its standard streams would make the pipe readable, with nothing, for ever.
+        self._write = write
         self._partial = b""
         self._window = 0.0
         self._taken = 0

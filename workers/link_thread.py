@@ -14,8 +14,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
+from hermesd.ipc.errors import LocalError
 from hermesd.ipc.link import Confirmed, Event, Link, Received, Refused
 from hermesd.ipc.messages import Heartbeat, Hello, Logs, Message, Welcome
 from hermesd.ipc.sockets import Dealer
@@ -27,6 +30,14 @@ IDLE_HEARTBEAT_FACTOR = 5.0
 
 HELLO_EVERY = 1.0
 """Seconds between hellos until one is answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsendable:
+    """A message that the wire cannot carry, for its size for one; it was dropped."""
+
+    message: Message
+    error: LocalError
 
 
 class LogSource(Protocol):
@@ -46,7 +57,7 @@ class LinkThread:
         hello: Hello,
         heartbeat: float,
         call_soon: Callable[[Callable[[], None]], object],
-        on_event: Callable[[Event], None],
+        on_event: Callable[[Event | Unsendable], None],
         logs: LogSource,
         keeper_pidfd: int,
         on_keeper_death: Callable[[], None],
@@ -161,7 +172,11 @@ class LinkThread:
 
     def _queue_what_waits(self, now: float) -> None:
         while self._outgoing:
-            self._link.send(self._outgoing.popleft())
+            message = self._outgoing.popleft()
+            try:
+                self._link.send(message)
+            except LocalError as error:
+                self._call_soon(partial(self._on_event, Unsendable(message, error)))
         if now >= self._next_beat:
             self._beat(now)
             self._next_beat = now + (self._heartbeat if self._turn else self._heartbeat * IDLE_HEARTBEAT_FACTOR)

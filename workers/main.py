@@ -8,7 +8,6 @@ child, for a child's parent-death signal is bound to the thread that made it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import faulthandler
 import inspect
 import logging
@@ -19,12 +18,14 @@ import time
 from pathlib import Path
 
 from hermesd.ipc import codec
+from hermesd.ipc.errors import LocalError
 from hermesd.ipc.link import Confirmed, Event, Link, Received
 from hermesd.ipc.messages import (
     DOWN,
     UP,
     Accept,
     Answer,
+    Ask,
     Assign,
     Entry,
     Finished,
@@ -49,7 +50,7 @@ from hermesd.workers.mcp.servers import Servers as McpServers
 from hermesd.workers.spec import WorkerSpec
 
 from .capture import Capture
-from .link_thread import LinkThread
+from .link_thread import LinkThread, Unsendable
 from .logs import WireHandler, install
 from .out import TurnOut
 
@@ -134,7 +135,10 @@ class Worker:
 
     # ---- events of the link ------------------------------------------------------------------------------------------
 
-    def _on_event(self, event: Event) -> None:
+    def _on_event(self, event: Event | Unsendable) -> None:
+        if isinstance(event, Unsendable):
+            self._unsendable(event.message, event.error)
+            return
         if isinstance(event, Confirmed):
             waiter = self._confirmations.pop(id(event.message), None)
             if waiter is not None and not waiter.done():
@@ -163,6 +167,17 @@ class Worker:
                     self._stop.set_result(message)
             case _:
                 log.warning("ignored a %s of the supervisor", message.KIND)
+
+    def _unsendable(self, message: Message, error: LocalError) -> None:
+        """Tell whoever waits for it: the agent that sends or asks, or the user of a turn."""
+        log.error("%s", error)
+        waiter: asyncio.Future[None] | asyncio.Future[str] | None = self._confirmations.pop(id(message), None)
+        if isinstance(message, Ask):
+            waiter = self._answers.pop(message.ask, None)
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(error)
+        if isinstance(message, Finished):
+            self._link.post(Finished(message.turn, "failed", error=str(error)))
 
     def _start_task(self, coroutine: object, name: str) -> None:
         task: asyncio.Task[None] = self._loop.create_task(coroutine, name=name)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from hermesd.supervisor.control.errors import NoAnswer, Refused, Unreachable
+from hermesd.supervisor.control.errors import NoAnswer
 
 from . import render, words
 from .exits import CommandError, Exit
@@ -52,7 +52,7 @@ class Conversation:
 
     def run(self) -> str:
         """Talks until both sides are done. Gives "" or how many messages had no answer ("1 message"). Ctrl-C leaves at
-        once. Raises `CommandError` when the connection or the time ends before."""
+        once. Raises `CommandError` when the time is over, and the client's errors."""
         hearing = threading.Thread(target=self._hear, name="chat-hear", daemon=True)
         hearing.start()
         try:
@@ -70,16 +70,19 @@ class Conversation:
         return words.count(failed, "message") if failed else ""
 
     def _speak(self) -> None:
-        self._reading = True
-        for line in self._printer.lines():
-            self._reading = False
-            if self._over.is_set():
-                return
+        lines = self._printer.lines()
+        while (line := self._next(lines)) is not None:
             if line.strip():
                 self._stream.send({"text": line})
-            self._reading = True
-        self._reading = False
         self._stream.end_input()
+
+    def _next(self, lines: Iterator[str]) -> str | None:
+        """The next line; None at the end of input or of the chat."""
+        self._reading = True  # before the look: the other thread sets its flag first and looks at this one then
+        try:
+            return None if self._over.is_set() else next(lines, None)
+        finally:
+            self._reading = False
 
     def _hear(self) -> None:
         try:
@@ -87,10 +90,6 @@ class Conversation:
                 self._printer.show(event)
         except NoAnswer:
             self._error = CommandError(Exit.TIMED_OUT, "timed_out", "no answer in time; hermesd still works on it")
-        except Refused as refused:
-            self._error = CommandError(Exit.FAILED, refused.code, refused.message, refused.next_step)
-        except Unreachable as error:
-            self._error = CommandError(Exit.FAILED, "hangup", f"the chat ended: {error}", "hermesctl status")
         except Exception as error:  # noqa: BLE001 - raised again in the main thread
             self._error = error
         finally:

@@ -5,6 +5,7 @@ A command's module is imported when the command runs, for the first line must be
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -103,4 +104,7 @@ def _report(error: CommandError, as_json: bool) -> int:
 
 def main() -> None:
     """The console script."""
+    for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):  # they may be closed, or replaced by a test
+            stream.reconfigure(errors=errors)
     sys.exit(run(sys.argv[1:]))

@@ -29,12 +29,8 @@ READY_SECONDS = 60.0
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--home", type=click.Path(path_type=Path, file_okay=False), help="Home; default $HERMES_HOME or ~/.hermes."
-)
-@click.option(
-    "--config", type=click.Path(path_type=Path, dir_okay=False), help="Configuration in place of HOME/config.yaml."
-)
+@click.option("--home", type=click.Path(path_type=Path), help="Home; default $HERMES_HOME or ~/.hermes.")
+@click.option("--config", type=click.Path(path_type=Path), help="Configuration in place of HOME/config.yaml.")
 @click.option("--console", is_flag=True, help="Talk to the agent here; lines from a pipe are answered one by one.")
 @click.option("--daemon", is_flag=True, help="Return when hermesd is ready in the background, and print its pid.")
 @click.option("--replace", is_flag=True, help="Stop the hermesd that holds this home, then start.")
@@ -72,7 +68,7 @@ def main(
 
 def _start_daemon(paths: Paths) -> int:
     try:
-        paths.prepare()
+        paths.prepare_logs()
         pid = daemonize.start(daemonize.same_program(), paths.start_log, READY_SECONDS, os.environ)
     except DaemonNotStarted as error:
         click.echo(str(error), err=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -101,8 +102,15 @@ def verb(name: str, **settings: Any) -> Callable[[Body], click.Command]:
     """A command whose function takes `Options` first and returns its exit status (None: 0)."""
 
     def decorate(body: Body) -> click.Command:
+        @wraps(body)
+        def run(*args: Any, **kwargs: Any) -> int | None:
+            context = click.get_current_context()
+            options = context.ensure_object(Options)
+            context.color = options.paint.on  # else click takes colours away where stdout is no terminal
+            return body(options, *args, **kwargs)
+
         make: Callable[[Body], click.Command] = click.command(name, **settings)
-        return with_global_options(make(click.pass_obj(body)))
+        return with_global_options(make(run))
 
     return decorate
 

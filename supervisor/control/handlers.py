@@ -38,6 +38,9 @@ BETTER_CONTAINMENT = (
     "with Delegate=yes"
 )
 
+TURN_TEXT = 200
+"""Characters of a message that `sessions show` tells."""
+
 
 class ControlHandlers:
     """One method per row of `hermesd.supervisor.control.api.VERBS`."""

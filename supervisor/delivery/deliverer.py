@@ -1,7 +1,8 @@
 """Takes rows from the outbox to the adapters, one at a time per chat, and writes down what became of each.
 
 A row is *sending* on disk before the platform is called and *sent* after it said yes; what lies between when hermesd
-dies is ambiguous at the next start, and is never repeated blindly.
+dies is ambiguous. At the next start it goes again with a mark, for an answer that may come twice is better than one
+that may never come.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from hermesd.adapters.contract import Adapter, CanNotice, CanStream, Outbound, Target, capability
 from hermesd.adapters.errors import AdapterError, DeliveryError, Retry
@@ -24,6 +26,11 @@ log = logging.getLogger("hermesd.delivery")
 
 JOURNAL_RETRY = 1.0
 """Seconds between tries while the disk takes nothing; the message stays where it is meanwhile."""
+
+UNCERTAIN = "an earlier try was cut: the platform may have it"
+"""The error of a row that goes again all the same."""
+
+PERHAPS_AGAIN = "(You may have got this before: hermesd ended while it was sending it.)"
 
 _Lane = tuple[str, str, str]
 
@@ -43,8 +50,9 @@ class Deliverer:
         """Take up what an earlier life left; called once, after the adapters have started."""
         now = time.time()
         for row in await self._journal.write(outbox.recover, now):
-            # No adapter of this table can be asked what it has, nor repeat safely: the row keeps its state, visibly.
-            log.warning("outbox row %d to %s is ambiguous: %s", row.id, row.target.platform, row.error)
+            # No adapter of ours can be asked what it has, nor repeat a send without a double.
+            log.warning("outbox row %d to %s goes again, marked: %s", row.id, row.target.platform, row.error)
+            await self._keep(outbox.postponed, row.id, now, UNCERTAIN, now)
         pending = await self._journal.read(outbox.by_state, OutboxState.PENDING, -1)
         known = {row.id for lane in self._lanes.values() for row in lane}
         self.deliver(row for row in pending if row.id not in known and row.target.platform in self._adapters)
@@ -112,11 +120,14 @@ class Deliverer:
         if (early := row.next_try_at - time.time()) > 0:
             await asyncio.sleep(early)
         await self._keep(outbox.sending, row.id, time.time())
+        uncertain = row.error == UNCERTAIN
+        message = replace(row.message, text=f"{PERHAPS_AGAIN}\n\n{row.message.text}") if uncertain else row.message
         try:
-            sent = await adapter.send(row.target, row.message)
+            sent = await adapter.send(row.target, message)
         except Retry as error:
             next_try = time.time() + error.after
-            await self._keep(outbox.postponed, row.id, next_try, str(error), time.time())
+            # The mark must outlive this hermesd as well.
+            await self._keep(outbox.postponed, row.id, next_try, UNCERTAIN if uncertain else str(error), time.time())
             await asyncio.sleep(error.after)
             return False
         except (DeliveryError, AdapterError) as error:

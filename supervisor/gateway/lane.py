@@ -62,12 +62,11 @@ class Lane:
     last_turn: Turn | None = None
     queue: deque[Turn] = field(default_factory=deque)
     session: SessionRow | None = None
-    steering: deque[InboxRow] = field(default_factory=deque)  # handed to the running turn, which has not said if it takes it
+    steering: deque[InboxRow] = field(default_factory=deque)  # handed to the running turn, which has not answered yet
     held: int = 0  # above 0: something is being done to its worker or session, no turn may begin
     crashes: CrashWindow = field(default_factory=CrashWindow)
     restarts: int = 0
     restarting: bool = False
-    turns: int = 0
     retry_at: float = 0.0
     last_end: str = ""  # how the last worker ended, for people
     timer: asyncio.TimerHandle | None = None

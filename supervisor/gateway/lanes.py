@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hermesd.adapters.contract import Attachment, Outbound, Target
+from hermesd.ipc.errors import LocalError
 from hermesd.ipc.ids import AskId, SessionKey, TurnId
 from hermesd.ipc.keeping import Gone
 from hermesd.ipc.messages import (
@@ -614,18 +615,22 @@ class Lanes:
             return
         turn.started_at = time.monotonic()
         inbound = turn.row.inbound
-        self.pool.send(
-            worker,
-            StartTurn(
-                turn=turn.id,
-                text=turn.text,
-                sender=inbound.user_id,
-                sender_name=inbound.user_name,
-                attachments=tuple(File(file.path, file.name, file.mime) for file in inbound.attachments),
-                attempt=turn.attempt,
-                timeout=self.settings.turn_timeout,
-            ),
+        start = StartTurn(
+            turn=turn.id,
+            text=turn.text,
+            sender=inbound.user_id,
+            sender_name=inbound.user_name,
+            attachments=tuple(File(file.path, file.name, file.mime) for file in inbound.attachments),
+            attempt=turn.attempt,
+            timeout=self.settings.turn_timeout,
         )
+        try:
+            self.pool.send(worker, start)
+        except LocalError as error:  # larger than a frame, for one
+            answer = Outbound(f"{turn.id}:answer", words.failed(str(error)), kind="error")
+            self._end(lane, turn, turn_life.Event.FAILED, TurnState.FAILED, answer, error=str(error))
+            self._turn_over(lane)
+            return
         if turn.interrupt_reason:
             self.pool.send(worker, Interrupt(turn.id, turn.interrupt_reason))
 
@@ -653,10 +658,11 @@ class Lanes:
             entries = (Entry("user", turn.text, now), Entry("assistant", message.text, now))
         answer = Outbound(f"{turn.id}:answer", text, kind=kind, usage=dict(message.usage))
         self._end(lane, turn, event, outcome, answer, entries=entries, error=message.error, settle=settle)
-        lane.turns += 1
+        self._turn_over(lane)
+
+    def _turn_over(self, lane: Lane) -> None:
         self._live(lane, worker_life.Event.TURN_ENDED)
-        if lane.ephemeral:
-            self._live(lane, worker_life.Event.RETIRE)
+        self._retire_if_over(lane)
 
     def _turn_lost_its_worker(self, lane: Lane, turn: Turn, gone: Gone) -> None:
         # A worker that we ended ourselves (the session was stopped, hermesd stops) did not die of the message.

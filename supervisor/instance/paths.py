@@ -75,10 +75,16 @@ class Paths:
             raise ValueError(f"a socket's name must not be longer than {LONGEST_SOCKET_NAME} bytes: {name}")
         return self.sockets / name
 
+    def prepare_logs(self) -> None:
+        """Make what a start writes its log into, and no more. Raises `HomeUnusable`."""
+        _make(self.home, "home", private=False)
+        for directory in (self.ours, self.logs):
+            _make(directory, "directory", private=True)
+
     def prepare(self) -> None:
         """Make the directories, 0700. Called before the lock is taken. Raises `HomeUnusable`."""
-        _make(self.home, "home", private=False)
-        for directory in (self.ours, self.run, self.logs, self.media):
+        self.prepare_logs()
+        for directory in (self.run, self.media):
             _make(directory, "directory", private=True)
         if self.sockets != self.run:
             _make(self.sockets, "runtime directory", private=True)

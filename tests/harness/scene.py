@@ -69,9 +69,16 @@ class Scene:
 
     def configure(self, **servers: Mapping[str, Any]) -> None:
         """Add MCP servers before the start; they may name the roll."""
+        self._merge("mcp_servers", servers)
+
+    def configure_ours(self, **settings: Any) -> None:
+        """Add to ``hermesd:`` before the start."""
+        self._merge("hermesd", settings)
+
+    def _merge(self, section: str, more: Mapping[str, Any]) -> None:
         path = self.daemon.home / "config.yaml"
         config = json.loads(path.read_text("utf-8"))
-        config["mcp_servers"].update(servers)
+        config[section].update(more)
         path.write_text(json.dumps(config, indent=1), "utf-8")
 
     def start(self) -> Self:

@@ -91,9 +91,9 @@ def test_a_worker_whose_keeper_is_dead_empties_its_own_container(setting, oracle
         os.kill(next(iter(worker.members(server="one")["pids"])), signal.SIGKILL)  # its daemon has no tag and no parent
         oracle.wait_alive(106)
         keeper.kill_hard()
-        with pytest.raises((AssertionError, ConnectionError), match="ended|reset"):
+        with pytest.raises((AssertionError, ConnectionError), match=r"ended|reset"):
             worker.empty_own_container()
-        assert oracle.alive == 0
+        oracle.wait_dead(2)  # the kernel kills all at once, the worker included
         worker.close()
         assert sweep.sweep(keeper.instance) == []
 

@@ -66,12 +66,12 @@ class Host:
         return connection
 
     def end(self) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)
-            assert self.process.stdin is not None
-            self.process.stdin.close()
+        self.process.stdin.close()
         self.process.wait(10)
-        assert self.process.stdout is not None
         self.process.stdout.close()
 
 
@@ -92,6 +92,11 @@ def start(home: Path) -> Iterator[Callable[..., Host]]:
 @pytest.fixture
 def host(start: Callable[..., Host]) -> Host:
     return start()
+
+
+def cpu_of(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def answer_on(connection: socket.socket) -> dict[str, Any]:
@@ -403,8 +408,7 @@ def test_ps_chooses_and_sorts(host: Host) -> None:
 
 def test_the_figures_of_ps_are_those_of_the_kernel(host: Host) -> None:
     row = next(row for row in host.json("ps")["workers"] if row["session"] == SPIN)
-    fields = Path(f"/proc/{row['pid']}/stat").read_text().rpartition(")")[2].split()
-    now = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    now = cpu_of(row["pid"])
     assert 0 <= now - row["cpu_seconds"] < 1.0
 
 
@@ -412,10 +416,13 @@ def test_top_once_measures_between_two_samples_and_puts_the_busiest_first(host: 
     done = host.ctl("top", "--once", "--interval", "0.5")
     rows = done.stdout.splitlines()[done.stdout.splitlines().index("") + 2 :]
     assert [row.split()[0] for row in rows] == [SPIN, REST, "hermesd"]
+    pid = next(row["pid"] for row in host.json("ps")["workers"] if row["session"] == SPIN)
+    before = cpu_of(pid)
     document = json.loads(host.ctl("top", "--once", "--json", "--interval", "0.5").stdout)
+    used = cpu_of(pid) - before
     percent = {row["session"]: row["cpu_percent"] for row in document["workers"]}
-    assert 20 < percent[SPIN] < 120
-    assert percent[REST] < 5
+    assert percent[REST] < percent[SPIN] / 5
+    assert 0 < percent[SPIN] / 100 * 0.5 <= used
 
 
 def test_top_without_a_terminal_says_what_to_use(host: Host) -> None:
@@ -600,8 +607,9 @@ class Tmux:
 
     def run(self, *args: str) -> str:
         return subprocess.run(
-            ["tmux", "-S", self._server, *args], capture_output=True, text=True, check=True, timeout=10
-        ).stdout
+            ["tmux", "-S", self._server, *args], capture_output=True, text=True, check=True, timeout=10,
+            env=dict(os.environ),  # without the COLUMNS that the readline library has set in this process
+        ).stdout  # fmt: skip
 
     def keys(self, *keys: str) -> None:
         self.run("send-keys", *keys)
@@ -702,13 +710,27 @@ def test_hermesctl_imports_nothing_heavy(host: Host, verb: list[str]) -> None:
     assert done.stderr.splitlines()[-1] == "[]"
 
 
-def test_the_first_line_is_out_within_150_ms(host: Host) -> None:
-    host.ctl("stop", SPIN)  # it would have one of the cores
+def test_the_whole_of_status_costs_less_than_150_ms(host: Host) -> None:
     for verb in ("--version", "status"):
-        times = []
+        costs = []  # of CPU, for the machine may have other things to do
         for _ in range(10):
-            began = time.monotonic()
-            done = subprocess.run(host.command(verb), stdout=subprocess.PIPE, timeout=10)
-            times.append(time.monotonic() - began)
-            assert done.returncode == 0
-        assert statistics.median(times) < 0.15, times
+            process = subprocess.Popen(host.command(verb), stdout=subprocess.DEVNULL)
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            assert process.returncode == 0
+            costs.append(used.ru_utime + used.ru_stime)
+        assert statistics.median(costs) < 0.15, costs
+
+
+def test_a_reader_that_has_enough_is_no_error_worth_a_traceback(host: Host) -> None:
+    script = f"'{HERMESCTL}' --home '{host.home}' logs | head -n 1"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=10)
+    assert done.stdout.endswith("up\n")
+    assert done.stderr == ""
+
+
+def test_a_terminal_of_another_encoding_gets_what_it_can_show(host: Host) -> None:
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(host.command("ps", "--tree"), capture_output=True, text=True, timeout=10, env=env)
+    assert done.returncode == 0, done.stderr
+    assert REST in done.stdout

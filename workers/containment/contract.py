@@ -61,9 +61,9 @@ class Container(Protocol):
         """Kill what is inside now and say whether the container is over. Never blocks, never waits.
 
         ``roots``: pidfds of processes that were started for it and may not have entered yet; each is signalled too and
-        must be dead before the container is over. A worker may empty its own container when its keeper is dead: it
-        dies with it where the kernel kills (cgroup), and is the only one left where it does so itself. Only what carries the tag, sits in the cgroup or descends from
-        either is ever signalled, and by pidfd.
+        must be dead before the container is over. Only what carries the tag, sits in the cgroup or descends from
+        either is ever signalled, and by pidfd. A worker may empty its own container when its keeper is dead: with a
+        cgroup it dies in that, otherwise it is spared and ends itself afterwards.
         """
 
     def members(self) -> tuple[int, ...]:

@@ -340,7 +340,8 @@ class Keeper:
                 self._empty(ward, now)
 
     def _empty(self, ward: Ward, now: float) -> None:
-        ward.left_over = max(ward.left_over, len([pid for pid in ward.container.members() if pid != ward.pid]))
+        if ward.left_over is None:
+            ward.left_over = len([pid for pid in ward.container.members() if pid != ward.pid])
         roots = () if ward.exit_code is not None else (ward.pidfd,)
         try:
             over = ward.container.kill_round(roots)
@@ -356,9 +357,10 @@ class Keeper:
             keeping.Gone(
                 worker=ward.worker,
                 exit_code=ward.exit_code,
-                cpu_seconds=ward.container.cpu_seconds() or ward.own_cpu,
+                # Without a cgroup a worker that was reaped is no longer in its container's figure.
+                cpu_seconds=max(ward.container.cpu_seconds(), ward.own_cpu),
                 max_rss=ward.max_rss,
-                left_over=ward.left_over,
+                left_over=ward.left_over or 0,
                 took=time.monotonic() - ward.died_at,
             )
         )

@@ -28,7 +28,7 @@ class Ward:
     exit_code: int | None = None
     own_cpu: float = 0.0
     max_rss: int = 0
-    left_over: int = 0
+    left_over: int | None = None  # counted once, when the emptying begins
 
     def apply(self, event: Event, now: float) -> None:
         """Take one event; times follow from the state it leads to."""

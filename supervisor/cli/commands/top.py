@@ -54,8 +54,8 @@ def command(options: Options, once: bool, interval: float, sort: str, tree: bool
         for line in screen(sample, look(), view, datetime.now(UTC), options.paint, width):
             click.echo(line)
         return Exit.DONE
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        usage("top needs a terminal; give --once for one picture or --json for lines")
+    if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":
+        usage("top needs a terminal that can move its cursor; give --once for one picture or --json for lines")
     from ..topscreen import Screen
 
     Screen(take, look, interval, options.paint, view).run()

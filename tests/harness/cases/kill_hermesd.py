@@ -10,6 +10,7 @@ from typing import Any
 from harness.containment import Ground, grounds
 from harness.figures import summary
 from harness.scene import Scene
+from hermesd.supervisor.delivery.deliverer import PERHAPS_AGAIN
 
 GONE_SECONDS = 5.0
 
@@ -31,7 +32,9 @@ def run(times: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
                 "gone": summary(life.gone),
                 "next_start": summary(life.started),
                 "messages": len(life.said),
+                "answered": len(life.said),
                 "told_lost": life.told_lost,
+                "sent_again_with_a_mark": life.marked,
             }
     return result
 
@@ -49,7 +52,7 @@ class _Lives:
         self.gone: list[float] = []
         self.started: list[float] = []
         self.said: list[tuple[str, str, bool]] = []  # chat, message, and whether its turn was surely running
-        self.told_lost = 0
+        self.told_lost = self.marked = 0
         self._chance = chance
 
     def one(self, number: int) -> None:
@@ -87,14 +90,20 @@ class _Lives:
             assert time.monotonic() < until, "the turns did not begin"
 
     def check_answers(self) -> None:
-        """In one more life: every accepted message has one final answer, and a turn that ran was told as lost."""
+        """In one more life: every accepted message has a final answer, and a turn that ran was told as lost.
+
+        A second answer is allowed only where hermesd died between the platform's call and its own note of it, and then
+        it must say so.
+        """
         self.scene.start()
         wrong = []
         for chat, message, running in self.said:
             self.scene.fake.final(message, chat=chat)
             answers = [one for one in self.scene.fake.shown(chat=chat, reply_to=message) if one["final"]]
+            again = [one for one in answers if PERHAPS_AGAIN in one["text"]]
             lost = "hermesd was restarted" in answers[0]["text"]
             self.told_lost += lost
-            if len(answers) != 1 or (running and not lost):
+            self.marked += len(again)
+            if len(answers) - len(again) > 1 or len(answers) > 2 or (running and not lost):
                 wrong.append((chat, message, [one["text"] for one in answers]))
         assert not wrong, wrong

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from hermesd.workers.containment import Unsupported, cgroupfs
+from hermesd.workers.containment import ContainmentError, Unsupported, cgroupfs, choose, sweep
 from hermesd.workers.containment.tag import VARIABLE, make_tag
 
 HERE = Path(__file__).parent
@@ -138,7 +138,8 @@ class KeeperProcess:
 
     def kill_hard(self) -> None:
         self._process.kill()
-        self.end()
+        if not self._process.stdin.closed:
+            self.end()
 
     def end(self) -> None:
         self._process.stdin.close()
@@ -245,6 +246,10 @@ def run_keeper(setting: str, instance: str | None = None) -> Iterator[KeeperProc
             yield keeper
             if keeper._process.poll() is None:
                 keeper.leave()
+        except BaseException:
+            keeper.kill_hard()
+            sweep.sweep(instance)
+            raise
         finally:
             if keeper._process.stdin.closed:
                 keeper._process.wait(10)
@@ -254,8 +259,6 @@ def run_keeper(setting: str, instance: str | None = None) -> Iterator[KeeperProc
 
 
 def skip_without_cgroup(instance: str) -> None:
-    from hermesd.workers.containment import ContainmentError, choose
-
     try:
         choose(instance, "cgroup")
     except ContainmentError as reason:
@@ -263,8 +266,6 @@ def skip_without_cgroup(instance: str) -> None:
 
 
 def assert_clean(instance: str) -> None:
-    from hermesd.workers.containment import sweep
-
     assert sweep.find(instance) == []
     with contextlib.suppress(Unsupported):
         assert cgroupfs.find_named([f"hermesd-{instance}"]) == []

@@ -1,0 +1,418 @@
+"""hermesd as a program: its starts, its ends, what it says and how it exits."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.daemon import NOBODY, CannotStart, Daemon, can_drop_privileges
+from harness.fake import Fake
+from harness.running import TIME, running, wait_until
+
+MakeDaemon = Callable[..., Daemon]
+
+
+@pytest.fixture
+def make_daemon(make_home: Callable[[str], Path]) -> Iterator[MakeDaemon]:
+    """A home with a configuration and no hermesd yet; whatever runs there at the end is ended and looked for."""
+    made: list[Daemon] = []
+
+    def make(config: str = "", **settings: Any) -> Daemon:
+        made.append(Daemon(make_home(f"home{len(made)}"), config, **settings))
+        return made[-1]
+
+    yield make
+    for daemon in made:
+        daemon.__exit__()
+
+
+def hermesd(daemon: Daemon, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        daemon.command("hermesd", *args), env=daemon.env, capture_output=True, text=True, timeout=60,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+@contextmanager
+def foreground(daemon: Daemon) -> Iterator[subprocess.Popen[str]]:
+    """A hermesd that is this process's child, and has said that it is up."""
+    with subprocess.Popen(
+        daemon.command("hermesd"), env=daemon.env, text=True, stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        try:
+            assert process.stderr is not None
+            said = []
+            while not re.match(r"hermesd .* is up: pid", line := process.stderr.readline()):
+                assert line, "".join(said)
+                said.append(line)
+            daemon.hold(process.pid)
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            daemon.release()
+
+
+def fake_config(daemon_home: str, **ours: Any) -> str:
+    """JSON is YAML too."""
+    platform = {"enabled": True, "extra": {"socket": f"{daemon_home}/fake"}}
+    return json.dumps({"hermesd": ours, "platforms": {"fake": platform}})
+
+
+@contextmanager
+def busy(daemon: Daemon, text: str) -> Iterator[Fake]:
+    """A chat whose agent has begun to work on this."""
+    fake = Fake(daemon.home / "fake")
+    try:
+        fake.say(text, chat="busy")
+        wait_until(lambda: any(row["turn"] and row["state"] == "busy" for row in daemon.workers()), what="a busy worker")
+        yield fake
+    finally:
+        fake.close()
+
+
+@pytest.fixture
+def short_home(tmp_path_factory: pytest.TempPathFactory, make_daemon: MakeDaemon) -> MakeDaemon:
+    """With the fake platform in it, whose socket path must be short enough."""
+
+    def make(**ours: Any) -> Daemon:
+        daemon = make_daemon()
+        (daemon.home / "config.yaml").write_text(fake_config(str(daemon.home), **ours), "utf-8")
+        return daemon
+
+    return make
+
+
+# ---- starting ----------------------------------------------------------------------------------------------------------
+
+
+def test_daemon_prints_the_pid_of_the_one_process_that_lives_until_the_stop(make_daemon: MakeDaemon) -> None:
+    daemon = make_daemon()
+    done = hermesd(daemon, "--daemon")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{int(done.stdout)}\n"
+    assert done.stderr == ""
+    daemon.hold(int(done.stdout))
+    record = json.loads((daemon.home / "hermesd/run/hermesd.pid").read_text())
+    started = stat(daemon.pid)[19]
+    assert (record["pid"], record["start_ticks"]) == (daemon.pid, int(started))
+    assert record["boot_id"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert record["version"] == daemon.json("version")["hermesd"]
+    assert Path(record["control_socket"]).is_socket()
+    assert daemon.json("status")["pid"] == daemon.pid
+    assert os.getsid(daemon.pid) == daemon.pid
+    assert daemon.ctl("chat", input="hello\n").stdout.startswith("You said: hello")
+    assert stat(daemon.pid)[19] == started
+    assert programs(daemon) == [daemon.pid]
+    daemon.stop()
+    assert not (daemon.home / "hermesd/run/hermesd.pid").exists()
+    assert not daemon.sockets()
+
+
+def stat(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def programs(daemon: Daemon) -> list[int]:
+    """Every process that was started as hermesd with this home."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = entry.read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if str(daemon.home) in words and any(word.endswith("/hermesd") for word in words):
+            found.append(int(entry.parent.name))
+    return found
+
+
+def test_a_second_start_is_refused_with_73_and_the_pid_of_the_first(make_daemon: MakeDaemon) -> None:
+    daemon = make_daemon().start()
+    for args in ((), ("--daemon",)):
+        done = hermesd(daemon, *args)
+        assert done.returncode == 73, done
+        assert str(daemon.pid) in done.stderr
+        assert done.stdout == ""
+    assert daemon.json("status")["pid"] == daemon.pid
+
+
+def test_replace_ends_the_first_and_starts_the_second(make_daemon: MakeDaemon) -> None:
+    daemon = make_daemon().start()
+    daemon.ctl("chat", input="hello\n")
+    done = hermesd(daemon, "--daemon", "--replace")
+    assert done.returncode == 0, done.stderr
+    assert daemon.wait_dead(0)
+    assert int(done.stdout) != daemon.pid
+    daemon.hold(int(done.stdout))
+    assert daemon.json("status")["pid"] == daemon.pid
+    assert "I remember 1 answered" in daemon.ctl("chat", input="again\n").stdout
+
+
+def test_replace_of_nobody_is_a_start(make_daemon: MakeDaemon) -> None:
+    daemon = make_daemon().start("--replace")
+    assert daemon.json("status")["state"] == "running"
+
+
+def test_a_port_in_use_costs_that_platform_only_and_the_status_says_so(make_daemon: MakeDaemon) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        config = f"platforms:\n  api_server:\n    enabled: true\n    extra: {{port: {port}}}\n"
+        daemon = make_daemon(config).start()
+        status = daemon.json("status")
+    assert status["state"] == "degraded"
+    platform = next(platform for platform in status["platforms"] if platform["name"] == "api_server")
+    assert platform["state"] == "unavailable"
+    assert f"127.0.0.1:{port}: " in platform["detail"]
+    assert "in use" in platform["detail"]
+    assert [warning["id"] for warning in status["warnings"]] == ["platform.api_server"]
+    assert daemon.ctl("status").returncode == 0
+    assert daemon.ctl("status", "--strict").returncode == 8
+    assert daemon.ctl("chat", input="hello\n").stdout.startswith("You said: hello")
+
+
+def test_a_home_that_it_may_not_write_to_is_named_with_status_1(make_daemon: MakeDaemon) -> None:
+    unprivileged = can_drop_privileges()
+    daemon = make_daemon(unprivileged=unprivileged)
+    if unprivileged:
+        os.chown(daemon.home, 0, 0)
+    else:
+        daemon.home.chmod(0o500)
+    try:
+        for args in ((), ("--daemon",)):
+            done = hermesd(daemon, *args)
+            assert done.returncode == 1, done
+            assert re.fullmatch(rf"error: cannot .*{re.escape(str(daemon.home))}.*: Permission denied\n", done.stderr)
+    finally:
+        if unprivileged:
+            os.chown(daemon.home, NOBODY, NOBODY)
+        daemon.home.chmod(0o700)
+
+
+@pytest.mark.parametrize(
+    ("config", "where", "what"),
+    [
+        ("hermesd:\n  agent: [demo\n", "config.yaml:3:1", "flow sequence"),
+        ("hermesd:\n  workers: {max: many}\n", "config.yaml:2:18", "hermesd.workers.max"),
+        ("hermesd:\n  stop_budget: 1s\n", "config.yaml:2:16", "hermesd.stop_budget"),
+    ],
+)
+def test_a_broken_configuration_is_78_with_file_line_and_column(
+    make_daemon: MakeDaemon, config: str, where: str, what: str
+) -> None:
+    daemon = make_daemon(config)
+    for args in ((), ("--daemon",), ("--check",)):
+        done = hermesd(daemon, *args)
+        assert done.returncode == 78, done
+        assert f"{daemon.home}/{where}" in done.stderr, done.stderr
+        assert what in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr
+    assert not (daemon.home / "hermesd/state.db").exists()
+
+
+def test_an_unknown_key_is_a_warning_with_the_nearest_known_one(make_daemon: MakeDaemon) -> None:
+    done = hermesd(make_daemon("hermesd:\n  agnet: demo\n"), "--check")
+    assert done.returncode == 0
+    assert "agnet" in done.stderr
+    assert "agent" in done.stderr.replace("agnet", "")
+
+
+def test_check_says_that_all_is_well_and_touches_nothing(make_daemon: MakeDaemon) -> None:
+    daemon = make_daemon("hermesd: {agent: demo}\n")
+    done = hermesd(daemon, "--check")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert str(daemon.home) in done.stdout
+    assert [path.name for path in daemon.home.iterdir()] == ["config.yaml"]
+    daemon.start()
+    assert hermesd(daemon, "--check").returncode == 0
+
+
+def test_a_journal_of_a_newer_hermesd_is_78_and_stays_as_it_is(make_daemon: MakeDaemon) -> None:
+    daemon = make_daemon()
+    (daemon.home / "hermesd").mkdir(mode=0o700)
+    with closing(sqlite3.connect(daemon.home / "hermesd/state.db")) as journal:
+        journal.execute("PRAGMA user_version = 999")
+    for args in ((), ("--daemon",)):
+        done = hermesd(daemon, *args)
+        assert done.returncode == 78, done
+        assert "state.db" in done.stderr
+        assert "999" in done.stderr
+    with closing(sqlite3.connect(daemon.home / "hermesd/state.db")) as journal:
+        assert journal.execute("PRAGMA user_version").fetchone() == (999,)
+    assert daemon.ctl("status").returncode == 3
+
+
+def test_a_wrong_command_line_is_2(make_daemon: MakeDaemon) -> None:
+    daemon = make_daemon()
+    assert hermesd(daemon, "--daemno").returncode == 2
+    assert hermesd(daemon, "--console", "--daemon").returncode == 2
+
+
+def test_an_agent_that_does_not_exist_is_told_to_the_chat_and_hermesd_stays(make_daemon: MakeDaemon) -> None:
+    daemon = make_daemon("hermesd: {agent: 'no_such_module:make'}\n").start()
+    done = daemon.ctl("chat", input="hello\n")
+    assert done.returncode == 1
+    assert "no_such_module" in done.stderr
+    assert daemon.json("status")["state"] in ("running", "degraded")
+
+
+# ---- stopping ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_with_0_and_leaves_nothing(make_daemon: MakeDaemon, number: signal.Signals) -> None:
+    daemon = make_daemon()
+    with foreground(daemon) as process:
+        assert daemon.ctl("chat", input="hello\n").returncode == 0
+        process.send_signal(number)
+        assert process.wait(20) == 0
+    daemon.wait_nothing_left(0.5)
+    assert not (daemon.home / "hermesd/run/hermesd.pid").exists()
+
+
+def test_a_stop_lets_a_running_turn_end_and_refuses_new_ones(short_home: MakeDaemon) -> None:
+    daemon = short_home()
+    with foreground(daemon) as process, busy(daemon, "!sleep 1.5") as fake:
+        process.send_signal(signal.SIGTERM)
+        wait_until(lambda: daemon.json("status")["state"] == "draining", what="draining")
+        assert not fake.ask("say", text="late", chat="late", user="user", trusted=True)["accepted"]
+        fake.wait_shown("Slept for 1.5 s.", chat="busy")
+        assert process.wait(20) == 0
+
+
+def test_a_second_ctrl_c_hurries(short_home: MakeDaemon) -> None:
+    daemon = short_home(stop_budget="60s")
+    with foreground(daemon) as process, busy(daemon, "!sleep 600"):
+        process.send_signal(signal.SIGINT)
+        wait_until(lambda: daemon.json("status")["state"] == "draining", what="draining")
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        assert time.monotonic() - began < 5.0
+    daemon.wait_nothing_left(0.5)
+
+
+@pytest.mark.parametrize("work", ["!spin 600", "!regex"])
+def test_the_stop_budget_holds_with_an_agent_that_does_not_listen(short_home: MakeDaemon, work: str) -> None:
+    daemon = short_home(stop_budget="4s")
+    with foreground(daemon) as process, busy(daemon, work):
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert time.monotonic() - began < 4.0
+    daemon.wait_nothing_left(0.5)
+
+
+def test_more_than_20_crashes_over_all_sessions_ask_for_a_restart_with_75(short_home: MakeDaemon) -> None:
+    daemon = short_home()
+    with foreground(daemon) as process, closing(Fake(daemon.home / "fake")) as fake:
+        for number in range(20):
+            fake.final(fake.say("!crash", chat=f"c{number}"), chat=f"c{number}")
+        assert process.poll() is None
+        fake.say("!crash", chat="the last straw")
+        assert process.wait(30) == 75
+        assert process.stderr is not None
+        assert "crashed within a minute" in process.stderr.read()
+    daemon.wait_nothing_left(0.5)
+
+
+# ---- the log and secrets ------------------------------------------------------------------------------------------------
+
+
+def log_lines(daemon: Daemon) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (daemon.home / "hermesd/logs/hermesd.log").read_text("utf-8").splitlines()]
+
+
+def test_the_log_is_json_lines_with_session_and_turn(make_daemon: MakeDaemon) -> None:
+    daemon = make_daemon().start()
+    daemon.ctl("chat", input="!fail 100 % \"quoted\" \\ ü\n")
+    lines = log_lines(daemon)
+    assert all({"ts", "level", "logger", "msg"} <= line.keys() for line in lines)
+    failure = next(line for line in lines if line["level"] == "ERROR")
+    assert "RuntimeError: 100 % \"quoted\" \\ ü" in failure["msg"]
+    assert failure["session"] == "agent:main:local:dm"
+    assert failure["worker"] == daemon.worker_of("agent:main:local:dm")["worker"]
+    assert failure["turn"]
+
+
+CANARY = "canary{:02}XyZ9secret"
+ENVIRONMENT = (
+    "TELEGRAM_BOT_TOKEN", "DISCORD_BOT_TOKEN", "MATRIX_ACCESS_TOKEN", "MATRIX_PASSWORD", "API_SERVER_KEY",
+    "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENROUTER_API_KEY", "GITHUB_TOKEN", "GH_TOKEN", "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "DATABASE_URL", "PGPASSWORD", "REDIS_URL", "SLACK_BOT_TOKEN",
+    "NPM_TOKEN", "SSH_AUTH_SOCK", "HF_TOKEN",
+)  # fmt: skip
+DOTENV = tuple(f"{name}_TWO" for name in ENVIRONMENT)
+
+
+def test_40_secrets_of_environment_and_env_file_reach_no_worker_no_server_no_argv_and_no_log(
+    short_home: MakeDaemon,
+) -> None:
+    values = [CANARY.format(number) for number in range(40)]
+    daemon = short_home(stop_budget="10s")
+    config = json.loads((daemon.home / "config.yaml").read_text())
+    for name in ("telegram", "discord", "matrix"):
+        config["platforms"][name] = {"enabled": False}
+    config["mcp_servers"] = {"time": TIME}
+    config["platforms"]["api_server"] = {"enabled": True, "extra": {"port": 0}}
+    (daemon.home / "config.yaml").write_text(json.dumps(config))
+    daemon.env |= dict(zip(ENVIRONMENT, values, strict=False))
+    (daemon.home / ".env").write_text(
+        "".join(f"{name}={value}\n" for name, value in zip(DOTENV, values[20:], strict=True))
+    )
+    daemon.start("--log-level", "DEBUG")
+    with closing(Fake(daemon.home / "fake")) as fake:
+        assert "timezone" in fake.talk('!call time.get_current_time {"timezone": "UTC"}', chat="a")
+        # The agent says them itself, in an error that is logged: what is known to be secret is blackened there.
+        secret = [value for name, value in zip((*ENVIRONMENT, *DOTENV), values, strict=True) if "TOKEN" in name]
+        fake.talk(f"!fail {' '.join(secret)}", chat="a")
+        assert len(daemon.processes(but_hermesd=True)) >= 3, "a worker, its server and the keeper"
+        marks = [value.encode() for value in values]
+        for pid in daemon.processes(but_hermesd=True):
+            environ = Path(f"/proc/{pid}/environ").read_bytes()
+            assert not [mark for mark in marks if mark in environ], Path(f"/proc/{pid}/cmdline").read_bytes()
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+            if int(entry.parent.name) != os.getpid():
+                with_argv = entry.read_bytes() if entry.exists() else b""
+                assert not [mark for mark in marks if mark in with_argv]
+    for path in (daemon.home / "hermesd/logs").rglob("*"):
+        if path.is_file():
+            text = path.read_bytes()
+            assert not [mark for mark in marks if mark in text], path
+    assert "[redacted]" in (daemon.home / "hermesd/logs/hermesd.log").read_text()
+    assert not [value for value in values if value in daemon.ctl("logs", "-n", "100000").stdout]
+
+
+def test_hermesd_cannot_be_read_by_a_process_of_the_same_user(make_daemon: MakeDaemon) -> None:
+    if not can_drop_privileges():
+        pytest.skip("needs root to become an ordinary user")
+    daemon = make_daemon(unprivileged=True).start()
+    # The kernel gives the files of an undumpable process to root.
+    assert Path(f"/proc/{daemon.pid}/environ").stat().st_uid == 0
+    assert Path(f"/proc/{daemon.pid}/status").read_text().split("Uid:")[1].split()[0] == str(NOBODY)
+
+
+def test_running_leaves_the_home_as_a_user_expects_it() -> None:
+    with running({}) as daemon:
+        modes = {path.name: path.stat().st_mode & 0o777 for path in (daemon.home / "hermesd").iterdir()}
+        assert modes["run"] == modes["logs"] == 0o700
+        assert modes["state.db"] == 0o600
+        assert (daemon.home / "hermesd").stat().st_mode & 0o777 == 0o700
+        home = daemon.home
+        daemon.stop()
+        assert {path.name for path in home.iterdir()} == {"config.yaml", "hermesd"}
+        assert {path.name for path in (home / "hermesd/run").iterdir()} <= {"hermesd.lock"}
+    assert sys.executable

@@ -1,0 +1,28 @@
+"""The measurements by name, in the order of the table. Imported one by one: each brings what it measures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import cast
+
+from .effort import Effort, Say
+from .row import Row
+
+Measure = Callable[[Effort, Say], list[Row]]
+
+MEASUREMENTS: dict[str, str] = {
+    "start": "from the request for a worker to its hello",
+    "memory": "memory of an idle session",
+    "hop": "a message to a worker and back, and messages a second",
+    "journal": "journalled turns a second",
+    "turns": "whole turns through a running hermesd",
+    "status": "hermesctl status, as a program",
+    "kill": "the end of a hostile tree of 100 processes",
+    "usage": "one look at CPU and memory of 100 processes",
+    "idle": "CPU time of a hermesd with nothing to do",
+}
+
+
+def measurement(name: str) -> Measure:
+    return cast(Measure, import_module(f"harness.bench.{name}").measure)

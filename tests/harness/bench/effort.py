@@ -1,0 +1,45 @@
+"""How much is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Say = Callable[[str], None]
+"""Takes one line of progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """Counts of one whole bench. A figure of the table is the median of ``runs`` values."""
+
+    runs: int = 5
+    starts: int = 5  # of cheap processes, in each run; their median is the run's value
+    idle_sessions: int = 50
+    spawned: int = 3  # full interpreters beside the idle sessions, in each run
+    round_trips: int = 1000
+    pipelined: int = 5000  # messages
+    sessions: tuple[int, ...] = (1, 10, 50)  # that write, or talk, at the same time
+    journalled_turns: int = 150
+    whole_turns: int = 300
+    idle_workers: int = 100
+    idle_seconds: float = 20.0
+
+
+WHOLE = Effort()
+
+# Longer than the five seconds between two heartbeats of an idle worker: else an idle hermesd may not have run at all.
+QUICK = Effort(
+    runs=1,
+    starts=1,
+    idle_sessions=2,
+    spawned=1,
+    round_trips=20,
+    pipelined=100,
+    sessions=(1, 2),
+    journalled_turns=8,
+    whole_turns=6,
+    idle_workers=2,
+    idle_seconds=6.0,
+)
+"""Enough to see that every measurement works; its figures mean nothing."""

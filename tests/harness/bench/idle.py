@@ -1,0 +1,43 @@
+"""CPU time that a hermesd takes while nobody writes, and its idle workers with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from . import idle_sessions
+from .effort import Effort, Say
+from .row import Row, Series
+
+
+def measure(effort: Effort, say: Say) -> list[Row]:
+    supervisor: list[float] = []
+    workers: list[float] = []
+    with idle_sessions.scene(effort.idle_workers) as scene:
+        pids = idle_sessions.pids(scene, effort.idle_workers)
+        for number in range(effort.runs):
+            before = _run_seconds([scene.daemon.pid]), _run_seconds(pids)
+            began = time.monotonic()
+            time.sleep(effort.idle_seconds)
+            took = time.monotonic() - began
+            supervisor.append((_run_seconds([scene.daemon.pid]) - before[0]) / took * 100)
+            workers.append((_run_seconds(pids) - before[1]) / took * 100)
+            say(f"run {number + 1} of {effort.runs}: {supervisor[-1]:.2f} % of a core, {workers[-1]:.2f} % the workers")
+    title = f"CPU over {effort.idle_seconds:g} s with {effort.idle_workers} idle workers"
+    return [
+        Row("idle", f"{title}: hermesd", "% of a core", Series("hermesd", supervisor)),
+        Row("idle", f"{title}: all workers together", "% of a core", Series("workers", workers)),
+    ]
+
+
+def _run_seconds(pids: Iterable[int]) -> float:
+    """Time on a CPU of all threads, in the scheduler's nanoseconds: the usual ticks of 10 ms are too coarse here."""
+    return (
+        sum(
+            int(thread.read_text("ascii").split()[0])
+            for pid in pids
+            for thread in Path(f"/proc/{pid}/task").glob("*/schedstat")
+        )
+        / 1e9
+    )
