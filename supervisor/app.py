@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import logging
 import os
 import signal
@@ -246,6 +247,15 @@ class App:
             log.info("stopping: %s", reason)
             self.state = "draining"
             self.stop_requested.set()
+            self._arm_watchdog()
+
+    def _arm_watchdog(self) -> None:
+        """End this process when its time is over, whatever hangs: a C thread, which needs neither loop nor GIL.
+
+        It writes every thread's stack to stderr first. The keeper sees the death and kills what is left.
+        """
+        late = 0.0 if self._stop_timeout is None else max(0.0, self._stop_timeout - self.budget.turns)
+        faulthandler.dump_traceback_later(self.budget.watchdog + late, exit=True)
 
     def on_stop_progress(self, tell: Callable[[str, int, float], None]) -> None:
         """``tell(phase, busy turns, seconds left)`` is called about once a second while hermesd stops."""
@@ -295,6 +305,7 @@ class App:
         await self.journal.close()
         pidfile.remove(self.paths.pid_file)
         self.paths.clear_sockets(remove=True)
+        faulthandler.cancel_dump_traceback_later()
         log.info("stopped after %.1f s: %d turns interrupted, %d workers killed",
                  time.monotonic() - began, interrupted, killed)  # fmt: skip
         return self.stop_report

@@ -26,6 +26,9 @@ SECRET_LENGTH = 6
 
 SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "SERVER_KEY")
 
+CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+"""Control characters as text: what an agent logs must not steer the terminal of the one who reads."""
+
 
 def rfc3339(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -86,7 +89,7 @@ class PlainFormatter(logging.Formatter):
         self._redactor = redactor
 
     def format(self, record: logging.LogRecord) -> str:
-        return self._redactor.clean(super().format(record))
+        return self._redactor.clean(super().format(record)).translate(CONTROLS)
 
 
 class Tail(logging.Handler):

@@ -106,9 +106,7 @@ def of_configuration(home: Path) -> Iterator[Finding]:
 
 
 def _of_problem(problem: Problem, severity: str) -> Finding:
-    key = f"{problem.key}: " if problem.key else ""
-    where = f" ({problem.origin})" if problem.origin.file else ""
-    return finding("configuration", severity, f"{key}{problem.message}{where}", problem.fix)
+    return finding("configuration", severity, problem.sentence, problem.fix)
 
 
 def of_containment(instance: str) -> Iterator[Finding]:

@@ -29,8 +29,12 @@ READY_SECONDS = 60.0
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--home", type=click.Path(path_type=Path), help="Home; default $HERMES_HOME or ~/.hermes.")
-@click.option("--config", type=click.Path(path_type=Path), help="Configuration in place of HOME/config.yaml.")
+@click.option(
+    "--home", type=click.Path(path_type=Path, readable=False), help="Home; default $HERMES_HOME or ~/.hermes."
+)
+@click.option(
+    "--config", type=click.Path(path_type=Path, readable=False), help="Configuration in place of HOME/config.yaml."
+)
 @click.option("--console", is_flag=True, help="Talk to the agent here; lines from a pipe are answered one by one.")
 @click.option("--daemon", is_flag=True, help="Return when hermesd is ready in the background, and print its pid.")
 @click.option("--replace", is_flag=True, help="Stop the hermesd that holds this home, then start.")
@@ -98,12 +102,14 @@ def _run(
 
     # Tokens are read next: from here on another process of this user cannot read our memory or environment.
     prctl.set_dumpable(False)
+    if paths.home.exists() and not paths.home.is_dir():
+        return EXIT_FAILED, f"error: cannot use {paths.home} as home: it is not a directory"
     try:
         loaded = load(paths.home, config, os.environ)
     except config_errors.ConfigError as error:
         return EXIT_CONFIG, str(error)
     for warning in loaded.warnings:
-        click.echo(warning, err=True)
+        click.echo(warning.render("warning"), err=True)
     if check:
         click.echo(f"the configuration of {paths.home} is fine")
         return 0, ""
@@ -126,6 +132,7 @@ def _run(
 
 def _serve(loaded: Loaded, paths: Paths, *, console: bool, readiness: Readiness | None) -> tuple[int, str]:
     import asyncio
+    import faulthandler
 
     from hermesd.ipc.errors import IpcError
     from hermesd.supervisor import logs
@@ -134,6 +141,7 @@ def _serve(loaded: Loaded, paths: Paths, *, console: bool, readiness: Readiness 
     from hermesd.supervisor.errors import HermesdError
     from hermesd.supervisor.journal.errors import JournalError, NewerSchema
 
+    faulthandler.enable()
     tail = logs.install(
         paths.logs / "hermesd.log",
         "WARNING" if console and loaded.settings.hermesd.log_level == "INFO" else loaded.settings.hermesd.log_level,

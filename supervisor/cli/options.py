@@ -60,7 +60,7 @@ def _global_options() -> list[click.Option]:
     return [
         click.Option(
             ["--home"],
-            type=click.Path(path_type=Path),
+            type=click.Path(path_type=Path, readable=False),
             help="The home of the hermesd that is meant (default: $HERMES_HOME or ~/.hermes).",
             expose_value=False,
             callback=_remember,

@@ -185,7 +185,7 @@ def _worker(row: WorkerRow, now: datetime, depth: int) -> Row:
 
 def _server_name(server: ServerRow) -> str:
     name = words.safe(server["name"])
-    return name if server["state"] == "running" else f"{name}({words.safe(server['state'])})"
+    return name if server["state"] == "ready" else f"{name}({words.safe(server['state'])})"
 
 
 def _server(server: ServerRow, processes: Sequence[ProcessRow], depth: int) -> Row:

@@ -32,6 +32,12 @@ class Problem:
     fix: str = ""
     origin: Origin = Origin()
 
+    @property
+    def sentence(self) -> str:
+        """What and where in one line, without the fix."""
+        where = f" ({self.origin})" if self.origin.file else ""
+        return f"{self.key}: {self.message}{where}" if self.key else f"{self.message}{where}"
+
     def render(self, severity: str = "error") -> str:
         """As a terminal shows it, over up to three lines."""
         lines = [f"{severity}: {self.key}: {self.message}" if self.key else f"{severity}: {self.message}"]

@@ -104,11 +104,13 @@ class ControlHandlers:
     async def ps(self, params: Params) -> dict[str, Any]:
         app = self._app
         sample = await app.sampler.figures()
-        snapshot = await asyncio.to_thread(census.take) if params["tree"] or self._any_server() else None
+        workers = list(app.pool.workers.values())
+        looked_into = [worker for worker in workers if params["tree"] or worker.servers]
+        trees = await asyncio.to_thread(census.trees, looked_into) if looked_into else {}
         lanes = {lane.worker.id: lane for lane in app.lanes.lanes.values() if lane.worker is not None}
         rows = [
-            self._worker_row(worker, lanes.get(worker.id), sample, snapshot, tree=params["tree"])
-            for worker in app.pool.workers.values()
+            self._worker_row(worker, lanes.get(worker.id), sample, trees.get(worker.id, []), tree=params["tree"])
+            for worker in workers
         ]
         rows += [
             _resting_row(lane)
@@ -142,16 +144,12 @@ class ControlHandlers:
             },
         }
 
-    def _any_server(self) -> bool:
-        return any(worker.servers for worker in self._app.pool.workers.values())
-
     def _worker_row(
-        self, worker: Worker, lane: Lane | None, sample: Figures, snapshot: census.Snapshot | None, *, tree: bool
+        self, worker: Worker, lane: Lane | None, sample: Figures, lines: list[census.ProcessLine], *, tree: bool
     ) -> dict[str, Any]:
         now = time.monotonic()
         usage = sample.sample.workers.get(worker.id, NOTHING)
         turn = lane.current if lane is not None else None
-        lines = census.tree_of(worker, snapshot) if snapshot is not None else []
         state = lane.life.value if lane is not None else ("idle" if worker.connected else "starting")
         row: dict[str, Any] = {
             "worker": worker.id,
@@ -225,7 +223,9 @@ class ControlHandlers:
                 _finding("journal", "error", f"the journal fails: {app.journal.state.reason}", "free the disk")
             )
         found += [_finding("keeper", "warning", warning, "") for warning in launcher.warnings]
-        found += [_finding("configuration", "warning", str(problem), problem.fix) for problem in app.loaded.warnings]
+        found += [
+            _finding("configuration", "warning", problem.sentence, problem.fix) for problem in app.loaded.warnings
+        ]
         quarantined = [lane for lane in app.lanes.lanes.values() if lane.life is worker_life.State.QUARANTINED]
         found += [
             _finding(
@@ -377,7 +377,8 @@ class ChatFront:
 
     async def answer(self, reply_to: str, message: Outbound) -> None:
         kind = {"error": "failed", "answer": "answer"}.get(message.kind, "notice")
-        self.events.put_nowait({"kind": kind, "text": message.text, "turn": reply_to})
+        files = "".join(f"\n[file {file.name}: {file.path}]" for file in message.files)
+        self.events.put_nowait({"kind": kind, "text": message.text + files, "turn": reply_to})
         if message.final and reply_to in self.waiting:
             self.waiting.discard(reply_to)
             if kind == "failed":

@@ -120,7 +120,7 @@ class ServerRow(TypedDict):
 
     name: str
     pid: int | None
-    state: str
+    state: str  # a word of hermesd.workers.mcp.slot.State
     cpu_seconds: float | None
     memory_bytes: int | None
 

@@ -320,7 +320,10 @@ class Lanes:
     # ---- stopping everything -----------------------------------------------------------------------------------------
 
     async def drain(self, timeout: float, progress: Callable[[int], None]) -> int:
-        """Start nothing more and let what runs end. Returns the turns that had to be interrupted."""
+        """Start nothing more and let what runs end. Returns the turns that had to be interrupted.
+
+        A turn that does not end within ``stop_grace`` of its interrupt loses its worker.
+        """
         self.draining = True
         deadline = time.monotonic() + timeout
         while (running := [lane.current for lane in self._lanes.values() if lane.current is not None]) and (
@@ -330,7 +333,12 @@ class Lanes:
             await asyncio.wait([turn.ended for turn in running], timeout=min(left, 1.0))
         late = [lane for lane in self._lanes.values() if lane.current is not None]
         if late:
-            await asyncio.gather(*(self.interrupt(lane.key, "hermesd stops") for lane in late))
+            interrupted = asyncio.gather(*(self.interrupt(lane.key, "hermesd stops") for lane in late))
+            await asyncio.wait([interrupted], timeout=self.settings.stop_grace)
+            for lane in late:
+                if lane.current is not None:
+                    self._live(lane, worker_life.Event.KILL)
+            await interrupted
         return len(late)
 
     async def stop_workers(self, timeout: float) -> bool:

@@ -6,6 +6,7 @@ before anything is started for it, so a stranger costs a row and no process.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
 import time
@@ -108,7 +109,8 @@ class Reception:
         if command is not None and row.inbound.history is None:
             self._tasks.job(self._command(row, key, *command), f"command {command[0]}")
             return
-        self._hand_on(row, key)
+        # Not at once: a command that came before it begins in the loop's next round, and must find what was before it.
+        asyncio.get_running_loop().call_soon(self._hand_on, row, key)
 
     def _hand_on(self, row: InboxRow, key: SessionKey) -> None:
         lane = self._lanes.lane_of(key)

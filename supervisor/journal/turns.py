@@ -148,9 +148,7 @@ def find(connection: sqlite3.Connection, turn: str) -> TurnRow | None:
 
 def recent(connection: sqlite3.Connection, session_key: str, limit: int = 20) -> list[TurnRow]:
     """The session's turns with the texts of their messages, newest first."""
-    return [
-        replace(turn_row(row), text=row["text"] or "") for row in connection.execute(RECENT, (session_key, limit))
-    ]
+    return [replace(turn_row(row), text=row["text"] or "") for row in connection.execute(RECENT, (session_key, limit))]
 
 
 def count_ended(connection: sqlite3.Connection, session_id: str) -> int:

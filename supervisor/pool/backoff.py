@@ -24,7 +24,7 @@ ESCALATE_AFTER = 20
 
 def delay(crashes: int, jitter: float) -> float:
     """Seconds to wait before start number ``crashes + 1``; ``jitter`` in 0..1 takes up to half of it off."""
-    full = min(MAX_DELAY, FIRST_DELAY * 2.0 ** max(0, crashes - 1))
+    full = min(MAX_DELAY, FIRST_DELAY * 2.0 ** min(max(0, crashes - 1), 16))
     return full * (1.0 - jitter / 2.0)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from hermesd.ipc.ids import WorkerId
 from hermesd.workers.containment import naming, procfs, tag
 from hermesd.workers.containment.errors import ContainmentError
 from hermesd.workers.containment.identity import stat_fields
+from hermesd.workers.containment.usage import memory_of
 
 from .worker import Worker
 
@@ -25,10 +28,10 @@ class ProcessLine:
     server: str
 
 
-Snapshot = procfs.Snapshot
-
-take = procfs.Snapshot.take
-"""One scan of /proc; some 10 ms, so not on the event loop."""
+def trees(workers: Iterable[Worker]) -> dict[WorkerId, list[ProcessLine]]:
+    """The processes of every worker, of one scan of /proc. Takes some 10 ms, so not on the event loop."""
+    snapshot = procfs.Snapshot.take()
+    return {worker.id: tree_of(worker, snapshot) for worker in workers}
 
 
 def is_contained(pid: int, keeper: int, instance: str) -> bool:
@@ -72,7 +75,7 @@ def tree_of(worker: Worker, snapshot: procfs.Snapshot) -> list[ProcessLine]:
                 command=procfs.command_line(pid) or "?",
                 state=process.state,
                 cpu_seconds=process.cpu * procfs.TICK,
-                memory_bytes=process.resident * procfs.PAGE,
+                memory_bytes=memory_of([pid], proportional=True),
                 server=_server_of(pid, roots, snapshot),
             )
         )

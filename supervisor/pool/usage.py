@@ -75,11 +75,7 @@ class Sampler:
         gap = sample.at - earlier.at
         comparable = gap >= MIN_GAP
         containment = self._containment()
-        percent = {
-            name: max(0.0, usage.cpu_seconds - earlier.workers[name].cpu_seconds) / gap * 100.0
-            for name, usage in sample.workers.items()
-            if comparable and name in earlier.workers
-        }
+        percent = self._percentages(earlier, sample)
         return Figures(
             sample=sample,
             percent=percent,
@@ -90,6 +86,18 @@ class Sampler:
             exact=containment.exact_cpu,
             source="cgroup" if containment.exact_cpu else "proc",
         )
+
+    def _percentages(self, earlier: Sample, later: Sample) -> dict[WorkerId, float]:
+        """A worker that is younger than the earlier sample had used nothing when it was launched."""
+        found = {}
+        for name, usage in later.workers.items():
+            before, since = earlier.workers.get(name, NOTHING).cpu_seconds, earlier.at
+            if name not in earlier.workers:
+                worker = self._pool.workers.get(name)
+                since = worker.launched if worker is not None else later.at
+            if (gap := later.at - since) >= MIN_GAP:
+                found[name] = max(0.0, usage.cpu_seconds - before) / gap * 100.0
+        return found
 
     def _containment(self) -> Containment:
         containment = self._pool.containment

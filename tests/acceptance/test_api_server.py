@@ -105,7 +105,9 @@ class Stream:
 
 def wait_state(daemon: Daemon, session: str, state: str) -> dict[str, Any]:
     def found() -> dict[str, Any] | None:
-        return next((row for row in daemon.workers() if (row["session"], row["state"]) == (key_of(session), state)), None)
+        return next(
+            (row for row in daemon.workers() if (row["session"], row["state"]) == (key_of(session), state)), None
+        )
 
     row: dict[str, Any] = wait_until(found, what=f"{session} is {state}")
     return row

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from hermesd.workers.containment.tag import worker_prefix
+
 
 class Identity(NamedTuple):
     """``ticks``: from boot to its start."""
@@ -78,8 +80,10 @@ class Family:
     """A worker with all below it: by its tag, its cgroup, and what a test knows of besides (``more``)."""
 
     def __init__(self, instance: str, worker: str, pid: int, more: Iterable[int] = ()):
-        self._tag = tag_of(pid)
-        assert self._tag.startswith(f"{instance}-"), f"worker {pid} carries no tag of {instance}: {self._tag!r}"
+        tag = tag_of(pid)
+        assert tag.startswith(f"{instance}-"), f"worker {pid} carries no tag of {instance}: {tag!r}"
+        # The tags of its servers differ from its own in their second half.
+        self._tag = worker_prefix(tag)
         self._group = f"/hermesd-{instance}/w-{worker}/"
         self._more = identities(more)
 

@@ -16,7 +16,7 @@ NAMES = ("received -> dispatched", "dispatched -> accepted", "accepted -> finish
 
 
 def hops(home: Path, shown: Iterable[dict[str, Any]], chat: str) -> dict[str, list[float]]:
-    """Seconds of each hop of every answered turn of a chat. Call when hermesd has ended: nobody else opens its journal."""
+    """Seconds of each hop of every answered turn of a chat. Call when hermesd, the owner of the journal, has ended."""
     at = {one["reply_to"]: one["at"] for one in shown if one["final"] and one["chat"] == chat}
     connection = sqlite3.connect(home / "hermesd" / "state.db")
     found: dict[str, list[float]] = {name: [] for name in NAMES}

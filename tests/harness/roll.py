@@ -1,4 +1,4 @@
-"""Who lives: programs of a test connect here and say their pid; the end of the connection proves the process's death."""
+"""Who lives: programs of a test connect here and say their pid; the connection's end proves the process's death."""
 
 from __future__ import annotations
 

@@ -19,14 +19,20 @@ TIME = {"command": sys.executable, "args": ["-m", "mcp_server_time"]}
 
 
 @contextmanager
-def running(config: Mapping[str, Any], *, env: Mapping[str, str] | None = None) -> Iterator[Daemon]:
+def running(
+    config: Mapping[str, Any], *, env: Mapping[str, str] | None = None, unprivileged: bool = False
+) -> Iterator[Daemon]:
     """A hermesd of its own with this ``config.yaml``; after it no process, cgroup, socket or temporary file is left."""
     place = Path(tempfile.mkdtemp(prefix="hd-"))
     temporary = place / "tmp"
     temporary.mkdir()
+    if unprivileged:
+        place.chmod(0o755)
+        temporary.chmod(0o777)
+    environment = {"TMPDIR": str(temporary), **(env or {})}
     try:
         # JSON is YAML too.
-        with Daemon(place / "home", json.dumps(config, indent=1), env={"TMPDIR": str(temporary), **(env or {})}) as made:
+        with Daemon(place / "home", json.dumps(config, indent=1), env=environment, unprivileged=unprivileged) as made:
             made.start()
             yield made
         made.wait_nothing_left(5.0)

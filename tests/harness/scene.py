@@ -65,7 +65,11 @@ class Scene:
 
     def hostile(self, habit: str) -> dict[str, Any]:
         """The entry of an MCP server that misbehaves; every process of it is on the roll."""
-        return {"command": sys.executable, "args": ["-S", str(HOSTILE), habit], "env": {"CONNECT_BACK": str(self.roll.path)}}
+        return {
+            "command": sys.executable,
+            "args": ["-S", str(HOSTILE), habit],
+            "env": {"CONNECT_BACK": str(self.roll.path)},
+        }
 
     def configure(self, **servers: Mapping[str, Any]) -> None:
         """Add MCP servers before the start; they may name the roll."""

@@ -1,4 +1,4 @@
-"""``scripts/bench`` measures what it says, writes it down, and leaves nothing. Never how fast: a machine is what it is."""
+"""``scripts/bench`` measures what it says, writes it down, and leaves nothing. How fast anything is, is not tested."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from harness.bench.catalogue import MEASUREMENTS
 from harness.bench.row import Row, Series
 

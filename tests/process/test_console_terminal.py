@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-import pty
-import re
-import select
-import signal
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
+from harness.terminal import Terminal
 
 CHILD = """
 import asyncio, signal, sys
@@ -52,41 +48,11 @@ asyncio.run(main())
 """
 
 
-class Terminal:
-    def __init__(self) -> None:
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.environ["TERM"] = "xterm"
-            os.execv(sys.executable, [sys.executable, "-c", CHILD])
-        self.seen = ""
-
-    def type(self, text: str) -> None:
-        os.write(self.fd, text.encode())
-
-    def expect(self, pattern: str, seconds: float = 20.0) -> None:
-        """Wait for a pattern, and forget what came before and with it."""
-        deadline = time.monotonic() + seconds
-        while not (match := re.search(pattern, self.seen)):
-            if not select.select([self.fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                pytest.fail(f"no {pattern!r} in {self.seen!r}")
-            try:
-                self.seen += os.read(self.fd, 4096).decode()
-            except OSError:
-                pytest.fail(f"the console ended before {pattern!r}: {self.seen!r}")
-        self.seen = self.seen[match.end() :]
-
-    def close(self) -> None:
-        os.kill(self.pid, signal.SIGKILL)  # our own child, not reaped yet: its number is still its own
-        os.waitpid(self.pid, 0)
-        os.close(self.fd)
-
-
 @pytest.fixture
 def terminal() -> Iterator[Terminal]:
-    made = Terminal()
-    made.expect("> ")
-    yield made
-    made.close()
+    with Terminal([sys.executable, "-c", CHILD], os.environ) as made:
+        made.expect("> ")
+        yield made
 
 
 def test_a_line_is_answered_as_it_streams_and_the_prompt_comes_back(terminal: Terminal) -> None:

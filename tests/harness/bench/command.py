@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -38,7 +39,7 @@ def main(words: Sequence[str]) -> int:
     for name in options.rows or MEASUREMENTS:
         _say(f"{name}: {MEASUREMENTS[name]}")
         started = time.monotonic()
-        rows += measurement(name)(effort, lambda line, name=name: _say(f"{name}: {line}"))
+        rows += measurement(name)(effort, partial(_say_of, name))
         _say(f"{name}: done in {time.monotonic() - started:.1f} s")
     took = time.monotonic() - began
     print(report.as_table(rows, machine, took))
@@ -74,6 +75,10 @@ def _positive(text: str) -> int:
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
+
+
+def _say_of(name: str, line: str) -> None:
+    _say(f"{name}: {line}")
 
 
 def _end(number: int, frame: object) -> NoReturn:

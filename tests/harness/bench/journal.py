@@ -98,7 +98,7 @@ class _Step:
 
 
 def _conversation(number: int, count: int) -> Any:
-    """The writes of one session that has ``count`` turns, in the order of the core; each needs results of earlier ones."""
+    """The writes of one session that has ``count`` turns, in the order of the core; later ones need earlier results."""
     key = f"agent:main:bench:dm:{number}"
     first = Inbound("bench", str(number), "0", "user", "hello")
     yield (created := _Step(sessions.get_or_create, key, Origin.of(first), time.time()))

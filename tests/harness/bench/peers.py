@@ -47,7 +47,7 @@ def echo_over_link(endpoint: str, worker: str, token: str) -> None:
     import os
 
     from hermesd.ipc.codec import Codec
-    from hermesd.ipc.link import Event, Link, Received
+    from hermesd.ipc.link import Link, Received
     from hermesd.ipc.messages import DOWN, UP, Hello, Steer, ToolUse
     from hermesd.ipc.version import VERSION
     from hermesd.workers.link_thread import LinkThread
@@ -56,7 +56,7 @@ def echo_over_link(endpoint: str, worker: str, token: str) -> None:
         def take(self, now: float) -> Any:
             return None
 
-    def answer(event: Event) -> None:
+    def answer(event: object) -> None:
         if isinstance(event, Received) and isinstance(event.message, Steer):
             link.post(ToolUse(event.message.turn, "", event.message.text, "done"))
 

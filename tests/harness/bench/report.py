@@ -37,8 +37,8 @@ def as_json(rows: Sequence[Row], machine: dict[str, Any], took: float) -> dict[s
 
 def as_table(rows: Sequence[Row], machine: dict[str, Any], took: float) -> str:
     lines = [
-        f"{machine['system']}, {machine['cpus']} CPUs, load {machine['load_before']} before, Python {machine['python']}; "
-        f"{took:.0f} s",
+        f"{machine['system']}, {machine['cpus']} CPUs, load {machine['load_before']} before",
+        f"Python {machine['python']}, pyzmq {machine['pyzmq']}, SQLite {machine['sqlite']}; measured in {took:.0f} s",
         "median [least .. most]; the last column says how many times better ours is",
     ]
     width = max((len(name) for row in rows for name in _names(row)), default=0)

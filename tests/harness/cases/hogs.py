@@ -1,4 +1,4 @@
-"""One session spins in Python, one holds the interpreter's lock in C: a third does not notice, and both can be stopped."""
+"""One session spins in Python, one holds the GIL in C: a third does not notice, and both can be stopped."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def run(times: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
         took: list[float] = []
         for number in range(times):
             took += _turns(scene, TURNS_A_ROUND)
-            say(f"{len(took)} turns beside the hogs, round {number + 1}: {summary(took)}, load {os.getloadavg()[0]:.1f}")
+            say(
+                f"{len(took)} turns beside the hogs, round {number + 1}: {summary(took)}, load {os.getloadavg()[0]:.1f}"
+            )
         stopped = {}
         for chat, message in hogs.items():
             began = time.monotonic()

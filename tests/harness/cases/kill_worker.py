@@ -63,7 +63,7 @@ def _kill_one(scene: Scene, chat: str, *, mid_turn: bool, gone: list[float], ans
         _wait_busy(scene, chat)
     family = Family(scene.daemon.instance, worker["worker"], worker["pid"], calling)
     held = family.living()
-    assert len(held) >= worker["processes"], [command(one.pid) for one in held]
+    assert len(held) == worker["processes"], [command(one.pid) for one in held]
     kill(worker["pid"])
     gone.append(family.wait_gone(GONE_SECONDS))
     assert not scene.roll.alive()

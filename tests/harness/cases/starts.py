@@ -83,7 +83,9 @@ def _stale_files(daemon: Daemon) -> Iterator[tuple[str, str]]:
 
 
 def _leave(daemon: Daemon, pid: str, boot_id: str = "") -> str:
-    record = f'{{"pid": %s, "boot_id": "{boot_id}", "version": "0.1.0", "control_socket": "/nowhere", "started_at": 1.0}}'
+    record = (
+        f'{{"pid": %s, "boot_id": "{boot_id}", "version": "0.1.0", "control_socket": "/nowhere", "started_at": 1.0}}'
+    )
     return f"printf '{record}' {pid} > {_pid_file(daemon)}"
 
 

@@ -23,18 +23,25 @@ file = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
 os.write(file, b"%r\\n" % time.process_time())
 """
 
-FIVE_GRANDCHILDREN = """
+FIVE_GRANDCHILDREN = (
+    """
 import os, subprocess, sys, time
 for _ in range(5):
     subprocess.run([sys.executable, "-S", "-c", sys.argv[2], "0.2", sys.argv[1]], check=True)
-""" + SELF
+"""
+    + SELF
+)
 
-WRAPPER_EXITS = """
+WRAPPER_EXITS = (
+    """
 import os, subprocess, sys, time
 subprocess.Popen([sys.executable, "-S", "-c", sys.argv[2], "0.8", sys.argv[1]])
-""" + SELF
+"""
+    + SELF
+)
 
-IGNORES_ITS_CHILDREN = """
+IGNORES_ITS_CHILDREN = (
+    """
 import os, signal, subprocess, sys, time
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 for _ in range(4):
@@ -42,7 +49,9 @@ for _ in range(4):
     while os.path.exists(f"/proc/{child.pid}"):
         time.sleep(0.01)
     child.returncode = 0
-""" + SELF
+"""
+    + SELF
+)
 
 
 def _python(*args):

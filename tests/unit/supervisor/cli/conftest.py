@@ -75,7 +75,7 @@ def _ps_document(at: float = 100.0) -> PsDocument:
                 "agent:main:telegram:dm:42", worker="w3", pid=501, state="busy", turn="t9", turn_s=7.4, idle_s=None,
                 queue=2, cpu_percent=98.7, cpu_seconds=727.3, memory_bytes=120 << 20, processes=5,
                 mcp=[
-                    {"name": "github", "pid": 510, "state": "running", "cpu_seconds": 1.5, "memory_bytes": 3 << 20},
+                    {"name": "github", "pid": 510, "state": "ready", "cpu_seconds": 1.5, "memory_bytes": 3 << 20},
                     {"name": "time", "pid": None, "state": "starting", "cpu_seconds": None, "memory_bytes": None},
                 ],
                 tree=_processes(),

@@ -1,7 +1,7 @@
 """A process that serves the control API with live values: its own pid, two real workers, a log. Run by the tests.
 
-``host.py HOME [--contain] [--quiet]``: ``--contain`` takes every other process as contained, ``--quiet`` cuts the
-limits so that a slow or silent client is noticed soon. Prints "ready" when it listens. Ends on the verb ``stop``, on
+``control_host.py HOME [--contain] [--quiet]``: ``--contain`` takes every other process as contained, ``--quiet`` cuts
+the limits, so that a silent client is noticed soon. Prints "ready" when it listens. Ends on the verb ``stop``, at
 SIGTERM and when its stdin ends.
 """
 
@@ -91,13 +91,18 @@ class Handlers:
     async def ps(self, params: dict[str, Any]) -> dict[str, Any]:
         return {
             "schema": 1,
-            "workers": [self._row(f"w{number}", *item, params["tree"]) for number, item in enumerate(self.workers.items())],
+            "workers": [
+                self._row(f"w{number}", session, process, params["tree"])
+                for number, (session, process) in enumerate(self.workers.items())
+            ],
             "supervisor": {
                 "pid": os.getpid(), "state": "running", "started_at": stamp(self.began), "cpu_percent": None,
                 "cpu_seconds": cpu_seconds(os.getpid()), "memory_bytes": memory_bytes(os.getpid()),
             },
             "keeper": None,
-            "figures": {"source": "proc", "exact": False, "taken_at": stamp(time.time()), "monotonic_s": time.monotonic()},
+            "figures": {
+                "source": "proc", "exact": False, "taken_at": stamp(time.time()), "monotonic_s": time.monotonic(),
+            },
         }  # fmt: skip
 
     def _row(self, worker: str, session: str, process: asyncio.subprocess.Process, tree: bool) -> dict[str, Any]:

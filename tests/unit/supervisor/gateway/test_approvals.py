@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from hermesd.ipc.ids import AskId, SessionKey
+from hermesd.ipc.messages import Answer, Ask
+from hermesd.supervisor.gateway.approvals import Approvals
+
+ANN, BOB = SessionKey("ann"), SessionKey("bob")
+
+
+def ask(name: str, timeout: float = 60.0, choices: tuple[str, ...] = ("approve", "deny")) -> Ask:
+    return Ask(name, "t1", "may I?", choices, timeout)
+
+
+class Open(Approvals):
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: list[Answer] = []
+
+    def put(self, key: SessionKey, question: Ask) -> None:
+        self.open(key, question, self.answers.append)
+
+
+@pytest.fixture
+async def approvals() -> Open:
+    return Open()
+
+
+async def test_the_oldest_question_of_the_session_is_answered(approvals: Open) -> None:
+    for key, name in ((BOB, "b1"), (ANN, "a1"), (ANN, "a2")):
+        approvals.put(key, ask(name))
+    assert approvals.answer(ANN, "DENY", "u1") == ask("a1")
+    assert approvals.answers == [Answer("a1", "deny", "u1")]
+    assert [question.ask for question in approvals.of(ANN)] == ["a2"]
+    assert [question.ask for question in approvals.of(BOB)] == ["b1"]
+
+
+async def test_there_is_none(approvals: Open) -> None:
+    assert approvals.answer(ANN, "approve", "u1") is None
+
+
+async def test_a_wrong_choice_leaves_it_open(approvals: Open) -> None:
+    approvals.put(ANN, ask("a1", choices=("red", "blue")))
+    with pytest.raises(ValueError, match="'green' is not one of: red, blue"):
+        approvals.answer(ANN, "green", "u1")
+    assert approvals.of(ANN)
+    assert not approvals.answers
+
+
+async def test_time_answers_once(approvals: Open) -> None:
+    approvals.put(ANN, ask("a1", timeout=0.0))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert approvals.answers == [Answer("a1", "", "nobody in time")]
+    assert approvals.answer(ANN, "approve", "u1") is None
+
+
+async def test_an_answer_stops_the_clock(approvals: Open) -> None:
+    approvals.put(ANN, ask("a1", timeout=0.001))
+    approvals.answer(ANN, "approve", "u1")
+    await asyncio.sleep(0.005)
+    assert approvals.answers == [Answer("a1", "approve", "u1")]
+
+
+async def test_the_end_of_the_turn_answers_nothing(approvals: Open) -> None:
+    approvals.put(ANN, ask("a1", timeout=0.001))
+    approvals.put(BOB, ask("b1"))
+    approvals.drop(ANN)
+    await asyncio.sleep(0.005)
+    assert not approvals.answers
+    assert approvals.of(BOB)
+
+
+async def test_refusing_tells_the_agent_at_once(approvals: Open) -> None:
+    approvals.put(ANN, ask("a1"))
+    approvals.refuse(AskId("a1"))
+    approvals.refuse(AskId("a1"))
+    assert approvals.answers == [Answer("a1", "", "undeliverable")]

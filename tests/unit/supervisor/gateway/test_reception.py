@@ -1,0 +1,222 @@
+"""Where a message enters: once, past the gate, to a command or to its session; and what a restart takes up again."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from harness.gateway import Gateway, Played, until
+
+from hermesd.adapters.contract import Utterance
+from hermesd.ipc.ids import SessionKey
+from hermesd.ipc.messages import Steer, Steered
+from hermesd.supervisor.gateway.busy import BusyMode
+
+KEY = SessionKey("agent:main:fake:dm:c1")
+
+
+async def running(gateway: Gateway, **settings: Any) -> tuple[Played, Any]:
+    """A gateway whose session c1 answers the message "one"."""
+    await gateway.start(**settings)
+    await gateway.say("one", chat="c1", message_id="one")
+    worker = await gateway.pool.ready()
+    return worker, await worker.accept()
+
+
+class TestTheDoor:
+    async def test_a_message_that_was_there_already_changes_nothing(self, gateway: Gateway) -> None:
+        await gateway.start()
+        assert await gateway.receive("one", "m1")
+        assert not await gateway.receive("one", "m1")
+        await (await gateway.pool.ready()).answer("re one")
+        await gateway.shown(0)
+        assert not await gateway.receive("one", "m1")
+        assert await gateway.turns() == ["done"]
+
+    async def test_a_stranger_costs_a_row_and_no_session(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("let me in", chat="c9", user="stranger")
+        await gateway.say("/stop", chat="c9", user="stranger")
+        await until(lambda: gateway.reception.refused == 2)
+        await until(lambda: not gateway.tasks._tasks)
+        assert await gateway.inbox() == ["refused", "refused"]
+        assert not gateway.lanes.lanes
+        assert gateway.texts == [], "a stranger is told nothing"
+
+    async def test_a_command_is_answered_while_the_agent_is_busy(self, gateway: Gateway) -> None:
+        worker, start = await running(gateway)
+        await gateway.say("/status", chat="c1", message_id="status")
+        (text,) = await gateway.shown(1, reply_to="status")
+        assert "agent: busy" in text
+        worker.finish(start, "re one")
+        await gateway.shown(2)
+
+    async def test_a_stateless_request_is_never_a_command(self, gateway: Gateway) -> None:
+        await gateway.start()
+        gateway.chat._chats.add("req")
+        await gateway.receive("/help", "r1", chat_id="req", trusted=True, history=(Utterance("user", "x"),))
+        assert (await (await gateway.pool.ready()).accept()).text == "/help"
+
+
+class TestBusy:
+    async def test_queue(self, gateway: Gateway) -> None:
+        worker, start = await running(gateway)
+        await gateway.say("two", chat="c1")
+        await until(lambda: gateway.lanes.waiting == 1)
+        assert not worker.interrupts()
+        worker.finish(start, "re one")
+        await worker.answer("re two")
+        assert await gateway.shown(2) == ["re one", "re two"]
+
+    async def test_interrupt(self, gateway: Gateway) -> None:
+        gateway.busy = BusyMode.INTERRUPT
+        worker, start = await running(gateway)
+        await gateway.say("two", chat="c1")
+        await until(worker.interrupts)
+        worker.finish(start, "half", "interrupted")
+        await worker.answer("re two")
+        assert await gateway.shown(2) == ["half\n\n(interrupted)", "re two"]
+
+    async def test_an_interrupting_message_never_interrupts_itself(self, gateway: Gateway) -> None:
+        gateway.busy = BusyMode.INTERRUPT
+        worker, start = await running(gateway)
+        await gateway.say("two", chat="c1")
+        worker.finish(start, "re one")  # at the same moment
+        await worker.answer("re two")
+        assert await gateway.shown(2) == ["re one", "re two"]
+
+    async def test_steer_that_is_taken(self, gateway: Gateway) -> None:
+        gateway.busy = BusyMode.STEER
+        worker, start = await running(gateway)
+        await gateway.say("left", chat="c1", message_id="left")
+        await until(lambda: Steer(start.turn, "left") in worker.told)
+        worker.say(Steered(start.turn, True))
+        assert await gateway.shown(1, reply_to="left") == ["Passed on to the answer that is being written."]
+        worker.finish(start, "re one")
+        await gateway.shown(2)
+        assert await gateway.inbox() == ["answered", "answered"]
+        assert await gateway.turns() == ["done"]
+
+    async def test_several_that_come_before_the_agent_answers_are_all_kept(self, gateway: Gateway) -> None:
+        gateway.busy = BusyMode.STEER
+        worker, start = await running(gateway)
+        for text in ("left", "right", "up"):
+            await gateway.say(text, chat="c1", message_id=text)
+        await until(lambda: sum(isinstance(message, Steer) for message in worker.told) == 3)
+        worker.say(Steered(start.turn, True))
+        worker.say(Steered(start.turn, False))
+        worker.finish(start, "re one")  # the third has no answer
+        assert (await worker.answer("re right")).text == "right"
+        assert (await worker.answer("re up")).text == "up"
+        await gateway.shown(4)
+        assert await gateway.inbox() == ["answered"] * 4
+
+    async def test_a_steer_survives_the_death_of_its_worker(self, gateway: Gateway) -> None:
+        gateway.busy = BusyMode.STEER
+        worker, _ = await running(gateway, on_crash="retry")
+        await gateway.say("left", chat="c1")
+        await until(lambda: any(isinstance(message, Steer) for message in worker.told))
+        worker.gone()
+        second = await gateway.pool.ready(2)
+        assert (await second.answer("re one")).text == "one"
+        assert (await second.answer("re left")).text == "left"
+        assert await gateway.shown(2) == ["re one", "re left"]
+
+
+class TestRestart:
+    async def test_what_was_only_received_is_judged_and_answered(
+        self, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await gateway.start()
+        monkeypatch.setattr(gateway.reception, "_admit", lambda row: None)
+        await gateway.say("one", chat="c1")
+        await gateway.say("two", chat="c2", user="stranger")
+        assert await gateway.inbox() == ["received", "received"]
+        await gateway.again()
+        await (await gateway.pool.ready()).answer("re one")
+        assert await gateway.shown(1) == ["re one"]
+        assert await gateway.inbox() == ["answered", "refused"]
+
+    async def test_the_order_of_a_session_survives(self, gateway: Gateway) -> None:
+        await gateway.start()
+        for text in ("one", "two", "three"):
+            await gateway.say(text, chat="c1")
+        first = await (await gateway.pool.ready()).turn()
+        assert await gateway.inbox() == ["dispatched", "queued", "queued"]
+        await gateway.again()
+        worker = await gateway.pool.ready()
+        start = await worker.answer("re one")
+        assert (start.turn, start.text, start.attempt) == (first.turn, "one", 2)
+        await worker.answer("re two")
+        await worker.answer("re three")
+        assert await gateway.shown(3) == ["re one", "re two", "re three"]
+        assert await gateway.turns() == ["done"] * 3
+
+    async def test_what_an_agent_had_begun_is_told_and_not_repeated(self, gateway: Gateway) -> None:
+        await running(gateway)
+        await gateway.again()
+        (text,) = await gateway.shown(1)
+        assert "hermesd was restarted while this was being answered" in text
+        assert gateway.chat.transcript()[0].reply_to == "one"
+        assert await gateway.inbox() == ["lost"]
+        assert not gateway.pool.all
+        await gateway.say("/retry", chat="c1")
+        assert (await (await gateway.pool.ready()).answer("re one")).text == "one"
+        await gateway.shown(2)
+
+    async def test_with_on_crash_retry_it_is_repeated(self, gateway: Gateway) -> None:
+        await running(gateway)
+        await gateway.again(on_crash="retry")
+        await (await gateway.pool.ready()).answer("re one")
+        assert await gateway.shown(1) == ["re one"]
+
+    async def test_a_requeued_turn_goes_on_under_its_own_name(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("one", chat="c1")
+        worker = await gateway.pool.ready()
+        first = await worker.turn()
+        worker.gone()
+        await until(lambda: gateway.lanes.waiting + gateway.lanes.running == 1)
+        await gateway.again()
+        start = await (await gateway.pool.ready()).answer("re one")
+        assert start.turn == first.turn
+        await gateway.shown(1)
+        assert await gateway.turns() == ["done"]
+
+    async def test_a_message_that_killed_a_worker_in_each_life_is_set_aside(self, gateway: Gateway) -> None:
+        worker, _ = await running(gateway, on_crash="retry")
+        worker.gone()
+        await until(lambda: gateway.lanes.waiting + gateway.lanes.running == 1)
+        await gateway.again()
+        worker = await gateway.pool.ready()
+        await worker.accept()
+        worker.gone()
+        assert "set aside" in (await gateway.shown(1))[0]
+        assert await gateway.inbox() == ["dead"]
+
+    @pytest.mark.parametrize("state", ["queued", "dispatched", "accepted"])
+    async def test_a_stateless_request_ends_with_the_life_that_took_it(self, gateway: Gateway, state: str) -> None:
+        await gateway.start()
+        gateway.chat._chats.add("req")
+        await gateway.receive("now", "r1", chat_id="req", trusted=True, history=(Utterance("user", "x"),))
+        worker = await gateway.pool.worker()
+        if state != "queued":
+            worker.ready()
+            await (worker.turn() if state == "dispatched" else worker.accept())
+        assert await gateway.inbox() == [state]
+        await gateway.again()
+        assert await gateway.inbox() == ["dropped" if state == "queued" else "failed"]
+        assert await gateway.turns() == ([] if state == "queued" else ["failed"])
+        assert await gateway.rows("SELECT key FROM sessions WHERE ended_at IS NULL") == []
+        assert not gateway.lanes.lanes
+
+    async def test_what_ended_stays_ended(self, gateway: Gateway) -> None:
+        worker, start = await running(gateway)
+        worker.finish(start, "re one")
+        await gateway.shown(1)
+        await until(lambda: gateway.lanes.running == 0)
+        await gateway.again()
+        await asyncio.sleep(0.02)
+        assert gateway.texts == ["re one"]
+        assert not gateway.lanes.lanes
