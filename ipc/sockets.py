@@ -196,6 +196,11 @@ class Dealer:
         self._poller.unregister(descriptor)
         self._watched.discard(descriptor)
 
+    def wait_connected(self, timeout: float) -> bool:
+        """Wait for at most ``timeout`` seconds until a frame can be sent: until then `send` would say "not now"."""
+        self._check_process()
+        return bool(self._socket.poll(max(0, math.ceil(timeout * 1000)), zmq.POLLOUT))
+
     def poll(self, timeout: float | None) -> tuple[bool, bool]:
         """Wait for at most ``timeout`` seconds (None: without end): (there are frames, somebody called `wake`).
 

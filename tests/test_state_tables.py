@@ -108,7 +108,7 @@ def test_every_table_of_the_tree_is_here() -> None:
                 if isinstance(node, ast.AnnAssign) and isinstance(target := node.target, ast.Name)
             }
             source = path.read_text("utf-8")
-            if names & {"TABLE", "INBOX"} and "class State" in source or "class InboxState" in source:
+            if (names & {"TABLE", "INBOX"} and "class State" in source) or "class InboxState" in source:
                 found.add(path.relative_to(ROOT).as_posix())
     assert found == known
 

@@ -128,6 +128,7 @@ class LinkThread:
             if descriptor >= 0:
                 self._dealer.watch(descriptor)
         next_hello = 0.0
+        self._dealer.wait_connected(HELLO_EVERY)
         while True:
             now = time.monotonic()
             if not self._welcomed and now >= next_hello:

@@ -41,6 +41,7 @@ from hermesd.ipc.messages import (
     Steered,
     Stop,
 )
+from hermesd.ipc.schema import schema_of
 from hermesd.ipc.version import VERSION
 from hermesd.workers import containment
 from hermesd.workers.agents import factory
@@ -55,6 +56,11 @@ from .logs import WireHandler, install
 from .out import TurnOut
 
 log = logging.getLogger("hermesd.worker")
+
+CODEC = codec.Codec(*DOWN, *UP, accepts=DOWN)
+"""Made at import, which is in the keeper: its compiled schemas are shared pages of every worker."""
+
+schema_of(WorkerSpec)
 
 CANCEL_AFTER = 1.0
 """Seconds that an agent with an ``interrupt`` method of its own has before its turn is cancelled all the same."""
@@ -99,7 +105,7 @@ class Worker:
         )
         self._link = LinkThread(
             endpoint=spec.endpoint,
-            link=Link(codec.Codec(*DOWN, *UP, accepts=DOWN)),
+            link=Link(CODEC),
             hello=Hello(spec.worker, spec.token, os.getpid(), identity.start_ticks(os.getpid()) or 0, VERSION),
             heartbeat=spec.heartbeat,
             call_soon=loop.call_soon_threadsafe,

@@ -27,6 +27,9 @@ EXIT_FAILED, EXIT_HELD, EXIT_CONFIG = 1, 73, 78
 
 READY_SECONDS = 60.0
 
+REPLACING_SECONDS = 900.0
+"""More for --replace: the other hermesd may use its whole stop_budget, which only the new one reads."""
+
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
@@ -56,7 +59,7 @@ def main(
     paths = paths_of(resolve_home(home, os.environ), os.environ)
     readiness = daemonize.Readiness.from_environment(os.environ)
     if daemon and readiness is None:
-        sys.exit(_start_daemon(paths))
+        sys.exit(_start_daemon(paths, READY_SECONDS + (REPLACING_SECONDS if replace else 0.0)))
     status, text = _run(paths, config, console=console, replace=replace, check=check, log_level=log_level,
                         readiness=readiness)  # fmt: skip
     if text:
@@ -70,10 +73,10 @@ def main(
     os._exit(status)
 
 
-def _start_daemon(paths: Paths) -> int:
+def _start_daemon(paths: Paths, timeout: float) -> int:
     try:
         paths.prepare_logs()
-        pid = daemonize.start(daemonize.same_program(), paths.start_log, READY_SECONDS, os.environ)
+        pid = daemonize.start(daemonize.same_program(), paths.start_log, timeout, os.environ)
     except DaemonNotStarted as error:
         click.echo(str(error), err=True)
         return error.exit_status

@@ -20,8 +20,8 @@ class LoopFigures(TypedDict):
 
 class PlatformStatus(TypedDict):
     name: str
-    state: str  # "connected", "connecting", "degraded", "unavailable", "stopped"
-    detail: str  # why, where there is a why; else the account
+    state: str  # a word of hermesd.adapters.contract.State
+    detail: str  # why, where there is a why; else the account or the address
     since: str | None
     received_at: str | None  # the last message from it
 

@@ -131,11 +131,11 @@ def test_a_streamed_answer_comes_in_parts_with_usage_at_its_end(daemon: Daemon) 
     with client(daemon) as api:
         chunks = list(
             api.chat.completions.create(
-                model=MODEL, messages=user("!stream 50"), stream=True, stream_options={"include_usage": True}
+                model=MODEL, messages=user("!stream 5000"), stream=True, stream_options={"include_usage": True}
             )
         )
     parts = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices and chunk.choices[0].delta.content]
-    assert "".join(parts) == "".join(f"{number} " for number in range(1, 51))
+    assert "".join(parts) == "".join(f"{number} " for number in range(1, 5001))
     assert len(parts) > 1
     assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "stop"
     assert chunks[-1].usage is not None

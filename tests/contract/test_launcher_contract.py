@@ -16,8 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from hermesd.ipc.ids import SessionKey
-from hermesd.ipc.keeping import Forked, ForkFailed, Gone
+from hermesd.ipc.keeping import Fork, Forked, ForkFailed, Gone
 from hermesd.ipc.messages import Assign, Finished, Logs, Message, StartTurn
 from hermesd.supervisor.errors import StartFailed
 from hermesd.supervisor.pool.launchers.contract import LauncherListener
@@ -115,9 +114,7 @@ class Scene:
         return self
 
     def take(self, key: str = "s1") -> Worker:
-        return self.pool.take(
-            Assign(key, "id1", "fake", "c1", "u1", "Ann", workdir=str(self.path / "work" / key))
-        )
+        return self.pool.take(Assign(key, "id1", "fake", "c1", "u1", "Ann", workdir=str(self.path / "work" / key)))
 
     async def ready(self, key: str = "s1") -> Worker:
         worker = self.take(key)
@@ -146,7 +143,9 @@ class Scene:
                 continue
         for line in Path("/proc/self/mountinfo").read_text().splitlines():
             if " - cgroup2 " in line:
-                found += [str(each) for each in Path(line.split()[4]).rglob(f"hermesd-{self.instance}")]
+                # Not rglob: it fails where a cgroup goes away meanwhile.
+                for top, directories, _ in os.walk(line.split()[4]):
+                    found += [f"{top}/{name}" for name in directories if name == f"hermesd-{self.instance}"]
         return found
 
 
@@ -254,9 +253,7 @@ async def test_a_worker_has_the_named_descriptors_only(scene: Scene) -> None:
         os.close(write)
     first, second = await scene.ready("s1"), await scene.ready("s2")
     # A descriptor of ours that was inheritable by mistake may reach the keeper, and must not reach a forked worker.
-    held = [
-        {os.readlink(entry) for entry in Path(f"/proc/{worker.pid}/fd").iterdir()} for worker in (first, second)
-    ]
+    held = [{os.readlink(entry) for entry in Path(f"/proc/{worker.pid}/fd").iterdir()} for worker in (first, second)]
     ours = os.readlink(f"/proc/self/fd/{read}")
     os.close(read)
     if scene.start_by == "fork":
@@ -296,7 +293,7 @@ class TestKeeperOnly:
         await scene.start()
         listener = _Listener()
         scene.launcher._listener = listener  # a request that the pool would never make
-        scene.launcher._send(__import__("hermesd.ipc.keeping", fromlist=["Fork"]).Fork("w9", "no tag"))
+        scene.launcher._send(Fork("w9", "no tag"))
         await scene.until(lambda: listener.failed)
         assert listener.failed[0].worker == "w9"
         assert "no descriptor" in listener.failed[0].reason
@@ -363,7 +360,7 @@ asyncio.run(main())
 
 
 async def test_kill_9_of_the_owner_leaves_nothing(tmp_path: Path, containment_name: str, start_by: str) -> None:
-    owner = subprocess.Popen(
+    owner = subprocess.Popen(  # noqa: ASYNC220 - the fork takes a millisecond
         [sys.executable, "-c", OWNER, str(Path(__file__).parent), str(tmp_path), containment_name, start_by],
         stdout=subprocess.PIPE,
         text=True,
@@ -377,8 +374,5 @@ async def test_kill_9_of_the_owner_leaves_nothing(tmp_path: Path, containment_na
     scene = Scene(tmp_path, containment_name, start_by)
     scene.instance = instance
     await scene.until(lambda: not scene.left())
-    assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
-
-
-def test_session_keys_are_plain_text() -> None:
-    assert SessionKey("s1") == "s1"
+    # One that is in the middle of its exit has no environment any more, and is not over yet.
+    await scene.until(lambda: not any(process.is_running() and process.status() != "zombie" for process in processes))

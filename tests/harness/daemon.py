@@ -95,10 +95,14 @@ class Daemon:
         self.signal(signal.SIGKILL)
         assert self.wait_dead(5.0)
 
-    def ctl(self, *args: str, timeout: float = 30.0, input: str | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command("hermesctl", *args), env=self.env, capture_output=True, text=True, timeout=timeout, input=input,
-        )  # fmt: skip
+    def ctl(
+        self,
+        *args: str,
+        timeout: float = 30.0,
+        input: str | None = None,  # noqa: A002 - as subprocess has it
+    ) -> subprocess.CompletedProcess[str]:
+        command = self.command("hermesctl", *args)
+        return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=timeout, input=input)
 
     def json(self, *args: str, timeout: float = 30.0) -> Any:
         done = self.ctl("--json", *args, timeout=timeout)
@@ -177,7 +181,9 @@ def unprivileged_prefix() -> list[str]:
     assert setpriv is not None
     return [
         setpriv, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",
-        "--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search", "--bounding-set=-all,+dac_read_search",
+        "--inh-caps=-all,+dac_read_search",
+        "--ambient-caps=-all,+dac_read_search",
+        "--bounding-set=-all,+dac_read_search",
     ]  # fmt: skip
 
 

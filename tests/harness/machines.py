@@ -1,4 +1,4 @@
-"""Every state table of the tree in one shape, and its picture. ``python -m harness.machines`` writes ``docs/states.md``."""
+"""Every state table of the tree in one shape, and its picture; ``python -m harness.machines`` writes them all."""
 
 from __future__ import annotations
 
@@ -114,9 +114,7 @@ MACHINES = (
         states=tuple(slot.State),
         first=slot.State.STOPPED,
         at_rest=slot.AT_REST,
-        edges=tuple(
-            Edge(now, then, event, tuple(actions)) for (now, event), (then, actions) in slot.TABLE.items()
-        ),
+        edges=tuple(Edge(now, then, event, tuple(actions)) for (now, event), (then, actions) in slot.TABLE.items()),
         events=tuple(SLOT),
         unasked={
             SLOT.FAILED: "the time for the handshake, or the process ends",

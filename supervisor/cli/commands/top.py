@@ -78,7 +78,7 @@ def _json(options: Options, take: Take, interval: float, view: View, once: bool)
 
 def host_figures() -> Callable[[], Host]:
     """A function that tells how busy the machine has been since its last call."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     psutil.cpu_percent()
 

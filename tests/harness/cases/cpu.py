@@ -73,7 +73,7 @@ def _busiest_first() -> str:
         message = scene.fake.say("spin", chat="busy")
         screen = scene.daemon.ctl("top", "--once").stdout
         scene.fake.final(message, chat="busy")
-        rows = re.findall(rf"{re.escape(scene.session(''))}\w+", screen)
+        rows: list[str] = re.findall(rf"{re.escape(scene.session(''))}\w+", screen)
         assert rows, screen
         assert rows[0] == scene.session("busy"), screen
         return rows[0]

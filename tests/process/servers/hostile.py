@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 
-LIMIT = 60  # seconds after which even a forgotten process ends
+LIMIT = 600  # seconds after which even a forgotten process ends
 TOOLS = [
     "echo",
     "slow",

@@ -1,41 +1,93 @@
-"""The log's two forms: JSON lines for the file, plain lines for a terminal."""
-
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hermesd.supervisor.logs import JsonFormatter, PlainFormatter, Redactor, secrets_of, write_worker_record
+from hermesd.supervisor import logs
 
 
-def record(text: str, *args: object) -> logging.LogRecord:
-    return logging.LogRecord("worker", logging.ERROR, "", 0, text, args, None)
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    logger = logging.getLogger()
+    handlers, level = list(logger.handlers), logger.level
+    yield logger
+    for handler in list(logger.handlers):
+        if handler not in handlers:
+            handler.close()
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
 
 
-def test_secrets_are_blackened_in_both_forms() -> None:
-    redactor = Redactor(secrets_of({"BOT_TOKEN": "a-secret", "PATH": "/usr/bin"}))
-    for formatter in (JsonFormatter(redactor), PlainFormatter(redactor)):
-        text = formatter.format(record("token %s, path %s", "a-secret", "/usr/bin"))
-        assert "a-secret" not in text
-        assert "token [redacted], path /usr/bin" in text
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-def test_a_control_character_does_not_reach_the_terminal() -> None:
-    text = PlainFormatter(Redactor(())).format(record("one\x1b[2J\n\ttwo\x07\x9b"))
-    assert text.endswith("one\\x1b[2J\n\ttwo\\x07\\x9b")
+def test_every_line_is_json_and_no_secret_is_in_it(tmp_path: Path, root: logging.Logger) -> None:
+    path = tmp_path / "deep" / "hermesd.log"
+    logs.install(path, "INFO", ["hunter22"], terminal=False)
+    log = logging.getLogger("hermesd.x")
+    log.info("logged in with %s", "hunter22", extra={"session": "s1", "turn": ""})
+    log.debug("not this")
+    try:
+        raise ValueError("hunter22 is wrong")
+    except ValueError:
+        log.exception("two\nlines")
+    first, second = lines(path)
+    assert first["msg"] == "logged in with [redacted]"
+    assert (first["level"], first["logger"], first["session"]) == ("INFO", "hermesd.x", "s1")
+    assert "turn" not in first
+    assert first["ts"].endswith("Z")
+    assert "ValueError: [redacted] is wrong" in second["msg"]
+    assert "hunter22" not in path.read_text()
 
 
-def test_a_line_of_json_is_one_line() -> None:
-    line = JsonFormatter(Redactor(())).format(record('two\nlines "quoted"'))
-    assert "\n" not in line
-    assert json.loads(line)["msg"] == 'two\nlines "quoted"'
+def test_text_that_is_no_unicode_is_written_all_the_same(tmp_path: Path, root: logging.Logger) -> None:
+    path = tmp_path / "hermesd.log"
+    logs.install(path, "INFO", [], terminal=False)
+    logging.getLogger("x").warning("file \udcff")
+    (line,) = lines(path)
+    assert line["msg"].startswith("file ")
 
 
-def test_a_workers_text_is_kept_as_it_was_said(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO):
-        write_worker_record(1.0, logging.ERROR, "hermesd.worker", "100 % of %s", session="s", turn="t")
-    assert caplog.records[0].getMessage() == "100 % of %s"
-    line = JsonFormatter(Redactor(())).as_dict(caplog.records[0])
-    assert (line["msg"], line["session"], line["turn"]) == ("100 % of %s", "s", "t")
+def test_the_tail_keeps_the_last_warnings(tmp_path: Path, root: logging.Logger) -> None:
+    tail = logs.install(tmp_path / "l", "DEBUG", [], terminal=False)
+    for number in range(logs.TAIL + 5):
+        logging.getLogger("x").warning("%d", number)
+        logging.getLogger("x").info("not kept")
+    assert [line["msg"] for line in tail.lines] == [str(number) for number in range(5, logs.TAIL + 5)]
+
+
+def test_a_workers_record_keeps_its_own_time_and_is_not_formatted_again(tmp_path: Path, root: logging.Logger) -> None:
+    path = tmp_path / "l"
+    logs.install(path, "INFO", [], terminal=False)
+    logs.write_worker_record(1_700_000_000.5, logging.WARNING, "agent", "100% %s %d", worker="w1", pid=7)
+    logs.write_worker_record(0.0, logging.DEBUG, "agent", "not this")
+    (line,) = lines(path)
+    assert line == {
+        "ts": "2023-11-14T22:13:20.500Z", "level": "WARNING", "logger": "agent", "msg": "100% %s %d", "worker": "w1",
+        "pid": 7,
+    }  # fmt: skip
+
+
+def test_the_terminal_gets_plain_redacted_lines(
+    tmp_path: Path, root: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.install(tmp_path / "l", "INFO", ["hunter22"], terminal=True)
+    logging.getLogger("x").info("hunter22")
+    assert capsys.readouterr().err.endswith("INFO    x: [redacted]\n")
+
+
+def test_what_is_a_secret() -> None:
+    environ = {
+        "TELEGRAM_BOT_TOKEN": "123:abc",
+        "MY_SECRET": "short",
+        "db_password": "longer-than-that",
+        "API_SERVER_KEY": "abcdef",
+        "PATH": "/usr/bin:/bin",
+    }
+    assert logs.secrets_of(environ, ["from-yaml"]) == ("longer-than-that", "from-yaml", "123:abc", "abcdef")

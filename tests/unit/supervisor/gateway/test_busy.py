@@ -16,8 +16,11 @@ def test_the_whole_table(mode: BusyMode, running: bool, waiting: bool, own_sessi
     elif waiting:
         assert verdict is Verdict.QUEUE, "an approval is not disturbed"
     else:
-        assert verdict is {
-            BusyMode.QUEUE: Verdict.QUEUE,
-            BusyMode.INTERRUPT: Verdict.INTERRUPT_THEN_QUEUE,
-            BusyMode.STEER: Verdict.STEER,
-        }[mode]
+        assert (
+            verdict
+            is {
+                BusyMode.QUEUE: Verdict.QUEUE,
+                BusyMode.INTERRUPT: Verdict.INTERRUPT_THEN_QUEUE,
+                BusyMode.STEER: Verdict.STEER,
+            }[mode]
+        )

@@ -1,0 +1,192 @@
+"""From the outbox to the platform: in order, once, and visibly where that is not certain."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hermesd.adapters.contract import Adapter, Outbound, Sent, Target
+from hermesd.adapters.errors import Gone, Rejected, Retry, Unauthorized
+from hermesd.supervisor.delivery.deliverer import Deliverer
+from hermesd.supervisor.journal import Journal, outbox
+from hermesd.supervisor.tasks import Tasks
+
+ANN, BOB = Target("fake", "ann"), Target("fake", "bob")
+
+
+class Platform:
+    """Takes messages; ``answers`` is what the next sends come to."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.answers: list[Exception] = []
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def send(self, target: Target, message: Outbound) -> Sent:
+        if target.chat_id == "slow":
+            await self.open.wait()
+        if self.answers:
+            raise self.answers.pop(0)
+        self.texts.append(message.text)
+        return Sent(f"p{len(self.texts)}")
+
+
+class Scene:
+    def __init__(self, path: Path):
+        self.platform = Platform()
+        self.adapters: dict[str, Any] = {"fake": self.platform}
+        self.tasks = Tasks(lambda name, error: None)
+        self.journal = Journal(path / "state.db")
+        self.deliverer = Deliverer(self.journal, self.adapters, self.tasks)
+        self.count = 0
+
+    async def say(self, text: str, target: Target = ANN) -> None:
+        self.count += 1
+        await self.deliverer.say(target, Outbound(f"k{self.count}", text))
+
+    async def states(self) -> list[tuple[Any, ...]]:
+        return await self.journal.read(
+            lambda connection: [
+                tuple(row) for row in connection.execute("SELECT state, error, attempts FROM outbox ORDER BY id")
+            ]
+        )
+
+    async def idle(self) -> None:
+        assert await self.deliverer.wait_idle(5.0)
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    made = Scene(tmp_path)
+    await made.journal.open()
+    yield made
+    await made.tasks.close()
+    await made.journal.close()
+
+
+async def test_the_order_of_a_chat_is_kept(scene: Scene) -> None:
+    for text in "abc":
+        await scene.say(text)
+    await scene.idle()
+    assert scene.platform.texts == ["a", "b", "c"]
+    assert await scene.states() == [("sent", "", 1)] * 3
+
+
+async def test_a_slow_chat_does_not_hold_up_another(scene: Scene) -> None:
+    scene.platform.open.clear()
+    await scene.say("slow", Target("fake", "slow"))
+    await scene.say("quick", BOB)
+    while scene.platform.texts != ["quick"]:
+        await asyncio.sleep(0)
+    assert not await scene.deliverer.wait_idle(0.0)
+    scene.platform.open.set()
+    await scene.idle()
+
+
+async def test_what_is_to_be_tried_again_keeps_its_place(scene: Scene) -> None:
+    scene.platform.answers = [Retry("flood", after=0.01), Retry("flood", after=0.01)]
+    await scene.say("a")
+    await scene.say("b")
+    await scene.idle()
+    assert scene.platform.texts == ["a", "b"]
+    assert [attempts for _, _, attempts in await scene.states()] == [3, 1]
+
+
+@pytest.mark.parametrize("error", [Gone("no chat"), Rejected("no"), Unauthorized("token")])
+async def test_what_the_platform_will_never_take_fails_and_the_next_one_goes_on(scene: Scene, error: Exception) -> None:
+    scene.platform.answers = [error]
+    await scene.say("a")
+    await scene.say("b")
+    await scene.idle()
+    assert scene.platform.texts == ["b"]
+    assert (await scene.states())[0] == ("failed", str(error), 1)
+
+
+async def test_a_fault_of_the_adapter_is_ambiguous_and_not_repeated_in_this_life(scene: Scene) -> None:
+    scene.platform.answers = [ValueError("oops")]
+    await scene.say("a")
+    await scene.say("b")
+    await scene.idle()
+    assert [state for state, _, _ in await scene.states()] == ["ambiguous", "sent"]
+    assert scene.platform.texts == ["b"]
+
+
+async def test_a_platform_that_is_not_there_fails_what_is_new(scene: Scene) -> None:
+    await scene.say("a", Target("telegram", "c"))
+    await scene.idle()
+    assert await scene.states() == [("failed", "telegram is not enabled", 0)]
+
+
+async def test_the_same_message_again_is_not_sent_again(scene: Scene) -> None:
+    await scene.deliverer.say(ANN, Outbound("k", "a"))
+    await scene.idle()
+    await scene.deliverer.say(ANN, Outbound("k", "a"))
+    await scene.idle()
+    assert scene.platform.texts == ["a"]
+
+
+async def test_a_row_that_is_not_what_it_seems_does_not_stop_its_chat(scene: Scene) -> None:
+    row = await scene.journal.write(outbox.add, ANN, Outbound("k", "a"), time.time())
+    await scene.journal.write(outbox.failed, row.id, "meanwhile", time.time())
+    scene.deliverer.deliver([row])
+    await scene.say("b")
+    await scene.idle()
+    assert scene.platform.texts == ["b"]
+
+
+class TestRecovery:
+    async def test_all_that_waited_goes_out_in_order(self, scene: Scene) -> None:
+        for number in range(3):
+            for target in (ANN, BOB):
+                key = f"{target.chat_id}{number}"
+                await scene.journal.write(outbox.add, target, Outbound(key, key), time.time())
+        await scene.deliverer.recover()
+        await scene.idle()
+        assert [text for text in scene.platform.texts if "ann" in text] == ["ann0", "ann1", "ann2"]
+        assert [text for text in scene.platform.texts if "bob" in text] == ["bob0", "bob1", "bob2"]
+
+    async def test_what_was_being_sent_goes_again_first_and_says_so(self, scene: Scene) -> None:
+        row = await scene.journal.write(outbox.add, ANN, Outbound("k", "a"), time.time())
+        await scene.journal.write(outbox.sending, row.id, time.time())
+        await scene.journal.write(outbox.add, ANN, Outbound("k2", "b"), time.time())
+        await scene.deliverer.recover()
+        await scene.idle()
+        first, second = scene.platform.texts
+        assert first != "a"
+        assert "a" in first
+        assert second == "b"
+        assert [state for state, _, _ in await scene.states()] == ["sent", "sent"]
+
+    async def test_what_was_postponed_waits_for_its_time(self, scene: Scene) -> None:
+        row = await scene.journal.write(outbox.add, ANN, Outbound("k", "a"), time.time())
+        await scene.journal.write(outbox.sending, row.id, time.time())
+        due = time.time() + 0.05
+        await scene.journal.write(outbox.postponed, row.id, due, "flood", time.time())
+        await scene.deliverer.recover()
+        await scene.idle()
+        assert scene.platform.texts == ["a"]
+        assert time.time() >= due
+
+    async def test_a_platform_that_is_missing_keeps_its_rows(self, scene: Scene) -> None:
+        await scene.journal.write(outbox.add, Target("telegram", "c"), Outbound("k", "a"), time.time())
+        await scene.deliverer.recover()
+        await scene.idle()
+        assert await scene.states() == [("pending", "", 0)]
+
+    async def test_what_is_on_its_way_already_goes_once(self, scene: Scene) -> None:
+        scene.platform.open.clear()
+        await scene.say("slow", Target("fake", "slow"))
+        await scene.deliverer.recover()
+        scene.platform.open.set()
+        await scene.idle()
+        assert scene.platform.texts == ["slow"]
+
+
+def test_the_platform_of_this_test_sends_as_an_adapter_does() -> None:
+    assert Platform.send.__annotations__ == Adapter.send.__annotations__
