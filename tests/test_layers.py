@@ -54,7 +54,8 @@ RULES: tuple[Rule, ...] = (
         "ipc", "supervisor.cli", "supervisor.control.client", "supervisor.control.errors", "supervisor.instance",
     ), "hermesctl is a thin client of the control socket"),
     Rule("supervisor.cli.checkup", (
-        "ipc", "supervisor.cli", "supervisor.config", "supervisor.control", "supervisor.instance", "workers.containment",
+        "ipc", "supervisor.cli", "supervisor.config", "supervisor.control", "supervisor.instance",
+        "workers.containment",
     ), "hermesctl doctor says which containment a start would get, and what an earlier life left"),
     Rule("supervisor.cli.commands", (
         "ipc", "supervisor.cli", "supervisor.control", "supervisor.instance",
@@ -67,7 +68,7 @@ RULES: tuple[Rule, ...] = (
         "ipc.version", "supervisor.instance",
     ), "the lock is taken before anything else exists"),
     Rule("supervisor.journal", (
-        "ipc", "supervisor.journal", "adapters.contract",
+        "ipc", "supervisor.journal", "supervisor.tasks", "adapters.contract",
     ), "the journal keeps what it is given"),
 )
 

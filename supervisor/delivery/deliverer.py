@@ -17,15 +17,13 @@ from dataclasses import replace
 from hermesd.adapters.contract import Adapter, CanNotice, CanStream, Outbound, Target, capability
 from hermesd.adapters.errors import AdapterError, DeliveryError, Retry
 from hermesd.supervisor.journal import Journal, outbox
-from hermesd.supervisor.journal.errors import JournalError, JournalUnavailable
+from hermesd.supervisor.journal.errors import JournalError
+from hermesd.supervisor.journal.persistence import Persistence
 from hermesd.supervisor.journal.rows import OutboxRow
 from hermesd.supervisor.journal.states import OutboxState
 from hermesd.supervisor.tasks import Tasks
 
 log = logging.getLogger("hermesd.delivery")
-
-JOURNAL_RETRY = 1.0
-"""Seconds between tries while the disk takes nothing; the message stays where it is meanwhile."""
 
 UNCERTAIN = "an earlier try was cut: the platform may have it"
 """The error of a row that goes again all the same."""
@@ -42,6 +40,7 @@ class Deliverer:
         self._journal = journal
         self._adapters = adapters
         self._tasks = tasks
+        self._persistence = Persistence(journal, tasks)
         self._lanes: dict[_Lane, deque[OutboxRow]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -52,7 +51,7 @@ class Deliverer:
         for row in await self._journal.write(outbox.recover, now):
             # No adapter of ours can be asked what it has, nor repeat a send without a double.
             log.warning("outbox row %d to %s goes again, marked: %s", row.id, row.target.platform, row.error)
-            await self._keep(outbox.postponed, row.id, now, UNCERTAIN, now)
+            await self._persistence.write(outbox.postponed, row.id, now, UNCERTAIN, now)
         pending = await self._journal.read(outbox.by_state, OutboxState.PENDING, -1)
         known = {row.id for lane in self._lanes.values() for row in lane}
         self.deliver(row for row in pending if row.id not in known and row.target.platform in self._adapters)
@@ -73,6 +72,16 @@ class Deliverer:
     async def say(self, target: Target, message: Outbound, *, turn: str = "") -> None:
         """Put a message into the outbox and send it. Returns once it is on disk."""
         self.deliver([await self._journal.write(outbox.add, target, message, time.time(), turn=turn)])
+
+    def say_soon(self, target: Target, message: Outbound, turn: str = "") -> None:
+        """The same for a caller who does not wait; a full disk only delays it."""
+        written = self._persistence.keep(outbox.add, target, message, time.time(), turn=turn)
+
+        async def deliver() -> None:
+            if (row := await written) is not None:
+                self.deliver([row])
+
+        self._tasks.job(deliver(), f"say {message.key}")
 
     def stream(self, target: Target, text: str) -> None:
         """More text of a running answer, for ways in that show it as it comes."""
@@ -115,11 +124,11 @@ class Deliverer:
         """One attempt. False: the row is still the next one of its lane."""
         adapter = self._adapters.get(row.target.platform)
         if adapter is None:
-            await self._keep(outbox.failed, row.id, f"{row.target.platform} is not enabled", time.time())
+            await self._persistence.write(outbox.failed, row.id, f"{row.target.platform} is not enabled", time.time())
             return True
         if (early := row.next_try_at - time.time()) > 0:
             await asyncio.sleep(early)
-        await self._keep(outbox.sending, row.id, time.time())
+        await self._persistence.write(outbox.sending, row.id, time.time())
         uncertain = row.error == UNCERTAIN
         message = replace(row.message, text=f"{PERHAPS_AGAIN}\n\n{row.message.text}") if uncertain else row.message
         try:
@@ -127,25 +136,18 @@ class Deliverer:
         except Retry as error:
             next_try = time.time() + error.after
             # The mark must outlive this hermesd as well.
-            await self._keep(outbox.postponed, row.id, next_try, UNCERTAIN if uncertain else str(error), time.time())
+            await self._persistence.write(
+                outbox.postponed, row.id, next_try, UNCERTAIN if uncertain else str(error), time.time()
+            )
             await asyncio.sleep(error.after)
             return False
         except (DeliveryError, AdapterError) as error:
             log.info("outbox row %d was not delivered: %s", row.id, error)
-            await self._keep(outbox.failed, row.id, str(error), time.time())
+            await self._persistence.write(outbox.failed, row.id, str(error), time.time())
             return True
         except Exception as error:  # an adapter's fault must not stop the lane; nobody knows whether it was sent
             log.exception("outbox row %d: the adapter of %s failed", row.id, row.target.platform)
-            await self._keep(outbox.ambiguous, row.id, f"{type(error).__name__}: {error}", time.time())
+            await self._persistence.write(outbox.ambiguous, row.id, f"{type(error).__name__}: {error}", time.time())
             return True
-        await self._keep(outbox.sent, row.id, sent.message_id, time.time())
+        await self._persistence.write(outbox.sent, row.id, sent.message_id, time.time())
         return True
-
-    async def _keep(self, operation: object, *args: object) -> None:
-        while True:
-            try:
-                await self._journal.write(operation, *args)  # type: ignore[arg-type]
-                return
-            except JournalUnavailable as error:
-                log.error("%s", error)
-                await asyncio.sleep(JOURNAL_RETRY)

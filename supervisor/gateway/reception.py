@@ -17,9 +17,10 @@ from hermesd.ipc.ids import SessionKey
 from hermesd.ipc.messages import Steer
 from hermesd.supervisor.access.policy import AccessPolicy, judge
 from hermesd.supervisor.delivery.deliverer import Deliverer
-from hermesd.supervisor.journal import Journal, inbox, sessions, turns
+from hermesd.supervisor.journal import Journal, inbox, outbox, sessions, turns
 from hermesd.supervisor.journal.errors import JournalError
-from hermesd.supervisor.journal.rows import InboxRow
+from hermesd.supervisor.journal.persistence import Persistence
+from hermesd.supervisor.journal.rows import InboxRow, OutboxRow
 from hermesd.supervisor.journal.states import InboxState, TurnState
 from hermesd.supervisor.sessions.key import session_key
 from hermesd.supervisor.tasks import Tasks
@@ -48,6 +49,7 @@ class Reception:
         thread_sessions_per_user: bool,
     ):
         self._journal = journal
+        self._persistence = Persistence(journal, tasks)
         self._lanes = lanes
         self._deliverer = deliverer
         self._commands = commands
@@ -126,7 +128,7 @@ class Reception:
             self._lanes.cancel(running.target, "a new message came")
             self._lanes.submit(row, key)
         elif verdict is busy.Verdict.STEER and lane is not None and lane.worker is not None and running is not None:
-            self._lanes.steer(lane, Steer(running.id, row.inbound.text), row)
+            self._lanes.turns.steer(lane, Steer(running.id, row.inbound.text), row)
         else:
             self._lanes.submit(row, key)
 
@@ -134,11 +136,18 @@ class Reception:
         answer = await self._commands.run(name, argument, row, key)
         if answer is None:
             return  # the command has made a turn of its message, which is answered in its own time
-        await self._finish(row, InboxState.ANSWERED, "")
-        await self._deliverer.say(row.target, Outbound(f"command:{row.id}", answer, kind="notice"))
+        message = Outbound(f"command:{row.id}", answer, kind="notice")
+        if (outgoing := await self._persistence.keep(_answer, row, message, time.time())) is not None:
+            self._deliverer.deliver([outgoing])
 
     async def _finish(self, row: InboxRow, state: InboxState, error: str) -> None:
-        await self._journal.write(inbox.finish, row.id, state, time.time(), error=error)
+        await self._persistence.keep(inbox.finish, row.id, state, time.time(), error=error)
+
+
+def _answer(connection: sqlite3.Connection, row: InboxRow, message: Outbound, now: float) -> OutboxRow:
+    """A command is over and its answer waits in the outbox: both or neither."""
+    inbox.finish(connection, row.id, InboxState.ANSWERED, now)
+    return outbox.add(connection, row.target, message, now)
 
 
 def _give_up(connection: sqlite3.Connection, row: InboxRow, now: float, error: str) -> None:

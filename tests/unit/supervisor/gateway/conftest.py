@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 from harness.gateway import Gateway
 
-from hermesd.supervisor.gateway import lanes as lanes_module
+from hermesd.supervisor.gateway import turns as turns_module
+from hermesd.supervisor.journal import persistence
 from hermesd.supervisor.pool import backoff
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The waits between tries, short; the steps themselves are the real ones."""
-    monkeypatch.setattr(lanes_module, "JOURNAL_RETRY", 0.02)
-    monkeypatch.setattr(lanes_module, "INTERRUPT_ARRIVES", 0.03)
-    monkeypatch.setattr(lanes_module, "INTERRUPT_GRACE", 0.08)
+    monkeypatch.setattr(persistence, "RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(turns_module, "INTERRUPT_ARRIVES", 0.03)
+    monkeypatch.setattr(turns_module, "INTERRUPT_GRACE", 0.08)
     monkeypatch.setattr(backoff, "FIRST_DELAY", 0.002)
 
 

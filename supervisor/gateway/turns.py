@@ -1,0 +1,388 @@
+"""The life of a turn: from its worker's promise to its end on disk, and what its agent says in between.
+
+The shell of `turn_life`: every step is written down before the next one follows from it, and whoever waits for an
+answer gets one, however the turn ends. Which turn may begin is decided elsewhere (`lanes`, `router`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hermesd.adapters.contract import Attachment, Outbound
+from hermesd.ipc.errors import LocalError
+from hermesd.ipc.ids import AskId, SessionKey
+from hermesd.ipc.keeping import Gone
+from hermesd.ipc.messages import (
+    Accept,
+    Answer,
+    Ask,
+    Delta,
+    Entry,
+    File,
+    Finished,
+    Interrupt,
+    Message,
+    Send,
+    StartTurn,
+    Status,
+    Steer,
+    Steered,
+    ToolUse,
+)
+from hermesd.supervisor.delivery.deliverer import Deliverer
+from hermesd.supervisor.journal import Journal, inbox, outbox, persistence, turns
+from hermesd.supervisor.journal.errors import JournalError
+from hermesd.supervisor.journal.persistence import Persistence
+from hermesd.supervisor.journal.rows import InboxRow
+from hermesd.supervisor.journal.states import InboxState, TurnState
+from hermesd.supervisor.journal.turns import TurnEnd
+from hermesd.supervisor.pool import worker_life
+from hermesd.supervisor.pool.worker import Worker
+from hermesd.supervisor.tasks import Tasks
+
+from . import turn_life, words
+from .approvals import Approvals
+from .lane import Lane, Turn
+
+if TYPE_CHECKING:
+    from hermesd.supervisor.pool.pool import Pool
+
+log = logging.getLogger("hermesd.gateway")
+
+INTERRUPT_ARRIVES = 1.0
+"""Seconds for a worker's link thread to acknowledge an interrupt. It is silent longer only if C code holds the GIL."""
+
+INTERRUPT_GRACE = 2.5
+"""Seconds for an interrupted turn to end; then its worker is killed. Confirmed within 5 s, the stack dump included."""
+
+OUTCOMES = {
+    "done": (turn_life.Event.FINISHED, TurnState.DONE),
+    "failed": (turn_life.Event.FAILED, TurnState.FAILED),
+    "interrupted": (turn_life.Event.INTERRUPTED, TurnState.INTERRUPTED),
+}
+
+
+class LaneKeeper(Protocol):
+    """What a turn's end sets in motion: `hermesd.supervisor.gateway.lanes.Lanes`."""
+
+    @property
+    def pool(self) -> Pool: ...
+
+    def live(self, lane: Lane, event: worker_life.Event) -> None:
+        """The lane's worker takes an event of its own life."""
+
+    def plan_soon(self) -> None:
+        """A slot may be free."""
+
+    def submit(self, row: InboxRow, key: SessionKey) -> Turn:
+        """A message that needs a turn of its own."""
+
+    def retire_if_over(self, lane: Lane) -> None:
+        """A stateless session ends with its last turn."""
+
+
+class Turns:
+    """Owned by `Lanes`. ``turn_timeout`` in seconds, 0 = none; ``on_crash`` as configured."""
+
+    def __init__(
+        self,
+        *,
+        lanes: LaneKeeper,
+        journal: Journal,
+        persistence: Persistence,
+        deliverer: Deliverer,
+        approvals: Approvals,
+        tasks: Tasks,
+        turn_timeout: float,
+        on_crash: str,
+    ):
+        self._lanes = lanes
+        self._journal = journal
+        self._persistence = persistence
+        self._deliverer = deliverer
+        self._approvals = approvals
+        self._tasks = tasks
+        self._turn_timeout = turn_timeout
+        self._on_crash = on_crash
+
+    def said(self, lane: Lane, turn: Turn, worker: Worker, message: Message, settle: Callable[[], None]) -> None:
+        """Something that the worker says about its running turn. A durable message is settled once it is on disk."""
+        match message:
+            case Accept():
+                self._tasks.job(self._accepted(lane, turn, worker, settle), f"accept {turn.id}")
+            case Delta():
+                self._deliverer.stream(turn.target, message.text)
+            case ToolUse():
+                self._deliverer.notice(turn.target, f"tool {message.name} {message.state} {message.args}".rstrip())
+            case Status():
+                self._deliverer.notice(turn.target, message.text)
+            case Finished():
+                self._finished(lane, turn, message, settle)
+            case Send():
+                self._tasks.job(self._send(turn, message, settle), f"send {message.id}")
+            case Ask():
+                self._tasks.job(self._ask(lane, turn, message, settle), f"ask {message.ask}")
+            case Steered():
+                self._steered(lane, message)
+
+    async def dispatch(self, lane: Lane, turn: Turn) -> None:
+        worker = lane.worker
+        if worker is None or turn.state is not turn_life.State.QUEUED or lane.session is None:
+            return
+        if lane.current is not turn or lane.life is not worker_life.State.IDLE:
+            return
+        turn.apply(turn_life.Event.DISPATCH)
+        self._lanes.live(lane, worker_life.Event.TURN_STARTED)
+        try:
+            turn.attempt = await self._journal.write(
+                turns.dispatched, turn.id, turn.key, lane.session.session_id, turn.row.id, worker.id, time.time()
+            )
+        except JournalError as error:
+            # Refused, not unavailable, is possible too: an earlier step of the same row waits for the disk.
+            log.error("turn %s waits: %s", turn.id, error)
+            await asyncio.sleep(persistence.RETRY_SECONDS)
+            if self._still_dispatched(lane, turn, worker):
+                turn.apply(turn_life.Event.WORKER_GONE)
+                if turn.interrupt_reason:
+                    lane.current = None
+                    self.end_unstarted(turn, turn_life.Event.CANCELLED, words.interrupted(""))
+                self._lanes.live(lane, worker_life.Event.TURN_ENDED)
+                self._lanes.retire_if_over(lane)
+            return
+        if not self._still_dispatched(lane, turn, worker):
+            return
+        turn.started_at = time.monotonic()
+        inbound = turn.row.inbound
+        start = StartTurn(
+            turn=turn.id,
+            text=turn.text,
+            sender=inbound.user_id,
+            sender_name=inbound.user_name,
+            attachments=tuple(File(file.path, file.name, file.mime) for file in inbound.attachments),
+            attempt=turn.attempt,
+            timeout=self._turn_timeout,
+        )
+        try:
+            self._lanes.pool.send(worker, start)
+        except LocalError as error:  # larger than a frame, for one
+            answer = Outbound(f"{turn.id}:answer", words.failed(str(error)), kind="error")
+            self._end(lane, turn, turn_life.Event.FAILED, TurnState.FAILED, answer, error=str(error))
+            self._turn_over(lane)
+            return
+        if turn.interrupt_reason:
+            self._lanes.pool.send(worker, Interrupt(turn.id, turn.interrupt_reason))
+
+    @staticmethod
+    def _still_dispatched(lane: Lane, turn: Turn, worker: Worker) -> bool:
+        """Whether the world is, after a wait for the journal, what it was before."""
+        return lane.current is turn and lane.worker is worker and turn.state is turn_life.State.DISPATCHED
+
+    async def _accepted(self, lane: Lane, turn: Turn, worker: Worker, settle: Callable[[], None]) -> None:
+        await self._persistence.keep(turns.accepted, turn.id, worker.id, time.time())
+        if lane.worker is worker and turn.state is turn_life.State.DISPATCHED:
+            turn.apply(turn_life.Event.ACCEPTED)
+        settle()
+
+    def _finished(self, lane: Lane, turn: Turn, message: Finished, settle: Callable[[], None]) -> None:
+        event, outcome = OUTCOMES.get(message.outcome, OUTCOMES["failed"])
+        text, kind = message.text, "answer"
+        if event is turn_life.Event.FAILED:
+            text, kind = words.failed(message.error), "error"
+        elif event is turn_life.Event.INTERRUPTED:
+            text = words.interrupted(message.text)
+        entries: tuple[Entry, ...] = ()
+        if outcome is TurnState.DONE or (outcome is TurnState.INTERRUPTED and message.text):
+            now = time.time()
+            entries = (Entry("user", turn.text, now), Entry("assistant", message.text, now))
+        answer = Outbound(f"{turn.id}:answer", text, kind=kind, usage=dict(message.usage))
+        self._end(lane, turn, event, outcome, answer, entries=entries, error=message.error, settle=settle)
+        self._turn_over(lane)
+
+    def _turn_over(self, lane: Lane) -> None:
+        self._lanes.live(lane, worker_life.Event.TURN_ENDED)
+        self._lanes.retire_if_over(lane)
+
+    def lost_its_worker(self, lane: Lane, turn: Turn, gone: Gone) -> None:
+        # A worker that we ended ourselves (the session was stopped, hermesd stops) did not die of the message.
+        killed = turn.killed + (lane.life is not worker_life.State.STOPPING)
+        event = turn_life.after_death(
+            accepted=turn.accepted,
+            interrupted=bool(turn.interrupt_reason),
+            killed=killed,
+            on_crash=self._on_crash,
+        )
+        counted = killed > turn.killed
+        turn.killed = killed
+        was_accepted = turn.accepted
+        how = words.how_it_ended(gone.exit_code)
+        match event:
+            case turn_life.Event.WORKER_GONE:
+                turn.apply(event)
+                self._approvals.drop(lane.key)
+                self._persistence.persist(turns.requeued, turn.id, time.time(), error=how, killed_worker=counted)
+                lane.queue.appendleft(turn)
+                lane.current = None
+                self._queue_steering(lane)
+            case turn_life.Event.INTERRUPTED:
+                answer = Outbound(f"{turn.id}:answer", words.interrupted(""))
+                self._end(lane, turn, event, TurnState.INTERRUPTED, answer, error=turn.interrupt_reason)
+            case turn_life.Event.POISONOUS:
+                answer = Outbound(f"{turn.id}:answer", words.dead_letter(killed), kind="error")
+                outcome = TurnState.LOST if was_accepted else TurnState.FAILED
+                self._end(lane, turn, event, outcome, answer, error=how, dead_letter=True, killed_worker=counted)
+            case _:
+                answer = Outbound(f"{turn.id}:answer", words.lost(gone.exit_code), kind="error")
+                self._end(lane, turn, event, TurnState.LOST, answer, error=how, killed_worker=counted)
+
+    def _end(
+        self,
+        lane: Lane,
+        turn: Turn,
+        event: turn_life.Event,
+        outcome: TurnState,
+        answer: Outbound,
+        *,
+        entries: tuple[Entry, ...] = (),
+        error: str = "",
+        dead_letter: bool = False,
+        killed_worker: bool = False,
+        settle: Callable[[], None] | None = None,
+    ) -> None:
+        """A dispatched turn is over: write it down whole, then deliver its answer."""
+        turn.apply(event)
+        self._approvals.drop(lane.key)
+        lane.current = None
+        self._queue_steering(lane)
+        self._lanes.plan_soon()
+        written = self._persistence.keep(
+            turns.finish,
+            turn.id,
+            outcome,
+            time.time(),
+            entries=entries,
+            outgoing=((turn.target, answer),),
+            error=error,
+            dead_letter=dead_letter,
+            killed_worker=killed_worker,
+        )
+        self._tasks.job(self._ended(turn, written, settle), f"end {turn.id}")
+
+    async def _ended(
+        self, turn: Turn, written: Coroutine[Any, Any, TurnEnd | None], settle: Callable[[], None] | None = None
+    ) -> None:
+        try:
+            end = await written
+            if settle is not None:
+                settle()
+            if end is not None:
+                self._deliverer.deliver(end.outbox)
+        finally:
+            turn.ended.set_result(turn.state)
+
+    def end_unstarted(self, turn: Turn, event: turn_life.Event, text: str) -> None:
+        """A turn that no worker has is over."""
+        turn.apply(event)
+        failed = event is turn_life.Event.FAILED
+        answer = Outbound(f"{turn.id}:answer", text, kind="error" if failed else "answer")
+        if turn.attempt:
+            # A worker had it before, so that it has a row of its own that must end too.
+            outcome = TurnState.FAILED if failed else TurnState.INTERRUPTED
+            outgoing = ((turn.target, answer),) if text else ()
+            written = self._persistence.keep(turns.finish, turn.id, outcome, time.time(), outgoing=outgoing, error=text)
+            self._tasks.job(self._ended(turn, written), f"end {turn.id}")
+            return
+        state = InboxState.FAILED if failed else InboxState.DROPPED
+        self._persistence.persist(inbox.finish, turn.row.id, state, time.time(), error=text)
+        if text:
+            self._deliverer.say_soon(turn.target, answer, turn.id)
+        turn.ended.set_result(turn.state)
+
+    def interrupt(self, lane: Lane, turn: Turn, reason: str) -> None:
+        if turn.interrupt_reason:
+            return
+        turn.interrupt_reason = reason
+        if turn.state is turn_life.State.QUEUED:
+            # Granted, and its worker is not there yet.
+            lane.current = None
+            self.end_unstarted(turn, turn_life.Event.CANCELLED, words.interrupted(""))
+            self._lanes.plan_soon()
+            self._lanes.retire_if_over(lane)
+            return
+        loop = asyncio.get_running_loop()
+        if turn.started_at and lane.worker is not None:
+            self._lanes.pool.send(lane.worker, Interrupt(turn.id, reason))
+        loop.call_later(INTERRUPT_ARRIVES, self._insist, lane, turn, False)
+        loop.call_later(INTERRUPT_GRACE, self._insist, lane, turn, True)
+
+    def _insist(self, lane: Lane, turn: Turn, last: bool) -> None:
+        if lane.current is not turn or lane.worker is None or (turn.interrupt_arrived and not last):
+            return
+        log.warning("turn %s does not end: killing worker %s", turn.id, lane.worker.id)
+        self._lanes.live(lane, worker_life.Event.KILL)
+
+    async def tell_lost(self, row: InboxRow) -> None:
+        answer = Outbound(f"{row.turn}:answer", words.lost_with_hermesd(), kind="error")
+        end = await self._persistence.keep(
+            turns.finish, row.turn, TurnState.LOST, time.time(), outgoing=((row.target, answer),), error="hermesd ended"
+        )
+        if end is not None:
+            self._deliverer.deliver(end.outbox)
+
+    def steer(self, lane: Lane, message: Steer, row: InboxRow) -> None:
+        """Hand a message to the running turn; if the agent does not take it, it is queued like any other."""
+        assert lane.worker is not None
+        lane.steering.append(row)
+        self._lanes.pool.send(lane.worker, message)
+
+    def _steered(self, lane: Lane, message: Steered) -> None:
+        if not lane.steering:
+            return
+        row = lane.steering.popleft()
+        if message.taken:
+            self._persistence.persist(inbox.finish, row.id, InboxState.ANSWERED, time.time())
+            self._deliverer.say_soon(row.target, Outbound(f"steered:{row.id}", words.STEERED, kind="notice"))
+        else:
+            self._lanes.submit(row, lane.key)
+
+    def _queue_steering(self, lane: Lane) -> None:
+        """The turn is over, or has lost its worker: what it was handed and did not take is a message like any other."""
+        while lane.steering:
+            self._lanes.submit(lane.steering.popleft(), lane.key)
+
+    async def _send(self, turn: Turn, message: Send, settle: Callable[[], None]) -> None:
+        files = tuple(Attachment(file.path, file.name, file.mime) for file in message.files)
+        outgoing = Outbound(f"{turn.id}:send:{message.id}", message.text, files=files, kind="extra", final=False)
+        row = await self._persistence.keep(outbox.add, turn.target, outgoing, time.time(), turn=turn.id)
+        settle()
+        if row is not None:
+            self._deliverer.deliver([row])
+
+    async def _ask(self, lane: Lane, turn: Turn, message: Ask, settle: Callable[[], None]) -> None:
+        row = None
+        if not lane.ephemeral:
+            text = words.question(message.question, message.choices)
+            outgoing = Outbound(f"{turn.id}:ask:{message.ask}", text, kind="question", final=False)
+            row = await self._persistence.keep(outbox.add, turn.target, outgoing, time.time(), turn=turn.id)
+        settle()
+        if lane.current is not turn or not turn.accepted:
+            return
+        turn.apply(turn_life.Event.ASKED)
+        self._lanes.live(lane, worker_life.Event.ASKED)
+        self._approvals.open(lane.key, message, lambda answer: self._answered(lane, turn, answer))
+        if lane.ephemeral:
+            # A stateless request has no way to answer: its agent is told at once instead of waiting for nobody.
+            self._approvals.refuse(AskId(message.ask))
+        elif row is not None:
+            self._deliverer.deliver([row])
+
+    def _answered(self, lane: Lane, turn: Turn, answer: Answer) -> None:
+        if lane.current is not turn or lane.worker is None or turn.state is not turn_life.State.WAITING:
+            return
+        self._lanes.pool.send(lane.worker, answer)
+        if not self._approvals.of(lane.key):
+            turn.apply(turn_life.Event.ANSWERED)
+            self._lanes.live(lane, worker_life.Event.ANSWERED)
