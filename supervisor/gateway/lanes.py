@@ -39,6 +39,7 @@ from hermesd.supervisor.journal.states import InboxState
 from hermesd.supervisor.pool import backoff, worker_life
 from hermesd.supervisor.pool.pool import Pool
 from hermesd.supervisor.pool.worker import Worker
+from hermesd.supervisor.sessions.history import newest
 from hermesd.supervisor.tasks import Tasks
 
 from . import turn_life, words
@@ -480,9 +481,9 @@ class Lanes:
                 sessions.get_or_create, lane.key, origin, time.time(), ephemeral=lane.ephemeral
             )
         if first is not None and first.row.inbound.history is not None:
-            return tuple(Entry(said.role, said.text) for said in first.row.inbound.history)
+            return newest(Entry(said.role, said.text) for said in first.row.inbound.history)
         rows = await self._journal.write(transcripts.load, lane.session.session_id)
-        return tuple(row.entry for row in rows)
+        return newest(row.entry for row in rows)
 
     # ---- the pool's side ---------------------------------------------------------------------------------------------
 
