@@ -100,9 +100,7 @@ def headline(document: PsDocument, total: int) -> str:
     shown = len(document["workers"])
     figures = document["figures"]
     source = {"cgroup": "cgroup", "proc": "a scan of /proc"}.get(figures["source"], words.safe(figures["source"]))
-    exact = (
-        "exact, with the dead" if figures["exact"] else "with the dead, but for those whose parent ignored their end"
-    )
+    exact = "exact, with the dead" if figures["exact"] else "the dead that nobody waited for may be missing"
     some = f"{shown} of {words.count(total, 'worker')}" if shown != total else words.count(total, "worker")
     return f"{some}; CPU and memory from {source} ({exact})"
 

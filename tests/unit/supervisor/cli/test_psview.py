@@ -103,7 +103,7 @@ def test_the_headline_says_where_the_figures_come_from(ps_document: Document) ->
     assert headline(document, 3) == "3 workers; CPU and memory from cgroup (exact, with the dead)"
     document["figures"] = {**document["figures"], "source": "proc", "exact": False}
     document["workers"] = document["workers"][:1]
-    assert headline(document, 3).startswith("1 of 3 workers; CPU and memory from a scan of /proc (processes that ended")
+    assert headline(document, 3).startswith("1 of 3 workers; CPU and memory from a scan of /proc (the dead that nobody")
 
 
 def test_a_session_that_is_named_to_drive_the_terminal_cannot(ps_document: Document, now: datetime) -> None:
