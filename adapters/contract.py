@@ -177,14 +177,6 @@ class CanNotice(Protocol):
         """A waiting turn's place, a tool's progress. Never part of the content; may be dropped."""
 
 
-@runtime_checkable
-class CanType(Protocol):
-    """The platform shows that somebody is typing."""
-
-    async def typing(self, target: Target) -> None:
-        """Called every 2 s while a turn runs, and not while it waits for an approval."""
-
-
 class Front(Protocol):
     """What shows an attached chat: a terminal, one connection of the control socket. Called on the event loop."""
 

@@ -64,7 +64,6 @@ class FakeAdapter:
         self._max_length = int(settings.extra.get("max_length") or 0)
         self._run = uuid.uuid4().hex[:6]
         self._said = 0
-        self._typed: dict[str, int] = {}
         self._unconfirmed: dict[tuple[str, str], Inbound] = {}
         self._delivered: dict[tuple[str, str], Inbound] = {}
         self._chats: set[str] = set()
@@ -124,9 +123,6 @@ class FakeAdapter:
             "unconfirmed": len(self._unconfirmed),
             "shown": len(self._shown),
         }
-
-    async def typing(self, target: Target) -> None:
-        self._typed[target.chat_id] = self._typed.get(target.chat_id, 0) + 1
 
     # What a script does as the platform and its users.
 
@@ -201,10 +197,6 @@ class FakeAdapter:
     def unconfirmed(self) -> list[str]:
         """Ids of the messages that the core has not confirmed, oldest first."""
         return [message_id for _, message_id in self._unconfirmed]
-
-    def typed(self, chat: str) -> int:
-        """How often the core has said that somebody is typing there."""
-        return self._typed.get(chat, 0)
 
     async def wait(
         self, count: int, timeout: float, *, chat: str | None = None, reply_to: str | None = None, final: bool = False

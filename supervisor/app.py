@@ -41,7 +41,8 @@ from .gateway.lanes import Lanes, LaneSettings
 from .gateway.reception import Reception
 from .instance import pidfile
 from .instance.paths import Paths
-from .journal import Journal
+from .journal import Journal, retention
+from .journal.errors import JournalUnavailable
 from .lag import LoopLag
 from .platforms import Platforms
 from .pool.census import is_contained
@@ -55,6 +56,11 @@ from .tasks import Tasks
 log = logging.getLogger("hermesd.app")
 
 SWEEP_SECONDS = 5.0
+
+DAY = 24 * 60 * 60.0
+
+LAST_WRITES_SECONDS = 2.0
+"""For the ends of turns, when everything else has stopped."""
 
 LOCAL = "local"
 """The platform of the terminal and of ``hermesctl chat``; always there, for who holds the terminal is allowed."""
@@ -182,6 +188,7 @@ class App:
         await self.reception.resume()
         await self.control.open()
         self.tasks.spawn(self.sampler.run(), "usage sampler")
+        self.tasks.spawn(self._prune_daily(), "retention")
         self.tasks.spawn(self.lag.run(), "loop lag")
         pidfile.write(self.paths.pid_file, pidfile.own_record(self.paths.control_socket))
         self.state = "running"
@@ -214,6 +221,14 @@ class App:
     async def _make_platforms(self) -> None:
         """Import the client libraries while the keeper, a process of its own, imports what workers need."""
         self.platforms.make(self._wanted_platforms())
+
+    async def _prune_daily(self) -> None:
+        """Drop what nobody will ask for any more, in steps that hold the journal up for no one."""
+        while True:
+            with contextlib.suppress(JournalUnavailable):
+                while await self.journal.write(retention.prune, time.time()):
+                    await asyncio.sleep(0)
+            await asyncio.sleep(DAY)
 
     def _wanted_platforms(self) -> dict[str, AdapterSettings]:
         wanted = {LOCAL: AdapterSettings(LOCAL)}
@@ -301,6 +316,7 @@ class App:
         await self.platforms.stop()
         await self.pool.close(self.budget.worker_grace)
         await self.control.close()
+        await self.tasks.settle(LAST_WRITES_SECONDS)
         await self.tasks.close()
         await self.journal.close()
         pidfile.remove(self.paths.pid_file)

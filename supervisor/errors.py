@@ -13,10 +13,6 @@ class StartFailed(HermesdError):
     """Something that hermesd cannot do without did not come up."""
 
 
-class LauncherError(HermesdError):
-    """A worker process could not be started."""
-
-
 class Escalation(HermesdError):
     """Workers crash all over: the fault is not a session's. The service manager decides what happens next."""
 

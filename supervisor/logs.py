@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import logging.handlers
+import re
 import sys
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -24,7 +25,16 @@ TAIL = 50
 SECRET_LENGTH = 6
 """Secrets shorter than this are not redacted: they would blacken ordinary words."""
 
-SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "SERVER_KEY")
+SECRET_WORDS = (
+    "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "API_KEY", "APIKEY", "ACCESS_KEY", "PRIVATE_KEY",
+    "SERVER_KEY",
+)  # fmt: skip
+"""What a name of a secret has in it."""
+
+SECRET_PARTS = frozenset({"PAT"})
+"""What it has as a whole part, for PATH begins like GITHUB_PAT ends."""
+
+_PASSWORD_IN_URL = re.compile(r"://[^/@\s:]*:([^/@\s]+)@")
 
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 """Control characters as text: what an agent logs must not steer the terminal of the one who reads."""
@@ -34,17 +44,24 @@ def rfc3339(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def names_a_secret(name: str) -> bool:
+    """Whether a variable or a key of this name holds a secret."""
+    name = name.upper().replace("-", "_")
+    return any(word in name for word in SECRET_WORDS) or not SECRET_PARTS.isdisjoint(name.split("_"))
+
+
 def secrets_of(environ: Mapping[str, str], more: Iterable[str] = ()) -> tuple[str, ...]:
-    """What must not stand in a log: the values of variables whose names say so, longest first."""
-    named = (value for name, value in environ.items() if any(word in name.upper() for word in SECRET_WORDS))
-    return tuple(sorted({value for value in (*named, *more) if len(value) >= SECRET_LENGTH}, key=len, reverse=True))
+    """What must not stand in a log, longest first: the values of variables whose names say so, passwords in URLs."""
+    named = (value for name, value in environ.items() if names_a_secret(name))
+    in_urls = (password for value in environ.values() for password in _PASSWORD_IN_URL.findall(value))
+    found = {value for value in (*named, *in_urls, *more) if len(value) >= SECRET_LENGTH}
+    return tuple(sorted(found, key=lambda value: (-len(value), value)))
 
 
-class Redactor(logging.Filter):
-    """Blackens secrets in every record, arguments and tracebacks included."""
+class Redactor:
+    """Blackens secrets in the whole text of a record, arguments and tracebacks included."""
 
     def __init__(self, secrets: Iterable[str]):
-        super().__init__()
         self._secrets = tuple(secrets)
 
     def clean(self, text: str) -> str:
@@ -101,7 +118,11 @@ class Tail(logging.Handler):
         self.lines: deque[dict[str, Any]] = deque(maxlen=TAIL)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(self._json.as_dict(record))
+        # A handler's emit never raises into the one who logs: a record whose arguments do not fit costs that record.
+        try:
+            self.lines.append(self._json.as_dict(record))
+        except Exception:  # noqa: BLE001 - whatever a record's arguments raise
+            self.handleError(record)
 
 
 def install(path: Path, level: str, secrets: Iterable[str], *, terminal: bool) -> Tail:

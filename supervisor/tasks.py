@@ -21,13 +21,17 @@ class Tasks:
     def __init__(self, on_failure: Callable[[str, BaseException], None]):
         self._on_failure = on_failure
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._jobs: set[asyncio.Task[Any]] = set()
         self._closed = False
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         return self._start(coroutine, name, self._lasting_ended)
 
     def job(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        return self._start(coroutine, name, self._job_ended)
+        task = self._start(coroutine, name, self._job_ended)
+        self._jobs.add(task)
+        task.add_done_callback(self._jobs.discard)
+        return task
 
     def _start(
         self, coroutine: Coroutine[Any, Any, Any], name: str, ended: Callable[[asyncio.Task[Any]], None]
@@ -49,6 +53,12 @@ class Tasks:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("%s failed", task.get_name(), exc_info=error)
+
+    async def settle(self, timeout: float) -> None:
+        """Give the jobs that run, and those that they start, ``timeout`` seconds to end by themselves."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        while self._jobs and (left := deadline - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(list(self._jobs), timeout=left)
 
     async def close(self) -> None:
         """Cancel what still runs and wait for it."""

@@ -53,16 +53,13 @@ RULES: tuple[Rule, ...] = (
     Rule("supervisor.cli.hermesctl", (
         "ipc", "supervisor.cli", "supervisor.control.client", "supervisor.control.errors", "supervisor.instance",
     ), "hermesctl is a thin client of the control socket"),
-    Rule("supervisor.cli.checkup", (
-        "ipc", "supervisor.cli", "supervisor.config", "supervisor.control", "supervisor.instance",
-        "workers.containment",
-    ), "hermesctl doctor says which containment a start would get, and what an earlier life left"),
     Rule("supervisor.cli.commands", (
         "ipc", "supervisor.cli", "supervisor.control", "supervisor.instance",
     ), "hermesctl is a thin client of the control socket"),
     Rule("supervisor.cli.checkup", (
-        "ipc", "supervisor", "workers.containment",
-    ), "doctor looks for itself, also where no hermesd runs"),
+        "ipc", "supervisor.cli", "supervisor.config", "supervisor.control", "supervisor.instance",
+        "workers.containment",
+    ), "doctor looks for itself, also where no hermesd runs: which containment a start would get, what was left"),
     Rule("supervisor.config", ("supervisor.config",), "the configuration is read before anything else exists"),
     Rule("supervisor.instance", (
         "ipc.version", "supervisor.instance",
@@ -74,8 +71,10 @@ RULES: tuple[Rule, ...] = (
 
 # Decides, never acts: no clock, no thread, no socket.
 PURE: tuple[str, ...] = (
-    "supervisor.access.policy", "supervisor.gateway.busy", "supervisor.gateway.router", "supervisor.gateway.turn_life",
-    "supervisor.pool.backoff", "supervisor.pool.worker_life", "supervisor.sessions.key",
+    "ipc.link", "supervisor.access.policy", "supervisor.config.budget", "supervisor.gateway.busy",
+    "supervisor.gateway.router", "supervisor.gateway.turn_life", "supervisor.journal.states", "supervisor.pool.backoff",
+    "supervisor.pool.worker_life", "supervisor.sessions.history", "supervisor.sessions.key",
+    "workers.keeper.ward_life", "workers.mcp.escalation", "workers.mcp.slot",
 )
 ACTING = ("asyncio", "multiprocessing", "random", "socket", "subprocess", "threading", "time", "zmq")
 
@@ -247,6 +246,7 @@ def test_the_control_client_starts_light(light: str, tree: list[Import]) -> None
 def test_each_rule_names_something_that_exists() -> None:
     modules = modules_of(ROOT)
     unknown = [rule.who for rule in RULES if rule.who not in modules]
+    assert len({rule.who for rule in RULES}) == len(RULES), "one rule for each"
     unknown += [name for name in PURE if name not in modules]
     assert not unknown
 

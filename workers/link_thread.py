@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -46,6 +46,18 @@ class LogSource(Protocol):
     def take(self, now: float) -> Logs | None: ...
 
 
+class Output(Protocol):
+    """Something printed that the link thread reads. Implemented by `hermesd.workers.capture.Capture`."""
+
+    descriptor: int
+
+    def read(self) -> bool: ...
+
+    def tick(self, now: float) -> None: ...
+
+    def flush(self) -> None: ...
+
+
 class LinkThread:
     """``on_event`` is called on the event loop's thread through ``call_soon``, once per delivered event."""
 
@@ -53,6 +65,7 @@ class LinkThread:
         self,
         *,
         endpoint: str,
+        identity: str,
         link: Link,
         hello: Hello,
         heartbeat: float,
@@ -61,7 +74,7 @@ class LinkThread:
         logs: LogSource,
         keeper_pidfd: int,
         on_keeper_death: Callable[[], None],
-        captures: dict[int, Callable[[], None]],
+        captures: Sequence[Output],
     ):
         self._endpoint = endpoint
         self._link = link
@@ -72,7 +85,7 @@ class LinkThread:
         self._logs = logs
         self._keeper_pidfd = keeper_pidfd
         self._on_keeper_death = on_keeper_death
-        self._captures = captures
+        self._captures = {capture.descriptor: capture for capture in captures}
         self._outgoing: deque[Message] = deque()
         self._turn = ""
         self._welcomed = False
@@ -81,7 +94,7 @@ class LinkThread:
         self._loop_asked = False
         self._loop_asked_at = 0.0
         self._stopping = threading.Event()
-        self._dealer = Dealer(endpoint, hello.worker.encode())
+        self._dealer = Dealer(endpoint, identity.encode())
         self._thread = threading.Thread(target=self._run, name="link", daemon=True)
 
     def start(self) -> None:
@@ -127,13 +140,17 @@ class LinkThread:
         for descriptor in (self._keeper_pidfd, *self._captures):
             if descriptor >= 0:
                 self._dealer.watch(descriptor)
-        next_hello = 0.0
+        next_hello, flushed = 0.0, False
         self._dealer.wait_connected(HELLO_EVERY)
         while True:
             now = time.monotonic()
             if not self._welcomed and now >= next_hello:
                 self._link.send(self._hello)
                 next_hello = now + HELLO_EVERY
+            if self._stopping.is_set() and not flushed:
+                flushed = True
+                for capture in self._captures.values():
+                    capture.flush()
             if self._welcomed:
                 self._queue_what_waits(now)
             self._link.flush(now, self._dealer.send)
@@ -156,7 +173,7 @@ class LinkThread:
                     self._dealer.unwatch(descriptor)
                     self._on_keeper_death()
                 else:
-                    self._captures[descriptor]()
+                    self._captures[descriptor].read()
 
     def _unfinished(self) -> bool:
         statistics = self._link.statistics()
@@ -181,9 +198,12 @@ class LinkThread:
         if now >= self._next_beat:
             self._beat(now)
             self._next_beat = now + (self._heartbeat if self._turn else self._heartbeat * IDLE_HEARTBEAT_FACTOR)
-        batch = self._logs.take(now)
-        if batch is not None:
+        for capture in self._captures.values():
+            capture.tick(now)
+        while (batch := self._logs.take(now)) is not None:
             self._link.send(batch)
+            if not self._stopping.is_set():
+                break
 
     def _beat(self, now: float) -> None:
         age = now - self._loop_asked_at if self._loop_asked else 0.0

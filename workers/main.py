@@ -68,6 +68,9 @@ CANCEL_AFTER = 1.0
 REAP_EVERY = 1.0
 """Seconds between looks for dead orphans that this process has adopted, while it has children at all."""
 
+KEEPER_GONE = 72
+"""Exit status of a worker without a keeper."""
+
 FLUSH_SECONDS = 2.0
 """How long a stopping worker tries to get its last messages out."""
 
@@ -75,7 +78,14 @@ FLUSH_SECONDS = 2.0
 class Worker:
     """One worker's main thread."""
 
-    def __init__(self, spec: WorkerSpec, loop: asyncio.AbstractEventLoop, handler: WireHandler, capture: Capture):
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        loop: asyncio.AbstractEventLoop,
+        handler: WireHandler,
+        capture: Capture,
+        keeper_pidfd: int,
+    ):
         self._spec = spec
         self._loop = loop
         self._handler = handler
@@ -105,15 +115,16 @@ class Worker:
         )
         self._link = LinkThread(
             endpoint=spec.endpoint,
+            identity=spec.wire_name,
             link=Link(CODEC),
             hello=Hello(spec.worker, spec.token, os.getpid(), identity.start_ticks(os.getpid()) or 0, VERSION),
             heartbeat=spec.heartbeat,
             call_soon=loop.call_soon_threadsafe,
             on_event=self._on_event,
             logs=handler,
-            keeper_pidfd=_pidfd_of_parent(),
+            keeper_pidfd=keeper_pidfd,
             on_keeper_death=self._keeper_died,
-            captures={capture.descriptor: capture.read},
+            captures=[capture],
         )
 
     async def run(self) -> int:
@@ -230,7 +241,7 @@ class Worker:
         container = self._containment.worker(self._spec.worker, self._spec.tag)
         while not container.kill_round():
             time.sleep(0.01)
-        os._exit(72)
+        os._exit(KEEPER_GONE)
 
     # ---- session and turns -------------------------------------------------------------------------------------------
 
@@ -366,6 +377,7 @@ def read_spec(spec_fd: int) -> WorkerSpec:
 
 def run(spec: WorkerSpec) -> int:
     """Become the worker that the spec describes; the process is in its container already."""
+    keeper_pidfd = _watch(spec.keeper)
     os.environ.clear()
     os.environ.update(spec.environment)
     os.environ["HERMESD_TAG"] = spec.tag
@@ -378,11 +390,20 @@ def run(spec: WorkerSpec) -> int:
     sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 - lives as long as the process
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    status = loop.run_until_complete(Worker(spec, loop, handler, capture).run())
+    status = loop.run_until_complete(Worker(spec, loop, handler, capture, keeper_pidfd).run())
     # Not sys.exit: the interpreter's finalisation waits for every non-daemon thread of anybody's agent.
     os._exit(status)
 
 
-def _pidfd_of_parent() -> int:
-    parent = os.getppid()
-    return os.pidfd_open(parent) if parent > 1 and hasattr(os, "pidfd_open") else -1
+def _watch(keeper: int) -> int:
+    """A pidfd of the keeper, -1 where the system has none. Ends this process if the keeper is dead already."""
+    if not keeper or not hasattr(os, "pidfd_open"):
+        return -1
+    try:
+        pidfd = os.pidfd_open(keeper)
+    except ProcessLookupError:
+        os._exit(KEEPER_GONE)
+    # The pid may have been another process's by the time of the open; a child's parent cannot.
+    if os.getppid() != keeper:
+        os._exit(KEEPER_GONE)
+    return pidfd

@@ -55,6 +55,8 @@ class WorkerSpec:
     containment: str  # name of the strategy the keeper chose: "cgroup", "subreaper", "pgroup"
     container: str  # the directory of this worker's container, "" where the strategy has none
     agent: str  # "demo" or "package.module:factory"
+    wire_name: str = ""  # its ZeroMQ routing id: unguessable, for who connects under a name takes over its frames
+    keeper: int = 0  # pid of its keeper, whose death ends it; 0 = it has none
     agent_path: tuple[str, ...] = ()
     servers: tuple[ServerSpec, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)  # the whole environment of the worker, without the tag

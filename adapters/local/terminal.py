@@ -46,6 +46,7 @@ class TerminalConsole:
         self._out = out
         self._typed: asyncio.Queue[str | None] = asyncio.Queue()
         self._running: set[str] = set()
+        self._over = asyncio.Event()  # nothing runs that an answer is waited for, or nothing will be shown any more
         self._streamed: dict[str, str] = {}
         self._streaming = ""
         self._stop_asked = False
@@ -62,6 +63,8 @@ class TerminalConsole:
             while (text := await self._typed.get()) is not None:
                 if text.strip():
                     await self._say(text)
+            if self._running:
+                await self._over.wait()
         finally:
             if self._stopping is not None:
                 self._stopping.cancel()
@@ -99,6 +102,8 @@ class TerminalConsole:
             self._running.discard(reply_to)
             self._stop_asked = self._stop_asked and bool(self._running)
         await self._out.drain()
+        if message.final and not self._running:
+            self._over.set()
 
     def stream(self, reply_to: str, text: str) -> None:
         text = clean(text)
@@ -109,16 +114,21 @@ class TerminalConsole:
         self._show(f"[{clean(text)}]")
 
     def closed(self) -> None:
+        self._running.clear()
+        self._over.set()
         self._typed.put_nowait(None)
 
     async def _say(self, text: str) -> None:
         assert self._chat is not None
         message_id = uuid.uuid4().hex
         self._running.add(message_id)
+        self._over.clear()
         try:
             await self._chat.say(text, message_id)
         except NotAccepted as error:
             self._running.discard(message_id)
+            if not self._running:
+                self._over.set()
             self._show(f"not accepted: {error.reason}")
 
     def _show(self, text: str) -> None:

@@ -99,8 +99,8 @@ def of_configuration(home: Path) -> Iterator[Finding]:
     except ConfigError as error:
         yield from (_of_problem(problem, "error") for problem in error.problems)
         return
-    yield from (_of_problem(problem, "warning") for problem in loaded.warnings)
-    if not loaded.warnings:
+    yield from (_of_problem(problem, "ok" if problem.quiet else "warning") for problem in loaded.warnings)
+    if all(problem.quiet for problem in loaded.warnings):
         files = ", ".join(str(file) for file in loaded.files) or "all defaults, for there is no file"
         yield finding("configuration", "ok", f"the configuration is in order ({files})")
 

@@ -112,7 +112,7 @@ def _run(
     except config_errors.ConfigError as error:
         return EXIT_CONFIG, str(error)
     for warning in loaded.warnings:
-        click.echo(warning.render("warning"), err=True)
+        click.echo(warning.render("note" if warning.quiet else "warning"), err=True)
     if check:
         click.echo(f"the configuration of {paths.home} is fine")
         return 0, ""
@@ -124,7 +124,7 @@ def _run(
             replacing.end_holder(paths, loaded.settings.hermesd.stop_budget_seconds)
         held = lock.acquire(paths)
     except AlreadyRunning as error:
-        return EXIT_HELD, f"error: {error}\n  fix: hermesctl stop, or hermesd --replace"
+        return EXIT_HELD, f"error: {error}\n  fix: hermesctl --home {paths.home} stop, or start with --replace"
     except InstanceError as error:
         return EXIT_FAILED, f"error: {error}"
     try:
@@ -143,12 +143,13 @@ def _serve(loaded: Loaded, paths: Paths, *, console: bool, readiness: Readiness 
     from hermesd.supervisor.control.errors import ControlError
     from hermesd.supervisor.errors import HermesdError
     from hermesd.supervisor.journal.errors import JournalError, NewerSchema
+    from hermesd.supervisor.secrets import secrets_in
 
     faulthandler.enable()
     tail = logs.install(
         paths.logs / "hermesd.log",
         "WARNING" if console and loaded.settings.hermesd.log_level == "INFO" else loaded.settings.hermesd.log_level,
-        logs.secrets_of(loaded.environ, (platform.token for platform in loaded.settings.platforms.values())),
+        logs.secrets_of(loaded.environ, secrets_in(loaded.settings)),
         terminal=readiness is None,
     )
 

@@ -31,6 +31,7 @@ class Problem:
     message: str
     fix: str = ""
     origin: Origin = Origin()
+    quiet: bool = False  # worth a word, yet nothing that its owner should change
 
     @property
     def sentence(self) -> str:

@@ -14,6 +14,7 @@ from . import environment as env
 from .complaints import explain, shown
 from .document import Document, KeyPath, parse, read_text
 from .errors import ConfigError, Origin, Problem
+from .not_yet import without_effect
 from .settings import MIN_MEMORY, ApiServer, Settings
 from .unknown_keys import unknown_keys
 
@@ -59,6 +60,7 @@ def load(home: Path, config_file: Path | None, environ: Mapping[str, str]) -> Lo
     sources.add(document)
     warnings += sources.add_environment()
     warnings += sources.mend_session_reset()
+    warnings += without_effect(sources.values, sources.origin)
 
     try:
         settings = Settings.model_validate(sources.values)

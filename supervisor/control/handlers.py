@@ -91,7 +91,7 @@ class ControlHandlers:
                 "oldest_s": max(ages) if ages else None,
                 "dead": counted.dead_letters,
             },
-            "cpu": {"percent": _total_percent(sample), "seconds": _total_seconds(sample)},
+            "cpu": {"percent": _total_percent(sample), "seconds": _total_seconds(sample) + app.pool.cpu_of_the_gone},
             "memory_bytes": sample.supervisor_memory
             + sample.keeper_memory
             + sum(usage.memory_bytes for usage in sample.sample.workers.values()),
@@ -130,8 +130,8 @@ class ControlHandlers:
             },
             "keeper": {
                 "pid": app.pool.launcher.pid,
-                "state": "running",
-                "started_at": rfc3339(app.started_at),
+                "state": app.pool.launcher.state,
+                "started_at": rfc3339(app.pool.launcher.started_at),
                 "cpu_percent": sample.keeper_percent,
                 "cpu_seconds": sample.sample.keeper,
                 "memory_bytes": sample.keeper_memory,
@@ -224,7 +224,9 @@ class ControlHandlers:
             )
         found += [_finding("keeper", "warning", warning, "") for warning in launcher.warnings]
         found += [
-            _finding("configuration", "warning", problem.sentence, problem.fix) for problem in app.loaded.warnings
+            _finding("configuration", "ok" if problem.quiet else "warning", problem.sentence, problem.fix)
+            for problem in app.loaded.warnings
+            if everything or not problem.quiet
         ]
         quarantined = [lane for lane in app.lanes.lanes.values() if lane.life is worker_life.State.QUARANTINED]
         found += [
@@ -238,6 +240,10 @@ class ControlHandlers:
             # A weaker containment is a fact of this machine, not a fault of the running hermesd.
             fix = BETTER_CONTAINMENT if launcher.refused else ""
             text = f"containment is {launcher.containment}"
+            wanted = app.loaded.settings.hermesd.containment
+            if wanted not in ("auto", "cgroup"):
+                text += ", which hermesd.containment names, so nothing stronger was tried"
+                fix = f"containment: auto in config.yaml, and {BETTER_CONTAINMENT}"
             found.append(_finding("containment", "warning" if launcher.refused else "ok",
                                   "; ".join((text, *launcher.refused)), fix))  # fmt: skip
             counts = app.pool.counts()

@@ -100,18 +100,6 @@ class StatusDocument(TypedDict):
     log_tail: list[LogLine]  # the last few at WARNING and above
 
 
-class AbsentDocument(TypedDict):
-    """What ``hermesctl status --json`` says by itself when no hermesd answers."""
-
-    schema: Literal[1]
-    state: str  # "stopped", "dead", "unresponsive", "unknown"
-    home: str
-    pid: int | None
-    version: str | None
-    process_state: str | None  # the letter of /proc/PID/stat: R S D T Z
-    detail: str
-
-
 # ---- ps -------------------------------------------------------------------------------------------------------------
 
 
@@ -288,27 +276,7 @@ class ChatEvent(TypedDict):
     session: NotRequired[str]
 
 
-class ChatResult(TypedDict):
-    answered: int
-    failed: int
-
-
 # ---- the rest -------------------------------------------------------------------------------------------------------
-
-
-class DoctorDocument(TypedDict):
-    schema: Literal[1]
-    findings: list[Finding]
-
-
-class LogsPath(TypedDict):
-    path: str  # the file that is being written; older ones have .1, .2, ... added
-
-
-class VersionDocument(TypedDict):
-    schema: Literal[1]
-    version: str
-    pid: int
 
 
 Document = dict[str, Any]

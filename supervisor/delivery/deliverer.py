@@ -124,7 +124,8 @@ class Deliverer:
         """One attempt. False: the row is still the next one of its lane."""
         adapter = self._adapters.get(row.target.platform)
         if adapter is None:
-            await self._persistence.write(outbox.failed, row.id, f"{row.target.platform} is not enabled", time.time())
+            # Its way in is down, or no longer configured: the row stays as it is, and a later start takes it up.
+            log.warning("outbox row %d waits: %s is not up", row.id, row.target.platform)
             return True
         if (early := row.next_try_at - time.time()) > 0:
             await asyncio.sleep(early)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hermesd.adapters.contract import Outbound, Target
+from hermesd.ipc.errors import LocalError
 from hermesd.ipc.ids import SessionKey, TurnId
 from hermesd.ipc.keeping import Gone
 from hermesd.ipc.messages import (
@@ -375,12 +376,11 @@ class Lanes:
     def _act(self, lane: Lane, action: worker_life.Action) -> None:
         match action:
             case worker_life.Action.START:
-                self._arm(lane, START_SECONDS, worker_life.Event.START_TIMED_OUT)
                 self._tasks.job(self._start_worker(lane), f"start {lane.key}")
             case worker_life.Action.POLITE_STOP:
                 self._arm(lane, self.settings.reap, worker_life.Event.TIMER)
                 if lane.worker is not None:
-                    self.pool.stop_worker(lane.worker, "the session rests", self.settings.stop_grace)
+                    self.pool.stop_worker(lane.worker, "hermesd ends it", self.settings.stop_grace)
             case worker_life.Action.KILL:
                 if lane.worker is not None:
                     self.pool.kill(lane.worker, dump=lane.current is not None)
@@ -454,24 +454,39 @@ class Lanes:
                 # The disk's fault, not the agent's: no crash is counted.
                 log.error("cannot start a worker for %s yet: %s", lane.key, error)
                 await asyncio.sleep(persistence.RETRY_SECONDS)
-        if lane.life is not worker_life.State.STARTING or lane.session is None:
+        if lane.life is worker_life.State.STOPPING:
             self.live(lane, worker_life.Event.ENDED)
+        if lane.life is not worker_life.State.STARTING or lane.session is None:
             return
         origin = lane.session.origin
         lane.restarting = False
-        lane.worker = self.pool.take(
-            Assign(
-                session_key=lane.key,
-                session_id=lane.session.session_id,
-                platform=origin.platform,
-                chat_id=origin.chat_id,
-                user_id=origin.user_id,
-                user_name=origin.user_name,
-                history=history,
-                settings=self.settings.agent_settings,
-                workdir=str(self.settings.work_dir / lane.session.session_id),
-            )
+        assign = Assign(
+            session_key=lane.key,
+            session_id=lane.session.session_id,
+            platform=origin.platform,
+            chat_id=origin.chat_id,
+            user_id=origin.user_id,
+            user_name=origin.user_name,
+            history=history,
+            settings=self.settings.agent_settings,
+            workdir=str(self.settings.work_dir / lane.session.session_id),
         )
+        try:
+            lane.worker = self.pool.take(assign)
+        except LocalError as error:
+            self._cannot_start(lane, str(error))
+            return
+        # From here on: what came before was the journal's time, not the agent's.
+        self._arm(lane, START_SECONDS, worker_life.Event.START_TIMED_OUT)
+
+    def _cannot_start(self, lane: Lane, error: str) -> None:
+        """Its session cannot be told to any worker: whoever waits is told why, and the lane rests."""
+        log.error("cannot start a worker for %s: %s", lane.key, error)
+        turn, lane.current = lane.current, None
+        if turn is not None:
+            self.turns.end_unstarted(turn, turn_life.Event.FAILED, words.failed(error))
+        self.live(lane, worker_life.Event.STOP)
+        self.live(lane, worker_life.Event.ENDED)
 
     async def _open_session(self, lane: Lane, first: Turn | None) -> tuple[Entry, ...]:
         """See that the lane has its session; returns the conversation so far."""
@@ -518,14 +533,17 @@ class Lanes:
         lane.worker = None
         lane.last_end = words.how_it_ended(gone.exit_code)
         expected = lane.life is worker_life.State.STOPPING
+        stacks = self.pool.stacks_of(worker.id)
         log.log(
             logging.INFO if expected else logging.ERROR,
-            "worker %s of %s ended: %s, %d processes left over and killed, %.1f s CPU",
+            "worker %s of %s ended: %s, %d processes left over and killed, %.1f s CPU%s",
             worker.id,
             lane.key,
             lane.last_end,
             gone.left_over,
             gone.cpu_seconds,
+            f"; its stacks: {stacks}" if stacks else "",
+            extra={"session": lane.key, "worker": worker.id},
         )
         turn = lane.current
         if turn is not None and turn.state is not turn_life.State.QUEUED:

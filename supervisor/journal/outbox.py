@@ -26,7 +26,8 @@ SHOW = "SELECT * FROM outbox WHERE id = ?"
 BY_KEY = "SELECT * FROM outbox WHERE key = ?"
 BY_STATE = "SELECT * FROM outbox WHERE state = ? ORDER BY id LIMIT ?"
 # The head of each lane: nothing older of the same chat and thread still waits or is being sent.
-HEADS = """
+DUE = """
+    SELECT head.*
     FROM outbox AS head
     WHERE head.state = 'pending'
       AND (:platform IS NULL OR head.platform = :platform)
@@ -36,9 +37,9 @@ HEADS = """
             AND older.platform = head.platform AND older.chat_id = head.chat_id
             AND older.thread_id = head.thread_id AND older.id < head.id
       )
+      AND head.next_try_at <= :now
+    ORDER BY head.id LIMIT :limit
 """
-DUE = f"SELECT head.* {HEADS} AND head.next_try_at <= :now ORDER BY head.id LIMIT :limit"
-NEXT_DUE = f"SELECT MIN(head.next_try_at) {HEADS}"
 
 
 def add(connection: sqlite3.Connection, target: Target, message: Outbound, now: float, *, turn: str = "") -> OutboxRow:
@@ -77,12 +78,6 @@ def due(
     """
     rows = connection.execute(DUE, {"now": now, "limit": limit, "platform": platform})
     return [outbox_row(row) for row in rows]
-
-
-def next_due(connection: sqlite3.Connection, *, platform: str | None = None) -> float | None:
-    """When `due` will next have something, Unix seconds (maybe past); None: not before something is added or sent."""
-    found: float | None = connection.execute(NEXT_DUE, {"platform": platform}).fetchone()[0]
-    return found
 
 
 def sending(connection: sqlite3.Connection, outbox_id: int, now: float) -> int:

@@ -15,7 +15,6 @@ INSERT = """
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 CURRENT = "SELECT * FROM sessions WHERE key = ? AND ended_at IS NULL"
-BY_ID = "SELECT * FROM sessions WHERE session_id = ?"
 EARLIER = "SELECT * FROM sessions WHERE key = ? AND ended_at IS NOT NULL ORDER BY created_at DESC, rowid DESC"
 ALL_CURRENT = "SELECT * FROM sessions WHERE ended_at IS NULL ORDER BY updated_at DESC LIMIT ?"
 END = "UPDATE sessions SET ended_at = ?, end_reason = ? WHERE key = ? AND ended_at IS NULL"
@@ -36,12 +35,6 @@ def get_or_create(
 def current(connection: sqlite3.Connection, key: str) -> SessionRow | None:
     """The current session of the key."""
     row = connection.execute(CURRENT, (key,)).fetchone()
-    return None if row is None else session_row(row)
-
-
-def by_id(connection: sqlite3.Connection, session_id: str) -> SessionRow | None:
-    """A session, current or ended."""
-    row = connection.execute(BY_ID, (session_id,)).fetchone()
     return None if row is None else session_row(row)
 
 

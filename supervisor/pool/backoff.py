@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 FIRST_DELAY = 0.2
@@ -46,8 +45,3 @@ class CrashWindow:
 
     def clear(self) -> None:
         self.times.clear()
-
-
-def restored(times: Iterable[float], now: float) -> CrashWindow:
-    """A window from crash times kept elsewhere; those in the future (another boot's clock) are left out."""
-    return CrashWindow(deque(sorted(at for at in times if at <= now)))

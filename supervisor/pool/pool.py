@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -84,6 +83,7 @@ class Pool(LauncherListener):
         self._codec = Codec(*DOWN, *UP, accepts=UP)
         self._tokens = Tokens()
         self._workers: dict[WorkerId, Worker] = {}
+        self._by_identity: dict[bytes, Worker] = {}
         self._count = 0
         self._boot = secrets.token_hex(2)
         self._launcher = make_launcher(self)
@@ -92,6 +92,7 @@ class Pool(LauncherListener):
         self._closing = False
         self._all_gone = asyncio.Event()
         self._foreign_frames = self._refused_hellos = self._peer_errors = 0
+        self.cpu_of_the_gone = 0.0  # seconds, of all workers that have ended
 
     @property
     def launcher(self) -> Launcher:
@@ -124,7 +125,11 @@ class Pool(LauncherListener):
     # ---- for the gateway ---------------------------------------------------------------------------------------------
 
     def take(self, assign: Assign) -> Worker:
-        """A worker for this session: a spare that is there already, or a new process."""
+        """A worker for this session: a spare that is there already, or a new process.
+
+        Raises `hermesd.ipc.errors.LocalError`, and takes none, when the wire cannot carry the session.
+        """
+        self._codec.pack(assign)
         worker = next((w for w in self._workers.values() if w.session is None and not w.ending), None) or self._launch()
         worker.session = SessionKey(assign.session_key)
         worker.assign = assign
@@ -148,6 +153,11 @@ class Pool(LauncherListener):
     def kill(self, worker: Worker, *, dump: bool = False) -> None:
         worker.ending = True
         self._launcher.kill(worker.id, dump=dump)
+
+    def stacks_of(self, worker: WorkerId) -> str:
+        """The file with the stack dump that a worker wrote before it was killed, "" for none."""
+        path = self._stacks_dir / f"{worker}.txt"
+        return str(path) if path.exists() and path.stat().st_size else ""
 
     async def close(self, timeout: float) -> None:
         """End every worker and the launcher. The gateway has asked the workers politely before."""
@@ -182,17 +192,31 @@ class Pool(LauncherListener):
         self._count += 1
         assert self._containment is not None
         name = WorkerId(f"w{self._count}-{self._boot}")
+        # Unguessable: ZeroMQ hands the connection of a routing id over to whoever comes with the same one.
+        wire_name = f"{name}.{secrets.token_hex(16)}"
         tag = tags.make_tag(self._template.instance)
         container = self._containment.worker(name, tag)
         now = time.monotonic()
-        worker = Worker(name, tag, Link(self._codec), container, started_at=time.time(), launched=now, last_heard=now)
+        worker = Worker(
+            name,
+            wire_name.encode(),
+            tag,
+            Link(self._codec),
+            container,
+            started_at=time.time(),
+            launched=now,
+            last_heard=now,
+        )
         self._workers[name] = worker
+        self._by_identity[worker.identity] = worker
         spec = replace(
             self._template,
             worker=name,
             tag=tag,
             endpoint=self._endpoint,
             token=self._tokens.issue(name),
+            wire_name=wire_name,
+            keeper=self._launcher.pid,
             containment=self._launcher.containment,
             container=container.place,
             stacks=str(self._stacks_dir / f"{name}.txt"),
@@ -230,10 +254,12 @@ class Pool(LauncherListener):
 
     def _forget(self, worker: Worker, gone: Gone) -> None:
         del self._workers[worker.id]
+        del self._by_identity[worker.identity]
         self._tokens.revoke(worker.id)
         if worker.timer is not None:
             worker.timer.cancel()
         worker.cpu_seconds = gone.cpu_seconds
+        self.cpu_of_the_gone += gone.cpu_seconds
         stacks = self._stacks_dir / f"{worker.id}.txt"
         if stacks.exists() and stacks.stat().st_size == 0:
             stacks.unlink()
@@ -247,7 +273,7 @@ class Pool(LauncherListener):
     # ---- the wire ----------------------------------------------------------------------------------------------------
 
     def _on_frame(self, identity: bytes, frame: bytes) -> None:
-        worker = self._workers.get(WorkerId(identity.decode("utf-8", "replace")))
+        worker = self._by_identity.get(identity)
         if worker is None:
             self._foreign_frames += 1
             return
@@ -339,9 +365,3 @@ class Pool(LauncherListener):
     def _flush_when_due(self, worker: Worker) -> None:
         worker.timer = None
         self._flush(worker)
-
-
-def stack_dump(stacks_dir: Path, worker: WorkerId) -> str:
-    """Path of the stack dump that a worker left, or ""."""
-    path = stacks_dir / f"{worker}.txt"
-    return str(path) if path.exists() and os.path.getsize(path) else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hermesd.ipc.ids import SessionKey, WorkerId
 from hermesd.ipc.link import Link
@@ -16,6 +16,7 @@ class Worker:
     """Times are monotonic seconds except ``started_at``, which people read."""
 
     id: WorkerId
+    identity: bytes  # its name on the wire: new for every process, so a late frame of a dead worker is nobody's
     tag: str
     link: Link
     container: Container
@@ -33,13 +34,5 @@ class Worker:
     turn: str = ""
     servers: tuple[ServerReport, ...] = ()
     timer: asyncio.TimerHandle | None = None
-    interrupt_unconfirmed: bool = False
     peer_errors: int = 0
-    turns: int = 0
     cpu_seconds: float = 0.0
-    notes: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def identity(self) -> bytes:
-        """Its name on the wire: new for every process, so a late frame of a dead worker is nobody's."""
-        return self.id.encode()

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from harness.daemon import NOBODY, Daemon, can_drop_privileges
@@ -360,9 +360,13 @@ ENVIRONMENT = (
     "TELEGRAM_BOT_TOKEN", "DISCORD_BOT_TOKEN", "MATRIX_ACCESS_TOKEN", "MATRIX_PASSWORD", "API_SERVER_KEY",
     "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENROUTER_API_KEY", "GITHUB_TOKEN", "GH_TOKEN", "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "DATABASE_URL", "PGPASSWORD", "REDIS_URL", "SLACK_BOT_TOKEN",
-    "NPM_TOKEN", "SSH_AUTH_SOCK", "HF_TOKEN",
+    "NPM_TOKEN", "GITHUB_PAT", "HF_TOKEN",
 )  # fmt: skip
 DOTENV = tuple(f"{name}_TWO" for name in ENVIRONMENT)
+
+
+def as_written(name: str, value: str) -> str:
+    return f"db://app:{value}@db.example/app" if "_URL" in name else value
 
 
 def test_40_secrets_of_environment_and_env_file_reach_no_worker_no_server_no_argv_and_no_log(
@@ -373,19 +377,20 @@ def test_40_secrets_of_environment_and_env_file_reach_no_worker_no_server_no_arg
     config = json.loads((daemon.home / "config.yaml").read_text())
     for name in ("telegram", "discord", "matrix"):
         config["platforms"][name] = {"enabled": False}
+    in_config = CANARY.format(40)
+    config["platforms"]["telegram"]["extra"] = {"webhook_secret": in_config}
     config["mcp_servers"] = {"time": TIME}
     config["platforms"]["api_server"] = {"enabled": True, "extra": {"port": 0}}
     (daemon.home / "config.yaml").write_text(json.dumps(config))
-    daemon.env |= dict(zip(ENVIRONMENT, values, strict=False))
-    (daemon.home / ".env").write_text(
-        "".join(f"{name}={value}\n" for name, value in zip(DOTENV, values[20:], strict=True))
-    )
+    named = {name: as_written(name, value) for name, value in zip((*ENVIRONMENT, *DOTENV), values, strict=True)}
+    values.append(in_config)
+    daemon.env |= {name: named[name] for name in ENVIRONMENT}
+    (daemon.home / ".env").write_text("".join(f"{name}={named[name]}\n" for name in DOTENV))
     daemon.start("--log-level", "DEBUG")
     with closing(Fake(daemon.home / "fake")) as fake:
         assert "timezone" in fake.talk('!call time.get_current_time {"timezone": "UTC"}', chat="a")
-        # The agent says them itself, in an error that is logged: what is known to be secret is blackened there.
-        secret = [value for name, value in zip((*ENVIRONMENT, *DOTENV), values, strict=True) if "TOKEN" in name]
-        fake.talk(f"!fail {' '.join(secret)}", chat="a")
+        # The agent says all of them itself, in an error that is logged.
+        fake.talk(f"!fail {' '.join(named.values())} {in_config}", chat="a")
         assert len(daemon.processes(but_hermesd=True)) >= 3, "a worker, its server and the keeper"
         marks = [value.encode() for value in values]
         for pid in daemon.processes(but_hermesd=True):
@@ -399,13 +404,16 @@ def test_40_secrets_of_environment_and_env_file_reach_no_worker_no_server_no_arg
         if path.is_file():
             text = path.read_bytes()
             assert not [mark for mark in marks if mark in text], path
-    assert "[redacted]" in (daemon.home / "hermesd/logs/hermesd.log").read_text()
+    (failure,) = (line["msg"] for line in log_lines(daemon) if line["level"] == "ERROR")
+    said = next(line for line in failure.splitlines() if line.startswith("RuntimeError: "))
+    blackened = [as_written(name, "[redacted]") for name in named]
+    assert said == f"RuntimeError: {' '.join(blackened)} [redacted]"
     assert not [value for value in values if value in daemon.ctl("logs", "-n", "100000").stdout]
 
 
-def test_hermesd_cannot_be_read_by_a_process_of_the_same_user() -> None:
+def test_hermesd_cannot_be_read_by_a_process_of_the_same_user(lacking: Callable[[str], NoReturn]) -> None:
     if not can_drop_privileges():
-        pytest.skip("needs root to become an ordinary user")
+        lacking("needs root and setpriv to become an ordinary user")
     with running({}, unprivileged=True) as daemon:
         # The kernel gives the files of an undumpable process to root.
         assert Path(f"/proc/{daemon.pid}/environ").stat().st_uid == 0

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 import pytest
-from harness.daemon import Daemon
+from harness.daemon import Daemon, can_drop_privileges
 from harness.running import TIME, running, wait_until
 
 DM = "agent:main:local:dm"
@@ -228,7 +228,17 @@ def test_logs_shows_the_lines_of_the_file_and_those_of_one_session(daemon: Daemo
     assert "hermesd is up" not in mine
     lines = [json.loads(line) for line in daemon.ctl("logs", "--json", "--level", "ERROR").stdout.splitlines()]
     assert {line["level"] for line in lines} <= {"ERROR", "CRITICAL"}
-    assert any(line.get("session") == f"{DM}:mine" for line in lines)
+    failure = next(line for line in lines if line.get("session") == f"{DM}:mine")
+    assert "of mine" in failure["msg"]
+    assert failure["worker"] == daemon.worker_of(f"{DM}:mine")["worker"]
+    assert failure["turn"]
+    every = [json.loads(line) for line in daemon.ctl("logs", "--json", "-n", "1000").stdout.splitlines()]
+    assert all({"ts", "level", "logger", "msg"} <= line.keys() for line in every)
+    of_worker = [
+        json.loads(line) for line in daemon.ctl("logs", "--json", "--session", failure["worker"]).stdout.splitlines()
+    ]
+    assert failure in of_worker
+    assert {line["worker"] for line in of_worker} == {failure["worker"]}
 
 
 def test_logs_follows_until_ctrl_c(daemon: Daemon) -> None:
@@ -393,6 +403,49 @@ def test_doctor_finds_nothing_wrong_and_names_the_container(daemon: Daemon) -> N
     containment = next(finding for finding in findings if finding["id"] == "containment")
     assert daemon.json("status")["containment"]["name"] in containment["message"]
     assert any(line.startswith(("ok ", "warning")) and "containment:" in line for line in done.stdout.splitlines())
+
+
+def without_probe(text: str) -> str:
+    """Each hermesctl that tries to make a cgroup names it after itself."""
+    return re.sub(r"probe-\d+", "probe", text)
+
+
+def containment_of(daemon: Daemon) -> dict[str, Any]:
+    (found,) = (found for found in daemon.json("doctor")["findings"] if found["id"] == "containment")
+    assert isinstance(found, dict)
+    found["message"] = without_probe(found["message"])
+    text = without_probe(daemon.ctl("doctor").stdout)
+    assert f"containment: {found['message']}" in text
+    assert f"fix: {found['fix']}" in text
+    return found
+
+
+def test_doctor_says_how_to_get_better_than_a_containment_that_was_asked_for() -> None:
+    with running({"hermesd": {"containment": "subreaper"}}) as daemon:
+        found = containment_of(daemon)
+    assert found["severity"] == "ok"
+    assert found["message"].startswith("containment is subreaper, which hermesd.containment names")
+    assert "containment: auto" in found["fix"]
+    assert "Delegate=yes" in found["fix"]
+
+
+def test_doctor_tells_an_ordinary_user_why_there_is_no_cgroup_and_how_to_get_one(
+    lacking: Callable[[str], NoReturn],
+) -> None:
+    if not can_drop_privileges():
+        lacking("needs root and setpriv to become an ordinary user")
+    with running({}, unprivileged=True) as daemon:
+        refused = daemon.json("status")["containment"]["refused"]
+        running_now = containment_of(daemon)
+        daemon.stop()
+        stopped = containment_of(daemon)
+    assert running_now["message"] == f"containment is subreaper; {without_probe(refused[0])}"
+    assert "cgroup" in refused[0]
+    for found in (running_now, stopped):
+        assert found["severity"] == "warning"
+        assert "subreaper" in found["message"]
+        assert re.search("cgroup: .+", found["message"])
+        assert "systemd-run --user --scope -p Delegate=yes hermesd" in found["fix"]
 
 
 def test_version_tells_both(daemon: Daemon) -> None:

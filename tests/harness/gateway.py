@@ -129,7 +129,7 @@ class PlayedPool:
         name = WorkerId(f"w{len(self.all) + 1}")
         tag = make_tag(INSTANCE)
         container = open_containment("pgroup", INSTANCE).worker(name, tag)
-        worker = Worker(name, tag, Link(Codec(*DOWN, *UP)), container, time.time(), time.monotonic())
+        worker = Worker(name, name.encode(), tag, Link(Codec(*DOWN, *UP)), container, time.time(), time.monotonic())
         worker.session, worker.assign = SessionKey(assign.session_key), assign
         played = Played(self, worker)
         self.workers[name] = played
@@ -155,6 +155,9 @@ class PlayedPool:
     def _obey(self, act: Callable[[Played], None], played: Played) -> None:
         if played.alive:
             act(played)
+
+    def stacks_of(self, worker: WorkerId) -> str:
+        return ""
 
     def stop_spares(self, grace: float) -> None:
         self.spares_stopped = True

@@ -37,6 +37,8 @@ def spec_of(path: Path, instance: str, **fields: Any) -> WorkerSpec:
         containment="subreaper",
         container="",
         agent="demo",
+        wire_name=name,
+        keeper=os.getpid(),
         environment={"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1"},
         log_dir=str(path),
         log_level="DEBUG",
@@ -69,7 +71,7 @@ class Host:
         self._router.close()
 
     def _on_frame(self, identity: bytes, frame: bytes) -> None:
-        assert identity == self.spec.worker.encode()
+        assert identity == self.spec.wire_name.encode()
         if not self._greeted:
             hello = Codec(*DOWN, *UP).decode(frame).message
             assert isinstance(hello, Hello)
@@ -109,7 +111,7 @@ class Host:
 
     def _flush(self) -> None:
         now = time.monotonic()
-        self._link.flush(now, lambda frame: self._router.send(self.spec.worker.encode(), frame))
+        self._link.flush(now, lambda frame: self._router.send(self.spec.wire_name.encode(), frame))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -46,7 +46,7 @@ class Scene:
         self.roll = Roll(self.place / "roll")
         home = self.place / "home"
         config = {
-            "hermesd": {"web": {"port": 0}, **(ours or {})},
+            "hermesd": dict(ours or {}),
             "platforms": {
                 "fake": {
                     "enabled": True,
@@ -113,7 +113,11 @@ class Scene:
 
 
 def npx_everything() -> dict[str, Any]:
-    """A real server from npm, started as people do: npx, a shell and node, of which node outlives its leader."""
+    """A real server from npm, started as people do: npx, a shell and node, of which node outlives its leader.
+
+    Raises AssertionError where it is not installed: a case must not pass because a part of it was left out.
+    """
+    assert has_npx(), "there is no npx with the servers of tests/node: npm ci --prefix tests/node"
     return {"command": "npx", "args": ["--no-install", "mcp-server-everything"], "cwd": str(NODE)}
 
 

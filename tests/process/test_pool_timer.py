@@ -58,7 +58,7 @@ class Played:
     """A worker without a link of its own: it acknowledges nothing by itself."""
 
     def __init__(self, spec: WorkerSpec):
-        self._dealer = Dealer(spec.endpoint, spec.worker.encode())
+        self._dealer = Dealer(spec.endpoint, spec.wire_name.encode())
         self._hello = Hello(spec.worker, spec.token, os.getpid(), 0, "")
         self.close = self._dealer.close
 

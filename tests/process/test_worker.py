@@ -12,6 +12,7 @@ import sys
 import textwrap
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -115,6 +116,10 @@ AGENTS = textwrap.dedent("""
             os.system("echo from a shell")
             log.info("logged")
             return "printed"
+
+        async def do_half(self, rest, turn, out):
+            os.write(1, b"half a line")
+            return "written"
 
         async def do_children(self, rest, turn, out):
             context = multiprocessing.get_context("fork")
@@ -401,6 +406,14 @@ async def test_prints_and_children_arrive_as_log_records(launch) -> None:
     assert (logged.logger, logged.turn) == ("agent", "t1")
 
 
+async def test_the_last_line_arrives_also_without_an_end(launch) -> None:
+    worker = await launch()
+    await worker.ready()
+    await worker.answer("half")
+    worker.host.send(Stop("enough", 1.0))
+    assert (await worker.host.log("half a line")).logger == "stdout"
+
+
 async def test_what_forked_children_log_arrives_with_their_pids(launch) -> None:
     worker = await launch()
     await worker.ready()
@@ -486,7 +499,7 @@ async def test_the_death_of_its_keeper_ends_it(tmp_path: Path) -> None:
     )
     os.close(read)
     with os.fdopen(write, "wb") as told:
-        told.write(pack_value(spec))
+        told.write(pack_value(replace(spec, keeper=keeper.pid)))
     assert keeper.stdout is not None
     worker = psutil.Process(int(keeper.stdout.readline()))
     try:

@@ -8,8 +8,6 @@ import select
 import signal
 from typing import NamedTuple
 
-from .errors import ContainmentError
-
 
 class Identity(NamedTuple):
     """One process for ever. ``start_ticks``: clock ticks after boot, field 22 of /proc/PID/stat."""
@@ -43,13 +41,6 @@ def start_ticks(pid: int) -> int | None:
 def identify(pid: int) -> Identity | None:
     ticks = start_ticks(pid)
     return None if ticks is None else Identity(pid, ticks)
-
-
-def myself() -> Identity:
-    ticks = start_ticks(os.getpid())
-    if ticks is None:
-        raise ContainmentError("cannot identify this process: /proc is not mounted")
-    return Identity(os.getpid(), ticks)
 
 
 def open_pidfd(identity: Identity) -> int | None:

@@ -1,13 +1,11 @@
-"""The three process attributes of Linux that containment needs and the standard library does not offer."""
+"""The two process attributes of Linux that containment needs and the standard library does not offer."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
 import os
-import signal
 
-_PR_SET_PDEATHSIG = 1
 _PR_GET_DUMPABLE = 3
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
@@ -41,15 +39,6 @@ def is_child_subreaper() -> bool:
         number = ctypes.get_errno()
         raise OSError(number, f"prctl(PR_GET_CHILD_SUBREAPER): {os.strerror(number)}")
     return bool(answer.value)
-
-
-def set_parent_death_signal(number: int = signal.SIGKILL) -> None:
-    """Have the kernel send ``number`` to the caller when the *thread* that forked it ends; 0 turns it off.
-
-    Cleared by fork and by exec of a set-uid program. The parent may have died before the call: compare
-    ``os.getppid()`` with the expected parent afterwards.
-    """
-    _call(_PR_SET_PDEATHSIG, number)
 
 
 def set_dumpable(on: bool) -> None:

@@ -7,6 +7,8 @@ takes a few milliseconds. When the supervisor is gone for longer than ``adopt_ti
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import hmac
 import logging
 import os
 import select
@@ -15,12 +17,12 @@ import socket
 import struct
 import sys
 import time
+from dataclasses import replace
 from typing import NoReturn
 
 from hermesd.ipc import codec, framing, keeping
 from hermesd.ipc.errors import PeerError
 from hermesd.ipc.messages import Message
-from hermesd.ipc.token import matches
 from hermesd.ipc.version import VERSION
 from hermesd.workers import containment
 from hermesd.workers.containment import identity, prctl
@@ -38,6 +40,9 @@ log = logging.getLogger("hermesd.keeper")
 ROUND_PAUSE = 0.002
 """Seconds between two rounds of emptying a container: a killed process needs about one to be gone."""
 
+MAX_CLAIMANTS = 4
+"""Connections that have proved nothing; one more and the oldest goes."""
+
 ALWAYS_PRELOADED = (
     "asyncio",
     "zmq",
@@ -50,11 +55,14 @@ class Keeper:
     """One keeper process. ``run`` returns its exit status."""
 
     def __init__(self, spec: KeeperSpec):
-        self._spec = spec
+        # Every worker is a copy of this heap: what proves a supervisor must not be readable there.
+        self._secret = hashlib.sha256(spec.secret.encode()).digest()
+        self._spec = replace(spec, secret="")
         self._codec = codec.Codec(*keeping.TO_KEEPER, *keeping.FROM_KEEPER)
         self._wards: dict[str, Ward] = {}
         self._by_pid: dict[int, Ward] = {}
         self._connection: socket.socket | None = None
+        self._claimants: dict[int, tuple[socket.socket, framing.Deframer]] = {}  # connected, and proved nothing yet
         self._deframer = framing.Deframer()
         self._claimed = False
         self._descriptors: list[int] = []
@@ -114,6 +122,8 @@ class Keeper:
             poller = select.poll()
             poller.register(wake_read, select.POLLIN)
             poller.register(self._listener, select.POLLIN)
+            for claimant, _ in self._claimants.values():
+                poller.register(claimant, select.POLLIN)
             if self._connection is not None:
                 poller.register(self._connection, select.POLLIN | (select.POLLOUT if self._unsent else 0))
             ready = dict(poller.poll(self._pause() * 1000))
@@ -124,6 +134,8 @@ class Keeper:
             now = time.monotonic()
             if self._listener.fileno() in ready:
                 self._accept()
+            for descriptor in [descriptor for descriptor in self._claimants if descriptor in ready]:
+                self._hear(descriptor, now)
             if self._connection is not None and self._connection.fileno() in ready:
                 self._serve(now)
             self._reap(now)
@@ -164,17 +176,60 @@ class Keeper:
             return
         if hasattr(socket, "SO_PEERCRED"):
             packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-            _, uid, _ = struct.unpack("3i", packed)
+            peer, uid, _ = struct.unpack("3i", packed)
             if uid != os.getuid():
                 log.warning("refused a connection of uid %d", uid)
                 connection.close()
                 return
+            if self._is_below(peer):
+                log.warning("refused a connection of pid %d: it is one of ours", peer)
+                connection.close()
+                return
+        connection.setblocking(False)
+        if len(self._claimants) >= MAX_CLAIMANTS:
+            oldest, _ = self._claimants.pop(next(iter(self._claimants)))
+            oldest.close()
+        self._claimants[connection.fileno()] = (connection, framing.Deframer())
+
+    @staticmethod
+    def _is_below(pid: int) -> bool:
+        """Whether a process is a descendant of the keeper: a worker, or something that one has started."""
+        keeper = os.getpid()
+        while pid > 1:
+            if pid == keeper:
+                return True
+            fields = identity.stat_fields(pid)
+            pid = int(fields[1]) if fields is not None else 0
+        return False
+
+    def _hear(self, descriptor: int, now: float) -> None:
+        """Let somebody who is connected prove that he is the supervisor; who is that already goes on meanwhile."""
+        connection, deframer = self._claimants[descriptor]
+        try:
+            data = connection.recv(4096)
+            frames = deframer.feed(data) if data else []
+            claims = [self._codec.decode(frame).message for frame in frames]
+        except (OSError, PeerError) as error:
+            log.warning("dropped a connection that did not claim: %s", error)
+            data, claims = b"", []
+        if data and not claims:
+            return
+        del self._claimants[descriptor]
+        claim = claims[0] if claims else None
+        digest = hashlib.sha256(claim.secret.encode()).digest() if isinstance(claim, keeping.Claim) else b""
+        if not hmac.compare_digest(digest, self._secret):
+            if data:
+                log.error("refused a claim with a wrong secret")
+            connection.close()
+            return
         # The newest claim wins: a supervisor that lost its connection must not be locked out by its own ghost.
         self._disconnect()
-        connection.setblocking(False)
-        self._connection = connection
-        self._deframer = framing.Deframer()
-        self._pending_claim = True
+        self._connection, self._deframer = connection, deframer
+        self._claimed = True
+        self._alone_since = None
+        self._send(self._ready())
+        for message in claims[1:]:
+            self._handle(message, now)
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -212,18 +267,7 @@ class Keeper:
             self._handle(message, now)
 
     def _handle(self, message: Message, now: float) -> None:
-        if isinstance(message, keeping.Claim):
-            if not matches(self._spec.secret, message.secret):
-                log.error("refused a claim with a wrong secret")
-                return self._disconnect()
-            self._pending_claim = False
-            self._claimed = True
-            self._alone_since = None
-            self._send(self._ready())
-        elif self._pending_claim:
-            log.error("dropped a connection that did not claim first")
-            self._disconnect()
-        elif isinstance(message, keeping.Fork):
+        if isinstance(message, keeping.Fork):
             self._fork(message)
         elif isinstance(message, keeping.Kill):
             self._kill(message, now)

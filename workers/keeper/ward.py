@@ -10,8 +10,6 @@ from hermesd.workers.containment.contract import Container
 from . import ward_life
 from .ward_life import Event, State
 
-DUMP_SIGNAL_NAME = "SIGUSR1"
-
 
 @dataclass(slots=True)
 class Ward:

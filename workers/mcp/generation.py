@@ -94,7 +94,7 @@ class Generation:
         self._leave.set()
 
     def kill(self) -> bool:
-        """One round of killing, from any thread; True when nothing is left. The task learns of it by itself."""
+        """One round of killing; True when nothing is left. The task learns of it by itself."""
         return self.container.kill_round(self._roots())
 
     # ---- calls, in the callers' tasks --------------------------------------------------------------------------------

@@ -77,11 +77,6 @@ class Server:
         while self.slot.state not in AT_REST:
             await self._changed.wait()
 
-    def kill(self) -> bool:
-        """One round of killing whatever runs, from any thread; True when nothing is left."""
-        generation = self._generation
-        return generation is None or self.slot.state in AT_REST or generation.kill()
-
     def report(self) -> ServerReport:
         generation, process = self._generation, None
         if generation is not None and self.slot.state not in AT_REST:

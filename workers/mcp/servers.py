@@ -88,11 +88,6 @@ class Servers:
                 wait.cancel()
                 log.warning("MCP server %s is still %s after %g s", server.name, server.slot.state, seconds)
 
-    def kill_all(self) -> bool:
-        """For emergencies, from any thread: one round of killing everything at once; True when nothing is left."""
-        over = [server.kill() for server in list(self._servers.values())]
-        return all(over)
-
     async def _tools(self, name: str) -> list[Tool]:
         try:
             return await self._server(name).tools()

@@ -28,6 +28,8 @@ class Launcher(Protocol):
     refused: tuple[str, ...]
     warnings: tuple[str, ...]
     pid: int
+    started_at: float  # Unix seconds
+    state: str  # "starting" | "running" | "gone"
 
     async def start(self) -> None:
         """Ready to launch when it returns. Raises `hermesd.supervisor.errors.StartFailed`."""

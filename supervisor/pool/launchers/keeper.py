@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -30,8 +31,6 @@ log = logging.getLogger("hermesd.pool.keeper")
 
 READY_SECONDS = 60.0
 """A keeper that has not imported what workers need by then never will; a slow disk has been seen to take ten."""
-
-LEAVE_SECONDS = 10.0
 
 
 class KeeperLauncher:
@@ -81,6 +80,8 @@ class KeeperLauncher:
         self.refused: tuple[str, ...] = ()
         self.warnings: tuple[str, ...] = ()
         self.forks = True
+        self.started_at = 0.0
+        self.state = "starting"
         self.pid = 0
 
     async def start(self) -> None:
@@ -112,6 +113,7 @@ class KeeperLauncher:
         with os.fdopen(told_write, "wb") as told:
             told.write(codec.pack_value(self._spec))
         self.pid = self._process.pid
+        self.started_at = time.time()
         pidfd = os.pidfd_open(self.pid)
         loop.add_reader(pidfd, self._died, loop, pidfd)
 
@@ -124,6 +126,7 @@ class KeeperLauncher:
         status = self._process.wait()
         self._drop_socket(loop)
         self._dead.set_result(None)
+        self.state = "gone"
         reason = f"the keeper ended with status {status}; see {self._log_file}"
         if not self._ready.done():
             self._ready.set_exception(StartFailed(reason))
@@ -150,6 +153,7 @@ class KeeperLauncher:
         ready = await self._ready
         self.containment, self.refused, self.warnings = ready.containment, ready.refused, ready.warnings
         self.forks = ready.forks
+        self.state = "running"
 
     # ---- requests ----------------------------------------------------------------------------------------------------
 

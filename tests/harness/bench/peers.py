@@ -63,6 +63,7 @@ def echo_over_link(endpoint: str, worker: str, token: str) -> None:
     loop = asyncio.new_event_loop()
     link = LinkThread(
         endpoint=endpoint,
+        identity=worker,
         link=Link(Codec(*DOWN, *UP, accepts=DOWN)),
         hello=Hello(worker, token, os.getpid(), 0, VERSION),
         heartbeat=1.0,
@@ -71,7 +72,7 @@ def echo_over_link(endpoint: str, worker: str, token: str) -> None:
         logs=NoLogs(),
         keeper_pidfd=-1,
         on_keeper_death=lambda: None,
-        captures={},
+        captures=[],
     )
     link.start()
     loop.run_forever()

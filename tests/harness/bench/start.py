@@ -125,6 +125,8 @@ class _Keeper:
             containment=self.launcher.containment,
             container="",
             agent="demo",
+            wire_name=name,
+            keeper=self.launcher.pid,
             environment=self._environment,
             log_dir=str(self._directory),
             stacks=str(self._directory / "stacks.txt"),

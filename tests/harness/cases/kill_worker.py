@@ -10,18 +10,20 @@ from typing import Any
 from harness.census import Family, command, kill
 from harness.containment import Ground, grounds
 from harness.figures import summary
-from harness.scene import Scene, has_npx, npx_everything
+from harness.scene import Scene, npx_everything
 
 GONE_SECONDS = 2.0
 
 ROUNDS_PER_DAEMON = 8
 """hermesd gives up, rightly, when more than 20 workers crash within a minute."""
 
+PROCESSES_OF_NPX = 3  # npm exec, sh, node
+
 CALLERS = 6  # processes of the five servers that connect back: four leaders, a setsid child and a hidden orphan
 
 
 def run(times: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
-    result: dict[str, Any] = {"gone_within_s": GONE_SECONDS, "npx": has_npx()}
+    result: dict[str, Any] = {"gone_within_s": GONE_SECONDS}
     for ground in grounds():
         rounds = random.Random(seed)
         gone: list[float] = []
@@ -41,7 +43,7 @@ def _rounds(ground: Ground, times: int, rounds: random.Random, gone: list[float]
             setsid=scene.hostile("leave_a_child"),
             stubborn=scene.hostile("ignore_everything"),
             hidden=scene.hostile("hide"),
-            **({"npx": npx_everything()} if has_npx() else {}),
+            npx=npx_everything(),
         )
         scene.start()
         for number in range(times):
@@ -51,12 +53,12 @@ def _rounds(ground: Ground, times: int, rounds: random.Random, gone: list[float]
 def _kill_one(scene: Scene, chat: str, *, mid_turn: bool, gone: list[float], answered: list[float]) -> None:
     fake = scene.fake
     tools = fake.talk("!tools", chat=chat)
-    wanted = ["plain.echo", "setsid.echo", "stubborn.echo", "hidden.echo", *(["npx.echo"] if has_npx() else [])]
+    wanted = ["plain.echo", "setsid.echo", "stubborn.echo", "hidden.echo", "npx.echo"]
     assert all(name in tools for name in wanted), tools
     calling = scene.roll.wait_alive(CALLERS)
     worker = scene.worker(chat)
     assert len(worker["mcp"]) == len(wanted), worker
-    assert worker["processes"] >= CALLERS + 1 + (3 if has_npx() else 0), worker
+    assert worker["processes"] >= CALLERS + 1 + PROCESSES_OF_NPX, worker
     turn = ""
     if mid_turn:
         turn = fake.say("!sleep 60", chat=chat)

@@ -151,6 +151,5 @@ async def stopping(pen):
     """Stops what a failed test left, so that the next one finds nothing."""
     yield
     for servers in pen.all:
-        while not servers.kill_all():
-            await asyncio.sleep(0.005)
+        await servers.stop(0.0)  # no patience: they are killed
         await servers.stop(2.0)

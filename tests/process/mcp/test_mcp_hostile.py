@@ -303,17 +303,6 @@ async def test_stderr_goes_to_a_file_with_a_cap(pen):
     assert all((pen.log_dir / name).stat().st_size <= 1 << 20 for name in files)
 
 
-async def test_an_emergency_kill_needs_no_patience(pen):
-    servers = pen.servers(pen.hostile("ignore_everything"), pen.hostile("double_fork", "d"), grace=30.0)
-    await servers.tools()
-    await pen.oracle.wait_alive(3)
-    began = time.monotonic()
-    while not servers.kill_all():
-        await asyncio.sleep(0.002)
-    assert time.monotonic() - began < 1.0
-    assert pen.oracle.alive() == 0
-
-
 async def test_twenty_crashes_leave_the_last_generation_and_nothing_else(pen):
     servers = pen.servers(pen.hostile("leave_a_child"))
     for _ in range(20):

@@ -1,6 +1,7 @@
 """Real MCP servers, from PyPI and from npm, also through npx: started, called, stopped, and nothing of them is left."""
 
 import asyncio
+import importlib.util
 import json
 import os
 import select
@@ -21,23 +22,36 @@ NODE = Path(__file__).parents[2] / "node"
 PROCESSES_OF_NPX = 3  # npm exec, sh, node
 
 
-def python_server(module, name):
-    pytest.importorskip(module)
-    return ServerSpec(name, sys.executable, ("-m", module))
+@pytest.fixture
+def python_server(lacking):
+    def make(module, name):
+        if importlib.util.find_spec(module) is None:
+            lacking(f"{module} is not installed: ./scripts/test installs it")
+        return ServerSpec(name, sys.executable, ("-m", module))
+
+    return make
 
 
-def node_server(package, *args, name="node"):
-    folder = NODE / "node_modules" / "@modelcontextprotocol" / package
-    if shutil.which("node") is None or not folder.is_dir():
-        pytest.skip(f"{package} is not installed: run npm ci in tests/node")
-    return ServerSpec(name, "node", (str(folder / "dist" / "index.js"), *args))
+@pytest.fixture
+def node_server(lacking):
+    def make(package, *args, name="node"):
+        folder = NODE / "node_modules" / "@modelcontextprotocol" / package
+        if shutil.which("node") is None or not folder.is_dir():
+            lacking(f"{package} is not installed: npm ci --prefix tests/node")
+        return ServerSpec(name, "node", (str(folder / "dist" / "index.js"), *args))
+
+    return make
 
 
-def npx_server(package, *args, name="npx"):
-    node_server(package)
-    if shutil.which("npx") is None:
-        pytest.skip("there is no npx")
-    return ServerSpec(name, "npx", ("--no", f"@modelcontextprotocol/{package}", *args), cwd=str(NODE))
+@pytest.fixture
+def npx_server(lacking, node_server):
+    def make(package, *args, name="npx"):
+        node_server(package)
+        if shutil.which("npx") is None:
+            lacking("there is no npx")
+        return ServerSpec(name, "npx", ("--no", f"@modelcontextprotocol/{package}", *args), cwd=str(NODE))
+
+    return make
 
 
 def pidfds(pids):
@@ -68,7 +82,7 @@ async def stop_and_count(pen, servers):
     return len(members), took
 
 
-async def test_the_time_server_tells_the_time(pen):
+async def test_the_time_server_tells_the_time(pen, python_server):
     servers = pen.servers(python_server("mcp_server_time", "time"))
     assert [tool.name for tool in await servers.tools()] == ["get_current_time", "convert_time"]
     result = await servers.call("time", "get_current_time", {"timezone": "UTC"})
@@ -82,7 +96,7 @@ async def test_the_time_server_tells_the_time(pen):
     assert took < 3.0
 
 
-async def test_the_everything_server_speaks_all_kinds_of_content(pen):
+async def test_the_everything_server_speaks_all_kinds_of_content(pen, node_server):
     servers = pen.servers(node_server("server-everything"))
     names = [tool.name for tool in await servers.tools()]
     assert "echo" in names
@@ -95,7 +109,7 @@ async def test_the_everything_server_speaks_all_kinds_of_content(pen):
     assert (await stop_and_count(pen, servers))[0] == 1
 
 
-async def test_the_filesystem_server_reads_and_refuses(pen, tmp_path):
+async def test_the_filesystem_server_reads_and_refuses(pen, node_server, tmp_path):
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared" / "a.txt").write_text("contents of a")
     servers = pen.servers(node_server("server-filesystem", str(tmp_path / "shared")))
@@ -107,7 +121,7 @@ async def test_the_filesystem_server_reads_and_refuses(pen, tmp_path):
     assert (await stop_and_count(pen, servers))[0] == 1
 
 
-async def test_npx_and_what_it_starts_are_one_server(pen):
+async def test_npx_and_what_it_starts_are_one_server(pen, npx_server):
     servers = pen.servers(npx_server("server-everything"))
     assert (await servers.call("npx", "echo", {"message": "x"})).text == "Echo: x"
     count, took = await stop_and_count(pen, servers)
@@ -115,7 +129,7 @@ async def test_npx_and_what_it_starts_are_one_server(pen):
     assert took < 3.0
 
 
-async def test_what_outlives_a_killed_npx_is_ended(pen):
+async def test_what_outlives_a_killed_npx_is_ended(pen, npx_server):
     """SIGKILL of npm leaves sh and node with the pipes open: they would serve on for ever."""
     servers = pen.servers(npx_server("server-everything"))
     await servers.tools()
@@ -136,7 +150,7 @@ async def test_what_outlives_a_killed_npx_is_ended(pen):
     assert (await stop_and_count(pen, servers))[0] == PROCESSES_OF_NPX
 
 
-async def test_a_cancelled_call_of_a_real_server_leaves_it_usable(pen):
+async def test_a_cancelled_call_of_a_real_server_leaves_it_usable(pen, node_server):
     servers = pen.servers(node_server("server-everything"))
     await servers.tools()
     call = asyncio.create_task(servers.call("node", "trigger-long-running-operation", {"duration": 30, "steps": 3}))
@@ -148,7 +162,7 @@ async def test_a_cancelled_call_of_a_real_server_leaves_it_usable(pen):
     assert servers.reports()[0].generation == 1
 
 
-async def test_all_of_them_at_once(pen, tmp_path):
+async def test_all_of_them_at_once(pen, python_server, node_server, npx_server, tmp_path):
     servers = pen.servers(
         python_server("mcp_server_time", "time"),
         node_server("server-everything", name="everything"),

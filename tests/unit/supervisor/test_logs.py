@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from hermesd.supervisor import logs
+from hermesd.supervisor.config import Settings
+from hermesd.supervisor.secrets import secrets_in
 
 
 @pytest.fixture
@@ -91,3 +93,56 @@ def test_what_is_a_secret() -> None:
         "PATH": "/usr/bin:/bin",
     }
     assert logs.secrets_of(environ, ["from-yaml"]) == ("longer-than-that", "from-yaml", "123:abc", "abcdef")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["GITHUB_PAT", "PAT", "MY_PAT_2", "PGPASSWD", "AWS_CREDENTIALS", "GCP_CREDENTIAL", "SSH_PRIVATE_KEY", "x-api-key",
+     "accessToken"],
+)  # fmt: skip
+def test_names_of_secrets(name: str) -> None:
+    assert logs.names_a_secret(name)
+
+
+@pytest.mark.parametrize("name", ["PATH", "PYTHONPATH", "PATTERN", "COMPAT", "HOME", "KEYBOARD"])
+def test_names_of_no_secrets(name: str) -> None:
+    assert not logs.names_a_secret(name)
+
+
+def test_the_password_in_a_url_is_a_secret_and_the_rest_of_it_is_not() -> None:
+    environ = {
+        "DATABASE_URL": "postgres://app:hunter22@db/x",
+        "REDIS_URL": "redis://:hunter33@r:1",
+        "U": "http://a:80/",
+    }
+    assert logs.secrets_of(environ) == ("hunter22", "hunter33")
+
+
+def test_the_configuration_has_secrets_too() -> None:
+    settings = Settings.model_validate(
+        {
+            "platforms": {
+                "api_server": {"api_key": "api-key-1", "extra": {"host": "127.0.0.1", "cors_key": "extra-key"}},
+                "irc": {
+                    "token": "token-1",
+                    "extra": {"sasl": {"password": "sasl-pass"}, "tokens": ["list-1", "list-2"], "nick": "no-secret"},
+                },
+            },
+            "mcp_servers": {"s": {"env": {"ANY": "env-value"}, "headers": {"Authorization": "Bearer abc-def"}}},
+        }
+    )
+    assert set(secrets_in(settings)) == {
+        "api-key-1", "extra-key", "", "token-1", "sasl-pass", "list-1", "list-2", "env-value", "Bearer abc-def",
+        "abc-def",
+    }  # fmt: skip
+
+
+def test_a_record_whose_arguments_do_not_fit_costs_its_caller_nothing(
+    tmp_path: Path, root: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tail = logs.install(tmp_path / "l", "INFO", [], terminal=False)
+    logging.getLogger("x").warning("%d of %d", "one")
+    logging.getLogger("x").warning("the next one")
+    assert [line["msg"] for line in tail.lines] == ["the next one"]
+    assert [line["msg"] for line in lines(tmp_path / "l")] == ["the next one"]
+    assert "%d of %d" in capsys.readouterr().err

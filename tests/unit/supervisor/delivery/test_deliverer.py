@@ -117,10 +117,10 @@ async def test_a_fault_of_the_adapter_is_ambiguous_and_not_repeated_in_this_life
     assert scene.platform.texts == ["b"]
 
 
-async def test_a_platform_that_is_not_there_fails_what_is_new(scene: Scene) -> None:
+async def test_what_is_for_a_platform_that_is_not_up_waits_for_a_later_start(scene: Scene) -> None:
     await scene.say("a", Target("telegram", "c"))
     await scene.idle()
-    assert await scene.states() == [("failed", "telegram is not enabled", 0)]
+    assert await scene.states() == [("pending", "", 0)]
 
 
 async def test_the_same_message_again_is_not_sent_again(scene: Scene) -> None:

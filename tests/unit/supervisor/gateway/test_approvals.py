@@ -19,9 +19,20 @@ class Open(Approvals):
     def __init__(self) -> None:
         super().__init__()
         self.answers: list[Answer] = []
+        self.answered = asyncio.Event()
 
     def put(self, key: SessionKey, question: Ask) -> None:
-        self.open(key, question, self.answers.append)
+        self.open(key, question, self._take)
+
+    def _take(self, answer: Answer) -> None:
+        self.answers.append(answer)
+        self.answered.set()
+
+    async def time_passes(self) -> None:
+        """Past the end of every earlier question of one millisecond: the loop's timers go off in their order."""
+        over = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.001, over.set)
+        await over.wait()
 
 
 @pytest.fixture
@@ -52,8 +63,7 @@ async def test_a_wrong_choice_leaves_it_open(approvals: Open) -> None:
 
 async def test_time_answers_once(approvals: Open) -> None:
     approvals.put(ANN, ask("a1", timeout=0.0))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await approvals.answered.wait()
     assert approvals.answers == [Answer("a1", "", "nobody in time")]
     assert approvals.answer(ANN, "approve", "u1") is None
 
@@ -61,7 +71,7 @@ async def test_time_answers_once(approvals: Open) -> None:
 async def test_an_answer_stops_the_clock(approvals: Open) -> None:
     approvals.put(ANN, ask("a1", timeout=0.001))
     approvals.answer(ANN, "approve", "u1")
-    await asyncio.sleep(0.005)
+    await approvals.time_passes()
     assert approvals.answers == [Answer("a1", "approve", "u1")]
 
 
@@ -69,7 +79,7 @@ async def test_the_end_of_the_turn_answers_nothing(approvals: Open) -> None:
     approvals.put(ANN, ask("a1", timeout=0.001))
     approvals.put(BOB, ask("b1"))
     approvals.drop(ANN)
-    await asyncio.sleep(0.005)
+    await approvals.time_passes()
     assert not approvals.answers
     assert approvals.of(BOB)
 

@@ -120,7 +120,6 @@ def test_a_chats_messages_go_out_in_order_and_other_chats_do_not_wait(connection
     for row in (other, threaded, elsewhere):
         outbox.failed(connection, row.id, "gone", 100.0)
     assert outbox.due(connection, 129.9) == []
-    assert outbox.next_due(connection) == 130.0
     assert keys(outbox.due(connection, 130.0)) == ["first"]
     outbox.sending(connection, first.id, 130.0)
     outbox.sent(connection, first.id, "p1", 130.0)
@@ -134,15 +133,6 @@ def test_a_message_that_did_not_get_through_does_not_block_its_chat(connection: 
     outbox.sending(connection, first.id, 100.0)
     getattr(outbox, end)(connection, first.id, "why", 101.0)
     assert keys(outbox.due(connection, 101.0)) == ["second"]
-
-
-def test_next_due_is_none_when_nothing_can_become_due_by_itself(connection: sqlite3.Connection) -> None:
-    assert outbox.next_due(connection) is None
-    row = add(connection, "k", now=100.0)
-    assert outbox.next_due(connection) == 100.0
-    assert outbox.next_due(connection, platform="mail") is None
-    outbox.sending(connection, row.id, 100.0)
-    assert outbox.next_due(connection) is None
 
 
 def test_what_an_earlier_life_was_sending_is_ambiguous_at_start_and_nothing_else_is(

@@ -28,7 +28,6 @@ def test_a_key_has_one_current_session(connection: sqlite3.Connection) -> None:
     assert begun.created_at == 100.0
     assert sessions.get_or_create(connection, KEY, Origin("fake", "c1"), 200.0) == begun
     assert sessions.current(connection, KEY) == begun
-    assert sessions.by_id(connection, begun.session_id) == begun
     assert sessions.get_or_create(connection, "another", ORIGIN, 100.0).session_id != begun.session_id
 
 
@@ -74,7 +73,6 @@ def test_what_does_not_exist_is_told(connection: sqlite3.Connection) -> None:
     with pytest.raises(UnknownRow, match=f"cannot reset session {KEY}"):
         sessions.reset(connection, KEY, "new", 1.0)
     assert sessions.show(connection, KEY) is None
-    assert sessions.by_id(connection, "x") is None
 
 
 def test_current_sessions_are_listed_last_used_first(connection: sqlite3.Connection) -> None:

@@ -36,12 +36,6 @@ def test_the_window_holds_the_crashes_of_the_last_minute(moments: list[float]) -
         assert count == sum(now - at <= backoff.CRASH_WINDOW for at in moments[: index + 1])
 
 
-@given(MOMENTS, st.floats(0.0, 700.0))
-def test_a_restored_window_counts_as_the_old_one_and_never_the_future(moments: list[float], now: float) -> None:
-    count = backoff.restored(reversed(moments), now).count(now)
-    assert count == sum(0 <= now - at <= backoff.CRASH_WINDOW for at in moments)
-
-
 def test_a_pardon_forgets() -> None:
     window = backoff.CrashWindow()
     window.add(1.0)

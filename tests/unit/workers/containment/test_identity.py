@@ -11,7 +11,6 @@ from hermesd.workers.containment.identity import (
     Identity,
     identify,
     is_dead,
-    myself,
     open_pidfd,
     pid_of,
     send,
@@ -60,10 +59,6 @@ def test_a_pidfd_is_not_inherited(child) -> None:
     pidfd = open_pidfd(identify(child.pid))
     assert not os.get_inheritable(pidfd)
     os.close(pidfd)
-
-
-def test_this_process_knows_itself() -> None:
-    assert myself() == identify(os.getpid())
 
 
 def test_process_attributes_can_be_set_and_read() -> None:
