@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,8 +17,11 @@ from typing import Any
 import psutil
 import pytest
 
-from hermesd.ipc.keeping import Fork, Forked, ForkFailed, Gone
-from hermesd.ipc.messages import Assign, Finished, Logs, Message, StartTurn
+from hermesd.ipc.codec import Codec
+from hermesd.ipc.framing import frame
+from hermesd.ipc.keeping import Claim, Fork, Forked, ForkFailed, Gone
+from hermesd.ipc.messages import UP, Assign, Finished, Hello, Logs, Message, StartTurn
+from hermesd.ipc.sockets import Dealer
 from hermesd.supervisor.errors import StartFailed
 from hermesd.supervisor.pool.launchers.contract import LauncherListener
 from hermesd.supervisor.pool.launchers.keeper import KeeperLauncher
@@ -265,6 +269,36 @@ async def test_a_worker_has_the_named_descriptors_only(scene: Scene) -> None:
     keeper = {os.readlink(entry) for entry in Path(f"/proc/{scene.launcher.pid}/fd").iterdir()}
     assert not sockets[0] & sockets[1]
     assert not any(each & {target for target in keeper if target.startswith("socket:")} for each in sockets)
+
+
+async def test_a_stranger_at_the_keepers_socket_changes_nothing(scene: Scene) -> None:
+    await scene.start()
+    worker = await scene.ready()
+    (path,) = scene.path.glob("keeper-*.sock")
+    with socket.socket(socket.AF_UNIX) as silent, socket.socket(socket.AF_UNIX) as liar:
+        silent.connect(str(path))
+        liar.connect(str(path))
+        liar.settimeout(PATIENCE)
+        liar.sendall(frame(Codec(Claim).encode(Claim("0" * 32))))
+        assert liar.recv(1) == b""
+        other = await scene.ready("s2")
+        assert psutil.pid_exists(worker.pid)
+        assert psutil.pid_exists(other.pid)
+    assert not scene.deaths
+
+
+async def test_who_comes_under_a_workers_name_is_nobody(scene: Scene) -> None:
+    await scene.start()
+    worker = await scene.ready()
+    dealer = Dealer(f"ipc://{scene.path}/workers.sock", worker.id.encode())
+    try:
+        assert dealer.wait_connected(PATIENCE)
+        assert dealer.send(Codec(*UP).encode(Hello(worker.id, "0" * 32, 1, 1, "x")))
+        await scene.until(lambda: scene.pool.counts().foreign_frames == 1)
+    finally:
+        dealer.close()
+    scene.pool.kill(worker)
+    assert (await scene.end_of(worker)).exit_code == -9
 
 
 async def test_killing_the_keeper_is_told_and_ends_its_workers(scene: Scene) -> None:
