@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import select
 import signal
 import socket
 import subprocess
@@ -355,6 +356,20 @@ class TestKeeperOnly:
     async def test_a_keeper_that_cannot_start_says_where_to_look(self, scene: Scene) -> None:
         scene.environment["PYTHONHOME"] = "/nowhere"
         with pytest.raises(StartFailed, match=r"the keeper ended with status 1; see .*keeper\.log"):
+            await scene.start()
+        await scene.launcher.stop(1.0)
+
+    async def test_a_keeper_that_dies_before_it_is_told_anything(self, scene: Scene, monkeypatch: Any) -> None:
+        scene.environment["PYTHONHOME"] = "/nowhere"
+        real = os.pidfd_open
+
+        def late(pid: int, flags: int = 0) -> int:
+            pidfd = real(pid, flags)
+            select.select([pidfd], [], [], PATIENCE)
+            return pidfd
+
+        monkeypatch.setattr(os, "pidfd_open", late)
+        with pytest.raises(StartFailed, match=r"the keeper ended with status 1"):
             await scene.start()
         await scene.launcher.stop(1.0)
 

@@ -110,12 +110,13 @@ class KeeperLauncher:
                 close_fds=False,
             )
         os.close(told_read)
-        with os.fdopen(told_write, "wb") as told:
-            told.write(codec.pack_value(self._spec))
         self.pid = self._process.pid
         self.started_at = time.time()
         pidfd = os.pidfd_open(self.pid)
         loop.add_reader(pidfd, self._died, loop, pidfd)
+        # A keeper that dies before it was told anything breaks the pipe; its death is told by the pidfd.
+        with contextlib.suppress(BrokenPipeError), os.fdopen(told_write, "wb") as told:
+            told.write(codec.pack_value(self._spec))
 
     def _died(self, loop: asyncio.AbstractEventLoop, pidfd: int) -> None:
         loop.remove_reader(pidfd)

@@ -27,7 +27,7 @@ from hermesd.supervisor.instance import lock, pidfile
 from hermesd.supervisor.instance.paths import Paths, paths_of
 
 TICKS = os.sysconf("SC_CLK_TCK")
-SPIN = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"  # its parent may be killed by a test
+SPIN = f"import os\nwhile os.getppid() == {os.getpid()}: pass"  # its parent may be killed by a test, at any moment
 REST = "import sys; sys.stdin.read()"
 
 
