@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,7 +96,10 @@ def test_a_worker_whose_keeper_is_dead_empties_its_own_container(setting, oracle
             worker.empty_own_container()
         oracle.wait_dead(2)  # the kernel kills all at once, the worker included
         worker.close()
-        assert sweep.sweep(keeper.instance) == []
+        # A process in the middle of its exit has closed its connection and is still listed in the cgroup.
+        deadline = time.monotonic() + 2.0
+        while any(leftover.command for leftover in sweep.sweep(keeper.instance)):
+            assert time.monotonic() < deadline, "the worker left something that runs"
 
 
 def test_empty_directories_of_an_earlier_life_are_removed() -> None:

@@ -157,7 +157,7 @@ class _EchoLauncher:
         """An echo needs no keeper."""
 
     def launch(self, spec: WorkerSpec) -> None:
-        echo = spawned.process(spawned.SPAWN, peers.echo_over_link, spec.endpoint, spec.worker, spec.token)
+        echo = spawned.process(spawned.SPAWN, peers.echo_over_link, spec.endpoint, spec.wire_name, spec.token)
         self._children.enter_context(echo)
 
     def kill(self, worker: str, *, dump: bool = False) -> None:
