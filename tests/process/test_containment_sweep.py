@@ -96,7 +96,7 @@ def test_a_worker_whose_keeper_is_dead_empties_its_own_container(setting, oracle
             worker.empty_own_container()
         oracle.wait_dead(2)  # the kernel kills all at once, the worker included
         worker.close()
-        # A process in the middle of its exit has closed its connection and is still listed in the cgroup. Only looked at,
+        # A process in mid-exit has closed its connection and is still listed in the cgroup. It is only looked at and
         # not swept: a sweep would kill a survivor and so hide it.
         deadline = time.monotonic() + 2.0
         while found := sweep.find(keeper.instance):
