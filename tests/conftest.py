@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ FOREIGN = re.compile(
     r"|.*_HOME_CHANNEL|MATRIX_.*|OPENAI_.*|NOTIFY_SOCKET|WATCHDOG_.*|XDG_.*"
 )
 REAL_PROCESSES = ("contract", "process", "acceptance")
+MARK = "HERMESD_TEST_MARK"
 PATIENCE = 5.0  # seconds that the kernel and the keeper have to finish after a test
 
 
@@ -69,6 +71,29 @@ def lacking() -> Callable[[str], NoReturn]:
     return say
 
 
+@pytest.fixture(autouse=True)
+def _mark(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every program that a test starts inherits a mark; whoever still carries it at the end was left behind.
+
+    It finds what no tag of hermesd's and no parent leads to: the children of a test program that was killed.
+    """
+    if not _has_real_processes(request):
+        yield
+        return
+    mark = secrets.token_hex(8)
+    monkeypatch.setenv(MARK, mark)
+    yield
+    deadline = time.monotonic() + PATIENCE
+    while left := [*_carrying([f"{MARK}={mark}".encode()])]:
+        if time.monotonic() > deadline:
+            pytest.fail("left behind:\n  " + "\n  ".join(left), pytrace=False)
+        time.sleep(0.02)
+
+
+def _has_real_processes(request: pytest.FixtureRequest) -> bool:
+    return any(f"{os.sep}tests{os.sep}{kind}{os.sep}" in str(request.path) for kind in REAL_PROCESSES)
+
+
 @pytest.fixture
 def make_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
@@ -82,7 +107,7 @@ def make_home(
         homes.append(home)
         return home
 
-    checked = any(f"{os.sep}tests{os.sep}{kind}{os.sep}" in str(request.path) for kind in REAL_PROCESSES)
+    checked = _has_real_processes(request)
     children = set(_children()) if checked else set()
     yield make
     if checked:
@@ -101,7 +126,7 @@ def assert_nothing_left(instances: list[str], homes: list[str], children_before:
     """Fails with a list when anything of these homes is left after `PATIENCE` seconds."""
     deadline = time.monotonic() + PATIENCE
     while left := [
-        *_tagged(instances),
+        *_carrying([f"HERMESD_TAG={instance}-".encode() for instance in instances]),
         *(f"child of the test: {_describe(child)}" for child in set(_children()) - children_before),
         *_cgroups(instances),
         *_sockets(instances, homes),
@@ -124,10 +149,11 @@ def _describe(process: psutil.Process) -> str:
         return f"{process.pid}"
 
 
-def _tagged(instances: list[str]) -> Iterator[str]:
-    """Processes whose environment carries the tag of one of these instances."""
-    marks = [f"HERMESD_TAG={instance}-".encode() for instance in instances]
+def _carrying(marks: list[bytes]) -> Iterator[str]:
+    """Other processes with one of these in their environment."""
     for entry in Path("/proc").glob("[0-9]*/environ"):
+        if entry.parent.name == str(os.getpid()):
+            continue
         try:
             environ = entry.read_bytes()
             command = (entry.parent / "cmdline").read_bytes()

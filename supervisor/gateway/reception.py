@@ -2,6 +2,9 @@
 
 The order is a matter of safety. On disk before the platform is told "got it", so nothing is lost; the access gate
 before anything is started for it, so a stranger costs a row and no process.
+
+A chat's messages to its agent are answered in their order. Its slash commands are not: each is answered when its answer
+is known, so that /status and /help never wait for a /stop that takes its seconds.
 """
 
 from __future__ import annotations

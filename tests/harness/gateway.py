@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from hermesd.adapters.contract import AdapterSettings, Inbound, Target
 from hermesd.adapters.fake import FakeAdapter
@@ -24,6 +27,7 @@ from hermesd.supervisor.gateway.commands.table import TABLE
 from hermesd.supervisor.gateway.lanes import Lanes, LaneSettings
 from hermesd.supervisor.gateway.reception import Reception
 from hermesd.supervisor.journal import Journal
+from hermesd.supervisor.journal.errors import JournalUnavailable
 from hermesd.supervisor.pool.worker import Worker
 from hermesd.supervisor.tasks import Tasks
 from hermesd.workers.containment import open_containment
@@ -287,3 +291,31 @@ class Gateway:
 
     async def turns(self) -> list[str]:
         return [row[0] for row in await self.rows("SELECT state FROM turns ORDER BY rowid")]
+
+
+class BrokenDisk:
+    """Lets the journal's writes of some operations end as on a full disk, until it is mended."""
+
+    def __init__(self, gateway: Gateway, monkeypatch: pytest.MonkeyPatch, *names: str):
+        self.refused: list[str] = []
+        self.names = names
+        self.broken = True
+        real = gateway.journal.write
+
+        def write(operation: Callable[..., Any], /, *args: Any, **kwargs: Any) -> asyncio.Future[Any]:
+            if not self.broken or (self.names and operation.__name__ not in self.names):
+                return real(operation, *args, **kwargs)
+            self.refused.append(operation.__name__)
+
+            def fail(connection: sqlite3.Connection) -> None:
+                raise JournalUnavailable("cannot write to the journal: disk full")
+
+            return real(fail)
+
+        monkeypatch.setattr(gateway.journal, "write", write)
+
+    async def refuses(self, name: str) -> None:
+        await until(lambda: name in self.refused)
+
+    def mend(self) -> None:
+        self.broken = False

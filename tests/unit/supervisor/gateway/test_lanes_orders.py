@@ -1,0 +1,323 @@
+"""What users and operators order: stop, restart, reset, cancel, drain."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from harness.gateway import Gateway, Played, until
+
+from hermesd.adapters.errors import NotAccepted
+from hermesd.ipc.ids import SessionKey
+from hermesd.ipc.messages import Interrupt, Rewind
+from hermesd.supervisor.gateway import turns as turns_module
+
+KEY = SessionKey("agent:main:fake:dm:c1")
+
+
+class TestStop:
+    async def test_what_waits_is_dropped_and_told(self, gateway: Gateway) -> None:
+        await gateway.start()
+        for text in ("one", "two", "three"):
+            await gateway.say(text, chat="c1", message_id=text)
+        worker = await gateway.pool.ready()
+        start = await worker.accept()
+        await gateway.say("/stop", chat="c1", message_id="stop")
+        await until(worker.interrupts)
+        worker.finish(start, "half", "interrupted")
+        await gateway.shown(4)
+        answers = {shown.reply_to: shown.text for shown in gateway.chat.transcript()}
+        assert answers == {
+            "one": "half\n\n(interrupted)",
+            "two": "Interrupted.",
+            "three": "Interrupted.",
+            "stop": "Stopped; 2 waiting messages were dropped.",
+        }
+        assert await gateway.inbox() == ["answered", "dropped", "dropped", "answered"]
+
+    async def test_a_turn_whose_worker_is_still_starting(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("one", chat="c1")
+        worker = await gateway.pool.worker()
+        assert await gateway.lanes.interrupt(KEY, "enough", clear_queue=True) == 1
+        assert await gateway.shown(1) == ["Interrupted."]
+        worker.ready()
+        assert gateway.life() == "idle"
+        assert await gateway.inbox() == ["dropped"]
+
+    async def test_a_dispatched_turn(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("one", chat="c1")
+        worker = await gateway.pool.ready()
+        start = await worker.turn()
+        stopping = asyncio.ensure_future(gateway.lanes.interrupt(KEY, "enough"))
+        await until(worker.interrupts)
+        await worker.accept()
+        worker.finish(start, "", "interrupted")
+        assert await stopping == 1
+        assert await gateway.shown(1) == ["Interrupted."]
+        assert await gateway.turns() == ["interrupted"]
+
+    async def test_nothing_runs(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("/stop", chat="c1")
+        assert await gateway.shown(1) == ["Nothing is running."]
+        assert not gateway.pool.all
+
+    async def test_a_worker_whose_link_is_silent_is_killed_first(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("one", chat="c1")
+        worker = await gateway.pool.ready()
+        await worker.accept()
+        assert await gateway.lanes.interrupt(KEY, "enough") == 1
+        assert worker.killed == [True], "with a stack dump, once"
+        assert await gateway.shown(1) == ["Interrupted."]
+        assert await gateway.inbox() == ["answered"]
+        await until(lambda: gateway.life() == "hibernated")
+        lane = gateway.lanes.lane_of(KEY)
+        assert lane is not None
+        assert lane.restarts == 0, "a kill of ours is no crash"
+
+    async def test_a_worker_that_heard_it_has_the_whole_grace(
+        self, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await gateway.start()
+        kills = []
+        insist = gateway.lanes.turns._insist
+
+        def noted(lane: Any, turn: Any, last: bool) -> None:
+            insist(lane, turn, last)
+            kills.append((last, len(worker.killed)))
+
+        monkeypatch.setattr(gateway.lanes.turns, "_insist", noted)
+        await gateway.say("one", chat="c1")
+        worker = await gateway.pool.ready()
+        start = await worker.accept()
+        stopping = asyncio.ensure_future(gateway.lanes.interrupt(KEY, "enough"))
+        await until(worker.interrupts)
+        worker.has(Interrupt(start.turn, "enough"))
+        assert await stopping == 1
+        assert kills == [(False, 0), (True, 1)]
+
+    async def test_a_turn_that_ends_by_itself_keeps_its_worker(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("one", chat="c1")
+        worker = await gateway.pool.ready()
+        start = await worker.accept()
+        stopping = asyncio.ensure_future(gateway.lanes.interrupt(KEY, "enough"))
+        await until(worker.interrupts)
+        worker.finish(start, "", "interrupted")
+        await stopping
+        await asyncio.sleep(turns_module.INTERRUPT_GRACE * 1.5)
+        assert not worker.killed
+        assert gateway.life() == "idle"
+
+    async def test_a_requeued_turn_that_is_stopped_leaves_no_open_row(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("one", chat="c1")
+        first = await gateway.pool.ready(1)
+        await first.turn()
+        first.gone()
+        await until(lambda: gateway.lanes.waiting == 1 or gateway.lanes.running == 1)
+        assert await gateway.lanes.interrupt(KEY, "enough", clear_queue=True) == 1
+        assert await gateway.shown(1) == ["Interrupted."]
+        assert await gateway.turns() == ["interrupted"]
+        assert await gateway.inbox() == ["answered"]
+
+    async def test_the_one_who_asked_is_gone(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("one", chat="c1", message_id="m1")
+        await gateway.say("two", chat="c1", message_id="m2")
+        worker = await gateway.pool.ready()
+        start = await worker.accept()
+        gateway.chat.hang_up("c1", "m2")
+        gateway.chat.hang_up("c1", "m1")
+        await until(worker.interrupts)
+        worker.finish(start, "half", "interrupted")
+        await gateway.shown(1)
+        assert await gateway.inbox() == ["answered", "dropped"]
+
+    async def test_the_one_who_asked_in_a_group_is_found_too(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("one", chat="g1", message_id="m1", chat_type="group", thread="7")
+        worker = await gateway.pool.ready()
+        await worker.accept()
+        gateway.chat.hang_up("g1", "m1")
+        await until(worker.interrupts)
+
+
+async def _last(worker: Played) -> Any:
+    return [message for message in worker.told if hasattr(message, "sender")][-1]
+
+
+class TestSessionOrders:
+    async def test_new_begins_another_conversation_with_another_worker(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("one", chat="c1")
+        first = await gateway.pool.ready(1)
+        await first.answer("re one")
+        await gateway.say("/new", chat="c1")
+        await gateway.shown(2)
+        assert not first.alive
+        await gateway.say("two", chat="c1")
+        second = await gateway.pool.worker(2)
+        assert second.assign.history == ()
+        assert second.assign.session_id != first.assign.session_id
+
+    async def test_a_message_right_behind_new_belongs_to_the_new_conversation(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("one", chat="c1")
+        first = await gateway.pool.ready(1)
+        await first.answer("re one")
+        await gateway.shown(1)
+        await asyncio.gather(gateway.say("/new", chat="c1"), gateway.say("two", chat="c1"))
+        second = await gateway.pool.ready(2)
+        await second.answer("re two")
+        assert "re two" in await gateway.shown(3)
+        assert second.assign.history == ()
+
+    async def test_new_where_nothing_was_said(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("/new", chat="c1")
+        assert await gateway.shown(1) == ["This is a new conversation already."]
+
+    async def test_a_stopped_session_answers_what_waits_in_another_worker(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("one", chat="c1")
+        await gateway.say("two", chat="c1")
+        first = await gateway.pool.ready(1)
+        await first.accept()
+        stopping = asyncio.ensure_future(gateway.lanes.stop_session(KEY, "stopped"))
+        await until(first.interrupts)
+        first.finish((await _last(first)), "", "interrupted")
+        assert await stopping
+        await (await gateway.pool.ready(2)).answer("re two")
+        assert await gateway.shown(2) == ["Interrupted.", "re two"]
+
+    async def test_nothing_to_stop(self, gateway: Gateway) -> None:
+        await gateway.start()
+        assert not await gateway.lanes.stop_session(KEY, "stopped")
+
+    async def test_a_restarted_session_has_a_new_worker_with_its_conversation(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("one", chat="c1")
+        await (await gateway.pool.ready(1)).answer("re one")
+        await gateway.shown(1)
+        assert await gateway.lanes.restart_session(KEY, "restarted")
+        second = await gateway.pool.ready(2)
+        assert len(second.assign.history) == 2
+        assert gateway.life() == "idle"
+        assert not await gateway.lanes.restart_session(SessionKey("agent:main:fake:dm:nobody"), "restarted")
+
+    async def test_retry_runs_the_last_message_again_without_its_first_answer(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("one", chat="c1")
+        worker = await gateway.pool.ready()
+        await worker.answer("bad")
+        await gateway.shown(1)
+        for number in (2, 3):
+            await gateway.say("/retry", chat="c1")
+            again = await worker.answer(f"better {number}")
+            assert again.text == "one", "also the second time"
+            await gateway.shown(number)
+        assert [message for message in worker.told if isinstance(message, Rewind)] == [Rewind(2), Rewind(2)]
+        kept = await gateway.rows("SELECT text FROM transcripts ORDER BY seq")
+        assert kept == [("one",), ("better 3",)]
+
+    async def test_retry_of_a_message_that_was_stopped_before_its_answer_keeps_the_one_before(
+        self, gateway: Gateway
+    ) -> None:
+        await gateway.start()
+        await gateway.say("one", chat="c1")
+        worker = await gateway.pool.ready()
+        await worker.answer("re one")
+        await gateway.say("two", chat="c1")
+        start = await worker.accept()
+        worker.finish(start, "", "interrupted")
+        await gateway.shown(2)
+        await gateway.say("/retry", chat="c1")
+        again = await worker.answer("re two")
+        await gateway.shown(3)
+        assert again.text == "two"
+        kept = await gateway.rows("SELECT text FROM transcripts ORDER BY seq")
+        assert kept == [("one",), ("re one",), ("two",), ("re two",)]
+        assert not any(isinstance(message, Rewind) for message in worker.told)
+
+    async def test_retry_survives_a_restart_of_hermesd(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("one", chat="c1")
+        worker = await gateway.pool.ready()
+        await worker.accept()
+        worker.gone()
+        await gateway.shown(1)
+        await gateway.say("/retry", chat="c1")
+        await until(lambda: gateway.lanes.running + gateway.lanes.waiting == 1)
+        await gateway.again()
+        again = await (await gateway.pool.ready()).answer("re one")
+        assert again.text == "one"
+
+    async def test_retry_where_nothing_can_be_repeated(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("/retry", chat="c1")
+        assert await gateway.shown(1) == ["There is no message to repeat."]
+        await gateway.say("one", chat="c1")
+        await (await gateway.pool.ready()).accept()
+        await gateway.say("/retry", chat="c1")
+        assert (await gateway.shown(2))[1] == "The last message is still being answered; /stop ends that."
+
+    async def test_status_and_help(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("/status", chat="c1")
+        await gateway.say("/help", chat="c1")
+        await gateway.say("one", chat="c1")
+        await (await gateway.pool.ready()).accept()
+        await gateway.say("/status", chat="c1")
+        shown = await gateway.shown(3)
+        # Each command is answered when its answer is known: /help waits for no journal.
+        assert sum("no conversation yet" in text and "agent: hibernated" in text for text in shown) == 1
+        assert sum("/stop - end the running answer" in text for text in shown) == 1
+        assert sum("running: running for 0 s" in text for text in shown) == 1
+        await gateway.say("/nonsense", chat="c1")
+        assert (await gateway.shown(4))[3] == "There is no command /nonsense. /help lists them."
+
+
+class TestDraining:
+    async def test_what_runs_may_end_and_nothing_else_begins(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("one", chat="c1")
+        await gateway.say("two", chat="c1")
+        worker = await gateway.pool.ready()
+        start = await worker.accept()
+        told: list[int] = []
+        draining = asyncio.ensure_future(gateway.lanes.drain(5.0, told.append))
+        await until(lambda: told)
+        with pytest.raises(NotAccepted, match="stopping"):
+            await gateway.say("three", chat="c1")
+        worker.finish(start, "re one")
+        assert await draining == 0
+        assert await gateway.shown(1) == ["re one"]
+        assert await gateway.lanes.stop_workers(1.0)
+        assert worker.stopped
+        assert await gateway.inbox() == ["answered", "queued"], "what waits is for the next life"
+
+    async def test_what_does_not_end_is_interrupted(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("one", chat="c1")
+        worker = await gateway.pool.ready()
+        await worker.accept()
+        assert await gateway.lanes.drain(0.0, lambda busy: None) == 1
+        assert worker.killed == [True]
+        assert await gateway.lanes.stop_workers(1.0)
+        assert await gateway.shown(1) == ["Interrupted."]
+
+    async def test_a_worker_that_does_not_obey_is_killed_in_time(self, gateway: Gateway) -> None:
+        await gateway.start(stop_grace=0.0)
+        gateway.pool.on_stop = lambda played: None
+        object.__setattr__(gateway.settings, "stop_grace", -0.49)  # reap: 0.02 s
+        await gateway.say("one", chat="c1")
+        worker = await gateway.pool.ready()
+        await worker.answer("re one")
+        await gateway.shown(1)
+        assert await gateway.lanes.stop_session(KEY, "enough")
+        assert worker.killed == [False]
