@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import secrets
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,11 @@ from typing import NoReturn
 import psutil
 import pytest
 from hypothesis import settings
+
+# A shell without job control starts background jobs with SIGINT ignored, and that is inherited: no program under test
+# could be interrupted.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline: a machine with other work to do is not a failure. No database: a run must not depend on the one before.
 settings.register_profile("hermesd", deadline=None, database=None)
