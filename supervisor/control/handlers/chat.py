@@ -1,0 +1,95 @@
+"""``chat``: a terminal attached to the local way in."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from hermesd.adapters.contract import Outbound
+from hermesd.adapters.errors import AdapterError
+from hermesd.supervisor.control.api import Done
+from hermesd.supervisor.control.errors import Code, Refused
+
+from .handler import Handler, Params
+
+
+class ChatHandler(Handler):
+    async def chat(self, params: Params, inputs: AsyncIterator[Mapping[str, Any]]) -> AsyncIterator[Any]:
+        place = self._app.attachable()
+        if place is None:
+            raise Refused(Code.BUSY, "the local chat is not up")
+        front = ChatFront()
+        try:
+            chat = place.attach(params["name"], front)
+        except AdapterError as error:
+            raise Refused(Code.USAGE, str(error)) from error
+        key = ":".join(part for part in ("agent:main:local:dm", params["name"]) if part)
+        yield {"kind": "open", "text": "", "session": key}
+        reading = asyncio.ensure_future(_say_all(chat, inputs, front))
+        try:
+            while True:
+                event = await front.events.get()
+                if event is None:
+                    break
+                yield event
+            yield Done({"answered": front.answered, "failed": front.failed})
+        finally:
+            reading.cancel()
+            chat.detach()
+
+
+class ChatFront:
+    """One connection of ``hermesctl chat`` as the local adapter sees it."""
+
+    def __init__(self) -> None:
+        self.events: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        self.waiting: set[str] = set()
+        self.answered = 0
+        self.failed = 0
+        self._no_more = False
+
+    async def answer(self, reply_to: str, message: Outbound) -> None:
+        kind = {"error": "failed", "answer": "answer"}.get(message.kind, "notice")
+        files = "".join(f"\n[file {file.name}: {file.path}]" for file in message.files)
+        self.events.put_nowait({"kind": kind, "text": message.text + files, "turn": reply_to})
+        if message.final and reply_to in self.waiting:
+            self.waiting.discard(reply_to)
+            if kind == "failed":
+                self.failed += 1
+            else:
+                self.answered += 1
+            self._end_if_done()
+
+    def stream(self, reply_to: str, text: str) -> None:
+        self.events.put_nowait({"kind": "delta", "text": text, "turn": reply_to})
+
+    def notice(self, reply_to: str, text: str) -> None:
+        self.events.put_nowait({"kind": "status", "text": text, "turn": reply_to})
+
+    def closed(self) -> None:
+        self.events.put_nowait(None)
+
+    def no_more_input(self) -> None:
+        self._no_more = True
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if self._no_more and not self.waiting:
+            self.events.put_nowait(None)
+
+
+async def _say_all(chat: Any, inputs: AsyncIterator[Mapping[str, Any]], front: ChatFront) -> None:
+    count = 0
+    async for line in inputs:
+        count += 1
+        message_id = f"{os.urandom(8).hex()}-{count}"
+        front.waiting.add(message_id)
+        try:
+            await chat.say(line["text"], message_id)
+        except AdapterError as error:
+            front.waiting.discard(message_id)
+            front.failed += 1
+            front.events.put_nowait({"kind": "failed", "text": str(error), "turn": message_id})
+    front.no_more_input()
