@@ -6,9 +6,12 @@ They are few on purpose: the keeper forks, reaps, kills and reports, and decides
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from .messages import Message
+
+PROTOCOL: Final = 1
+"""Of these messages. A keeper outlives the hermesd that started it, and may meet a later one that speaks another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,17 @@ class Claim(Message):
 
     KIND: ClassVar[str] = "claim"
     secret: str
+    protocol: int = PROTOCOL
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A worker that a keeper holds, as a supervisor needs it that takes over."""
+
+    worker: str
+    tag: str
+    pid: int
+    start_ticks: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +45,9 @@ class KeeperReady(Message):
     refused: tuple[str, ...]  # "cgroup: cannot make ...: Permission denied", one line per better containment
     forks: bool  # False: something made a thread at import, workers are started by exec instead
     warnings: tuple[str, ...] = ()
-    workers: tuple[str, ...] = ()  # the living ones, for a supervisor that takes over
+    workers: tuple[Held, ...] = ()  # whose `Gone` has not been sent, for a supervisor that takes over
+    guard: int = 0  # pid of the process that empties the instance when keeper and supervisor are both dead; 0 = none
+    protocol: int = PROTOCOL
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +93,36 @@ class Kill(Message):
 
 @dataclass(frozen=True, slots=True)
 class Gone(Message):
-    """A worker is dead and its container is proved empty and removed; sent once for every `Forked`."""
+    """A worker is dead and its container is proved empty and removed; sent once for every `Forked`.
+
+    What ends while no supervisor is there is kept and sent to the one that takes over.
+    """
 
     KIND: ClassVar[str] = "gone"
     worker: str
-    exit_code: int  # as subprocess has it: -9 for SIGKILL
+    exit_code: int | None  # as subprocess has it: -9 for SIGKILL; None: it was not the keeper's child, nobody was told
     cpu_seconds: float  # the whole container with its dead, where it knows; else the worker and what it waited for
     max_rss: int  # bytes, of the worker itself
     left_over: int  # processes that outlived the worker and were killed
     took: float  # seconds from the death to the empty container
+
+
+@dataclass(frozen=True, slots=True)
+class Take(Message):
+    """Hold a worker from now on whose own keeper is dead. Answered by `Forked`, and by `Gone` at its end."""
+
+    KIND: ClassVar[str] = "take"
+    worker: str
+    tag: str
+    pid: int
+    start_ticks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retire(Message):
+    """Fork nothing more, and exit when the last worker is gone: another keeper serves the new sessions."""
+
+    KIND: ClassVar[str] = "retire"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,5 +132,5 @@ class Leave(Message):
     KIND: ClassVar[str] = "leave"
 
 
-TO_KEEPER: tuple[type[Message], ...] = (Claim, Fork, Kill, Leave)
+TO_KEEPER: tuple[type[Message], ...] = (Claim, Fork, Kill, Take, Retire, Leave)
 FROM_KEEPER: tuple[type[Message], ...] = (KeeperReady, Forked, ForkFailed, Gone)

@@ -148,6 +148,15 @@ class Answer(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Kept(Message):
+    """Another keeper holds the worker from now on: the one that forked it is dead. Its death is what to watch for."""
+
+    KIND: ClassVar[str] = "kept"
+    pid: int
+    start_ticks: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stop(Message):
     """Close the agent and its MCP servers within ``grace`` seconds, then exit 0."""
 
@@ -278,6 +287,23 @@ class Steered(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshot(Message):
+    """The state of a worker, for a supervisor that has taken over; sent when a new epoch opens.
+
+    What of it is durable and was not acknowledged (accept, answer, sends, asks) comes besides, and before it.
+    """
+
+    KIND: ClassVar[str] = "snapshot"
+    session_key: str  # "" = a spare
+    session_id: str
+    ready: bool  # the agent is made, or could not be
+    error: str = ""  # why it could not
+    turn: str = ""  # the running turn
+    text: str = ""  # of its answer so far
+    asks: tuple[Ask, ...] = ()  # what it waits for
+
+
+@dataclass(frozen=True, slots=True)
 class Servers(Message):
     """The worker's MCP servers, sent whole whenever one of them changes."""
 
@@ -295,7 +321,7 @@ class Logs(Message):
     dropped: int = 0
 
 
-DOWN: tuple[type[Message], ...] = (Welcome, Assign, StartTurn, Interrupt, Steer, Rewind, Answer, Stop)
+DOWN: tuple[type[Message], ...] = (Welcome, Assign, StartTurn, Interrupt, Steer, Rewind, Answer, Kept, Stop)
 UP: tuple[type[Message], ...] = (
-    Hello, Heartbeat, Ready, Accept, Delta, ToolUse, Status, Finished, Send, Ask, Steered, Servers, Logs,
+    Hello, Heartbeat, Ready, Accept, Delta, ToolUse, Status, Finished, Send, Ask, Steered, Snapshot, Servers, Logs,
 )  # fmt: skip

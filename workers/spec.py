@@ -36,6 +36,8 @@ class KeeperSpec:
     preload: tuple[str, ...] = ()  # modules that every worker will need
     agent: str = ""
     agent_path: tuple[str, ...] = ()
+    lock: str = ""  # the instance's lock file, held by a living hermesd; "" = no guard watches it
+    keepers: str = ""  # the instance's list of keepers (`hermesd.supervisor.instance.keepers`), which the guard reads
     start_by: str = "fork"  # "exec": where fork is unsafe; the same requests are served by new interpreters
 
 
@@ -63,5 +65,6 @@ class WorkerSpec:
     log_dir: str = ""
     log_level: str = "INFO"
     stacks: str = ""  # file that a stack dump (SIGUSR1) goes to; removed by the supervisor when it stayed empty
+    adopt_timeout: float = 0.0  # seconds that it lives without keeper and supervisor
     heartbeat: float = 1.0  # while a turn runs; five times that while idle
     stop_grace: float = 3.0  # an MCP server's time between each step of a polite stop

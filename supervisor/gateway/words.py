@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 
 
-def how_it_ended(exit_code: int) -> str:
+def how_it_ended(exit_code: int | None) -> str:
     """``killed by SIGKILL``, ``exit status 3``."""
+    if exit_code is None:
+        return "nobody was told how"
     if exit_code >= 0:
         return f"exit status {exit_code}"
     try:
@@ -15,7 +17,7 @@ def how_it_ended(exit_code: int) -> str:
         return f"killed by signal {-exit_code}"
 
 
-def lost(exit_code: int) -> str:
+def lost(exit_code: int | None) -> str:
     return (
         f"The process that was answering this has died ({how_it_ended(exit_code)}). It was not run again by itself, "
         "because its tools may have acted already. /retry runs your message again."

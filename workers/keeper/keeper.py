@@ -283,7 +283,7 @@ class Keeper:
             refused=self._refused,
             forks=self._forks,
             warnings=self._preloaded.warnings,
-            workers=tuple(self._wards),
+            workers=(),
         )
 
     def _send(self, message: Message) -> None:

@@ -68,6 +68,8 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
     }
     if hint in simple:
         return simple[hint]
+    if hint == int | None:
+        return st.none() | simple[int]
     if getattr(hint, "__origin__", None) is tuple:
         return st.lists(instances(hint.__args__[0]), max_size=3).map(tuple)
     raise AssertionError(f"a message has a field of a new type, {hint}: teach this test about it")
