@@ -139,7 +139,9 @@ class Adapter(Protocol):
         """Disconnect and end every task of this adapter. No message is received after it returned."""
 
     async def send(self, target: Target, message: Outbound) -> Sent:
-        """Deliver one message. Raises `Retry`, `Gone`, `Rejected` or `Unauthorized` (`hermesd.adapters.errors`)."""
+        """Deliver one message. Raises `Retry`, `Uncertain`, `Gone`, `Rejected` or `Unauthorized`
+        (`hermesd.adapters.errors`).
+        """
 
     def capabilities(self, target: Target) -> Capabilities:
         """Facts about this chat."""

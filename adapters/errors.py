@@ -30,6 +30,18 @@ class Retry(DeliveryError):
         self.after = after
 
 
+class Uncertain(DeliveryError):
+    """The call was cut: the platform may have the message or not. It goes again after ``after`` seconds, with a mark.
+
+    For a platform that recognises a message which comes twice, by its `hermesd.adapters.contract.Outbound.key`, it is
+    `Retry` instead.
+    """
+
+    def __init__(self, reason: str, after: float = 1.0):
+        super().__init__(reason)
+        self.after = after
+
+
 class Gone(DeliveryError):
     """The chat (or the caller) is no longer there; nothing more can be delivered to this target."""
 

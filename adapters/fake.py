@@ -1,9 +1,11 @@
 """A chat platform that does what it is told: the fake that ships with hermesd, for tests and demonstrations.
 
-It numbers every message, redelivers what was not confirmed, fails on command and records what was sent. A test in the
-same process calls its methods; a test of an installed hermesd drives it over the Unix socket named by ``extra.socket``:
-one JSON object a line in, one JSON object a line out (`FakeAdapter._OPERATIONS` lists them). ``extra.record`` names a
-file that keeps the transcript over the death of the process, one JSON object a line.
+It numbers every message, redelivers what was not confirmed, cuts its connection and fails on command, and records what
+was sent. A test in the same process calls its methods; a test of an installed hermesd drives it over the Unix socket
+named by ``extra.socket``: one JSON object a line in, one JSON object a line out (`FakeAdapter._OPERATIONS` lists them).
+``extra.record`` names a file that keeps what was said and shown over the death of the process; the next one redelivers
+what the core had not confirmed. ``extra.latency`` is how many seconds the platform takes for each message that it is
+sent.
 """
 
 from __future__ import annotations
@@ -15,35 +17,19 @@ import logging
 import os
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Coroutine
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from hermesd.adapters.contract import AdapterSettings, Capabilities, Inbound, Outbound, Receiver, Sent, State, Target
-from hermesd.adapters.errors import AdapterError, Gone, NotAccepted, Rejected, Retry, Unauthorized
+from hermesd.adapters.errors import AdapterError, Gone, NotAccepted, Rejected, Retry, Unauthorized, Uncertain
+from hermesd.adapters.fake_record import Record, Shown
 from hermesd.adapters.text import clean
 
 LINE_LIMIT = 1 << 20
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """One message that the platform took from the core, as its users see it."""
-
-    number: int
-    chat: str
-    thread: str
-    reply_to: str
-    key: str
-    text: str
-    kind: str
-    final: bool
-    files: tuple[str, ...] = ()
-    usage: dict[str, Any] = field(default_factory=dict)
-    at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -55,17 +41,19 @@ class _Cut:
 
 
 class FakeAdapter:
-    """The scripted platform. ``extra``: socket, record, max_length."""
+    """The scripted platform. ``extra``: socket, record, latency, max_length."""
 
     def __init__(self, settings: AdapterSettings):
         self.name = settings.name
         self._socket_path = str(settings.extra.get("socket") or "")
-        self._record_path = str(settings.extra.get("record") or "")
+        self._record = Record(str(settings.extra.get("record") or ""))
+        self._latency = float(settings.extra.get("latency") or 0.0)
         self._max_length = int(settings.extra.get("max_length") or 0)
         self._run = uuid.uuid4().hex[:6]
         self._said = 0
         self._unconfirmed: dict[tuple[str, str], Inbound] = {}
         self._delivered: dict[tuple[str, str], Inbound] = {}
+        self._order: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by chat
         self._chats: set[str] = set()
         self._gone: set[str] = set()
         self._shown: list[Shown] = []
@@ -74,8 +62,12 @@ class FakeAdapter:
         self._receiver: Receiver | None = None
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
+        self._connected_again = asyncio.Event()
+        self._connected_again.set()
+        self._breaks = 0
+        self._reconnecting: asyncio.Task[None] | None = None
         self._state = State("stopped", since=time.time())
-        self._load_record()
+        self._remember()
 
     # The adapter contract.
 
@@ -84,31 +76,48 @@ class FakeAdapter:
         if self._socket_path:
             await self._listen(self._socket_path)
         self._state = State("online", since=time.time())
+        if self._unconfirmed:
+            self._reconnect_in(0.0, confirmed=False)
 
     async def stop(self) -> None:
         self._receiver = None
         self._state = State("stopped", since=time.time())
         if self._server is not None:
             self._server.close()
-        for task in self._connections:
+        tasks = [*self._connections, *([self._reconnecting] if self._reconnecting is not None else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._server is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._socket_path)
 
     async def send(self, target: Target, message: Outbound) -> Sent:
-        if self._receiver is None:
-            raise Retry("cannot send: the fake platform is not connected")
+        if self._receiver is None or not self._connected_again.is_set():
+            raise Retry("cannot send: the fake platform is not connected", after=0.1)
         if target.chat_id not in self._chats or target.chat_id in self._gone:
             raise Gone(f"cannot send to chat {target.chat_id!r}: the platform does not know it")
         cut = self._cut
         if cut is None or cut.left <= 0:
-            return await self._show(target, message)
+            return await self._take(target, message)
         cut.left -= 1
         if cut.delivered:
             await self._show(target, message)
         raise _failure(cut)
+
+    async def _take(self, target: Target, message: Outbound) -> Sent:
+        """Takes its time for a message. A break in its first half loses the message, in its second the confirmation."""
+        breaks = self._breaks
+        await self._take_time(breaks)
+        sent = await self._show(target, message)
+        await self._take_time(breaks)
+        return sent
+
+    async def _take_time(self, breaks: int) -> None:
+        if self._latency:
+            await asyncio.sleep(self._latency / 2)
+        if self._breaks != breaks:
+            raise Uncertain("the connection to the fake platform broke", after=0.1)
 
     def capabilities(self, target: Target) -> Capabilities:
         return Capabilities(max_length=self._max_length)
@@ -139,7 +148,8 @@ class FakeAdapter:
         trusted: bool = False,
     ) -> bool:
         """A person writes. Returns whether it was new to the core; raises `NotAccepted` when the core refused it, and
-        keeps it then for `redeliver`, as it does when this is cancelled.
+        keeps it then for `redeliver`, as it does when this is cancelled. A chat's messages are delivered in their
+        order: those that the core has not taken come first.
         """
         self._said += 1
         inbound = Inbound(
@@ -155,9 +165,15 @@ class FakeAdapter:
             sent_at=time.time(),
         )
         self._chats.add(chat)
-        self._record({"in": {"chat": chat, "message_id": inbound.message_id, "text": inbound.text}})
+        self._record.said(inbound)
         self._unconfirmed[(chat, inbound.message_id)] = inbound
-        return await self._deliver(inbound)
+        new = False
+        async with self._order[chat]:
+            for waiting in [one for one in self._unconfirmed.values() if one.chat_id == chat]:
+                new = await self._deliver(waiting)
+                if waiting is inbound:
+                    break
+        return new
 
     async def redeliver(self, *, confirmed: bool = False) -> int:
         """Deliver again what the core has not confirmed, and with ``confirmed`` what it has; returns how many were new
@@ -166,7 +182,8 @@ class FakeAdapter:
         again = [*self._delivered.values()] if confirmed else []
         fresh = 0
         for inbound in [*again, *self._unconfirmed.values()]:
-            fresh += await self._deliver(inbound)
+            async with self._order[inbound.chat_id]:
+                fresh += await self._deliver(inbound)
         return fresh
 
     def hang_up(self, chat: str, message_id: str) -> None:
@@ -174,10 +191,21 @@ class FakeAdapter:
         if self._receiver is not None:
             self._receiver.cancel(Target(self.name, chat, reply_to=message_id))
 
-    def cut(self, count: int = 1, *, error: str = "retry", after: float = 0.1, delivered: bool = False) -> None:
-        """Let the next ``count`` sends fail with "retry", "gone", "rejected" or "unauthorized"; with ``delivered`` the
-        message is shown all the same, as when only the confirmation was lost.
+    def disconnect(self, seconds: float, *, confirmed: bool = False) -> None:
+        """The connection breaks, and is there again after ``seconds``: what people write meanwhile waits at the
+        platform and is delivered then, and with ``confirmed`` what the core has confirmed comes once more, too.
         """
+        self._breaks += 1
+        self._connected_again.clear()
+        self._state = State("backing_off", "the connection broke", since=time.time())
+        self._reconnect_in(seconds, confirmed=confirmed)
+
+    def cut(self, count: int = 1, *, error: str = "", after: float = 0.1, delivered: bool = False) -> None:
+        """Let the next ``count`` sends fail with "retry" (the default), "uncertain", "gone", "rejected" or
+        "unauthorized"; with ``delivered`` the message is shown all the same and the failure is "uncertain" by default,
+        as when only the confirmation was lost.
+        """
+        error = error or ("uncertain" if delivered else "retry")
         if error not in _FAILURES:
             raise ValueError(f"cannot cut with {error!r}: known are {', '.join(_FAILURES)}")
         self._cut = _Cut(count, error, after, delivered)
@@ -214,12 +242,29 @@ class FakeAdapter:
             return False
         return True
 
+    def _reconnect_in(self, seconds: float, *, confirmed: bool) -> None:
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
+        self._reconnecting = asyncio.create_task(self._reconnect(seconds, confirmed), name="fake-reconnect")
+
+    async def _reconnect(self, seconds: float, confirmed: bool) -> None:
+        await asyncio.sleep(seconds)
+        self._connected_again.set()
+        self._state = State("online", since=time.time())
+        try:
+            await self.redeliver(confirmed=confirmed)
+        except NotAccepted as refusal:
+            log.info("fake platform: the core takes nothing now: %s", refusal)
+
     async def _deliver(self, inbound: Inbound) -> bool:
         if self._receiver is None:
             raise NotAccepted("the fake platform is not connected", code="stopped")
+        if not self._connected_again.is_set():
+            raise NotAccepted("the connection to the fake platform is broken", code="disconnected")
         new = await self._receiver.receive(inbound)
         place = (inbound.chat_id, inbound.message_id)
-        self._unconfirmed.pop(place, None)
+        if self._unconfirmed.pop(place, None) is not None:
+            self._record.confirmed(*place)
         self._delivered[place] = inbound
         return new
 
@@ -237,32 +282,19 @@ class FakeAdapter:
             usage=dict(message.usage),
             at=time.time(),
         )
-        self._record({"out": asdict(shown)})
+        # Before the core hears of success, so that nothing it believes sent is missing.
+        self._record.shown(shown)
         self._shown.append(shown)
         async with self._arrived:
             self._arrived.notify_all()
         return Sent(f"out-{shown.number}")
 
-    # The record: appended before the core hears of success, so that nothing it believes sent is missing.
-
-    def _record(self, entry: dict[str, Any]) -> None:
-        if self._record_path:
-            with open(self._record_path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
-
-    def _load_record(self) -> None:
-        if not self._record_path or not Path(self._record_path).exists():
-            return
-        for line in Path(self._record_path).read_text(encoding="utf-8").splitlines():
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                log.warning("fake platform: a torn line in %s is left out", self._record_path)
-                continue
-            if "in" in entry:
-                self._chats.add(entry["in"]["chat"])
-            else:
-                self._shown.append(Shown(**{**entry["out"], "files": tuple(entry["out"]["files"])}))
+    def _remember(self) -> None:
+        memory = self._record.load(self.name)
+        self._chats.update(chat for chat, _ in memory.said)
+        self._shown += memory.shown
+        for place, inbound in memory.said.items():
+            (self._delivered if place in memory.confirmed else self._unconfirmed)[place] = inbound
 
     # The socket.
 
@@ -321,6 +353,10 @@ class FakeAdapter:
         self.cut(count, **how)
         return {"ok": True}
 
+    async def _op_disconnect(self, seconds: float, **how: Any) -> dict[str, Any]:
+        self.disconnect(seconds, **how)
+        return {"ok": True}
+
     async def _op_hang_up(self, chat: str, message_id: str) -> dict[str, Any]:
         self.hang_up(chat, message_id)
         return {"ok": True}
@@ -341,17 +377,20 @@ class FakeAdapter:
         "transcript": _op_transcript,  # chat, reply_to -> messages
         "unconfirmed": _op_unconfirmed,  # -> message_ids
         "cut": _op_cut,  # count, error, after, delivered
+        "disconnect": _op_disconnect,  # seconds, confirmed
         "hang_up": _op_hang_up,  # chat, message_id
         "close_chat": _op_close_chat,  # chat
         "wait": _op_wait,  # count, timeout, chat, reply_to, final -> met, count (of all messages)
     }
 
 
-_FAILURES = ("retry", "gone", "rejected", "unauthorized")
+_FAILURES = ("retry", "uncertain", "gone", "rejected", "unauthorized")
 
 
 def _failure(cut: _Cut) -> AdapterError:
     reason = "cannot send: the fake platform was told to fail"
     if cut.error == "retry":
         return Retry(reason, after=cut.after)
+    if cut.error == "uncertain":
+        return Uncertain(reason, after=cut.after)
     return {"gone": Gone, "rejected": Rejected, "unauthorized": Unauthorized}[cut.error](reason)

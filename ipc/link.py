@@ -33,6 +33,7 @@ _AT_ONCE: Final = float("-inf")
 _MIN_FRAME: Final = 65536  # merged deltas have to fit: 8192 characters of 4 bytes, and their envelope
 _MAX_LOOSE: Final = 256  # unreliable messages that may wait; the oldest go first
 _MAX_UNSETTLED: Final = 4096  # durable messages that the owner has not settled; more are not taken from the peer
+_MAX_UNSETTLED_BYTES: Final = 32 * 1024 * 1024  # and their frames: the peer sets the window, this end pays the memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,8 @@ class _Item:
 class Link:
     """One end. Not thread-safe: one thread or event loop owns it.
 
-    ``window``: how many messages may be unacknowledged. ``heartbeat``: makes the message that is sent every
+    ``window``: how many messages may be unacknowledged. ``leads``: only this end opens epochs; a peer that speaks of a
+    later one is not believed. ``heartbeat``: makes the message that is sent every
     ``heartbeat_every`` seconds (may be changed at any time); None = none is sent.
     """
 
@@ -128,6 +130,7 @@ class Link:
         *,
         window: int = 32,
         epoch: int = 0,
+        leads: bool = False,
         timing: Timing = DEFAULT_TIMING,
         heartbeat: Callable[[], Message] | None = None,
         heartbeat_every: float = 1.0,
@@ -138,6 +141,7 @@ class Link:
         self.heartbeat_every = heartbeat_every
         self.last_heard: float | None = None  # time of the last valid frame of the peer
         self._codec = codec
+        self._leads = leads
         self._window = window
         self._timing = timing
         self._heartbeat = heartbeat
@@ -158,7 +162,8 @@ class Link:
         # receiving
         self._expected = 1
         self._receipts = 0  # what `Received.seq` is ahead of the number on the wire: numbers of earlier epochs
-        self._unsettled: dict[int, None] = {}  # ordered by number
+        self._unsettled: dict[int, int] = {}  # bytes of the frame by number, in order
+        self._unsettled_bytes = 0
         self._ack_at: float | None = None
         self._since_ack = 0
         self._count: dict[str, int] = dict.fromkeys(Statistics.__slots__, 0)
@@ -210,6 +215,10 @@ class Link:
         self.flush(now, take)
         return frames
 
+    def seal(self, message: Message) -> bytes:
+        """A frame of an unnumbered message, for an owner that sends it past everything that waits."""
+        return self._codec.seal(self._codec.pack(message), 0, self._acknowledged(), self.epoch)
+
     def due(self) -> float | None:
         """When `flush` has something to do, in the clock of ``now``: ``-inf`` = at once, None = after nothing yet."""
         times = [time for time in (self._resend_at, self._ack_at) if time is not None]
@@ -240,6 +249,7 @@ class Link:
         self._receipts += self._expected - 1
         self._expected = 1
         self._unsettled.clear()
+        self._unsettled_bytes = 0
         self._ack_at = _AT_ONCE  # whatever is sent next tells the peer of the epoch
         self._since_ack = 0
         waiting = [*self._unacknowledged, *self._queue]
@@ -349,6 +359,8 @@ class Link:
         except PeerError as error:
             return [self._refuse(error)]
         events: list[Event] = []
+        if epoch > self.epoch and self._leads:
+            return [self._refuse(PeerError(f"cannot believe {message.KIND}: it is of epoch {epoch}, not {self.epoch}"))]
         if epoch > self.epoch:
             events.append(EpochOpened(epoch, self.new_epoch(epoch)))
         if epoch == self.epoch:
@@ -367,9 +379,11 @@ class Link:
         if type(message) is Ack:
             return events
         if not seq:
+            if message.ANSWERED:
+                self._ack_at = _AT_ONCE
             self._count["received"] += 1
             events.append(Received(message, 0))
-        elif self._take(message, seq, now):
+        elif self._take(message, seq, len(frame), now):
             self._count["received"] += 1
             events.append(Received(message, seq + self._receipts))
         return events
@@ -377,7 +391,8 @@ class Link:
     def settle(self, seq: int) -> None:
         """A durable message that was received is committed; ``seq`` is its `Received.seq`, in any order."""
         before = self._acknowledged()
-        self._unsettled.pop(seq - self._receipts, None)  # one of an earlier epoch is not there, and need not be
+        # One of an earlier epoch is not there, and need not be.
+        self._unsettled_bytes -= self._unsettled.pop(seq - self._receipts, 0)
         if self._acknowledged() != before:
             self._ack_at = _AT_ONCE  # the peer waits for it: a worker starts its agent on this confirmation
 
@@ -396,18 +411,20 @@ class Link:
         self._resend_after = self._timing.resend
         self._resend_at = now + self._resend_after if waiting else None
 
-    def _take(self, message: Message, seq: int, now: float) -> bool:
+    def _take(self, message: Message, seq: int, size: int, now: float) -> bool:
         """Whether this is the next message; everything else is dropped and counted."""
         if seq < self._expected:
             self._count["duplicates"] += 1
             self._ack_at = _AT_ONCE  # the acknowledgement did not arrive, it seems
             return False
-        if seq > self._expected or len(self._unsettled) >= _MAX_UNSETTLED:
+        full = len(self._unsettled) >= _MAX_UNSETTLED or self._unsettled_bytes >= _MAX_UNSETTLED_BYTES
+        if seq > self._expected or full:
             self._count["gaps"] += 1
             return False
         self._expected += 1
         if message.DURABLE:
-            self._unsettled[seq] = None
+            self._unsettled[seq] = size
+            self._unsettled_bytes += size
         elif not self._unsettled:
             self._since_ack += 1
             if self._since_ack >= self._ack_every:

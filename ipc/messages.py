@@ -4,7 +4,8 @@ How a message travels is part of its type:
 
 * ``RELIABLE``: numbered, resent until acknowledged, delivered once and in order (`hermesd.ipc.link`).
 * ``DURABLE``: reliable, and the acknowledgement means *committed to the journal*; the receiver gives it by hand.
-* neither: a figure of the moment (heartbeat, log records); may be lost, is never resent.
+* neither: a figure of the moment (the heartbeat); may be lost, is never resent.
+* ``ANSWERED``: not numbered, but the receiver's link acknowledges at once, so that the sender hears from it.
 
 Fields are plain data that MessagePack carries. Their annotations are the schema: `hermesd.ipc.codec` refuses a frame
 that does not fit them.
@@ -23,6 +24,7 @@ class Message:
     KIND: ClassVar[str] = ""
     RELIABLE: ClassVar[bool] = True
     DURABLE: ClassVar[bool] = False
+    ANSWERED: ClassVar[bool] = False
 
 
 # ---- values inside messages -----------------------------------------------------------------------------------------
@@ -61,7 +63,7 @@ class ServerReport:
 
 @dataclass(frozen=True, slots=True)
 class LogRecord:
-    """One log record of a worker, already formatted and redacted there."""
+    """One log record of a worker, already formatted there."""
 
     at: float
     level: int
@@ -76,7 +78,11 @@ class LogRecord:
 
 @dataclass(frozen=True, slots=True)
 class Welcome(Message):
-    """First message to a worker whose hello was believed; before it the worker sends nothing else."""
+    """First message to a worker whose hello was believed; before it the worker sends nothing else.
+
+    From a supervisor that has taken over it comes in the epoch after the hello's. The worker answers with what is
+    durable and was not acknowledged, then a `Snapshot`, then `Servers`, and goes on from there.
+    """
 
     KIND: ClassVar[str] = "welcome"
 
@@ -148,6 +154,17 @@ class Answer(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class RestartServer(Message):
+    """End an MCP server's process and empty its container; the next call that needs it starts another one.
+
+    Its `Servers` report tells when that is done.
+    """
+
+    KIND: ClassVar[str] = "restart_server"
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Kept(Message):
     """Another keeper holds the worker from now on: the one that forked it is dead. Its death is what to watch for."""
 
@@ -170,26 +187,35 @@ class Stop(Message):
 
 @dataclass(frozen=True, slots=True)
 class Hello(Message):
-    """First message of a worker: proves who it is. ZeroMQ does not say who connected, the token does."""
+    """First message of a worker: proves who it is. ZeroMQ does not say who connected, the token does.
+
+    Sent when the connection is made and whenever it is made anew, and every second until the other end has said
+    anything; until then nothing but hellos is sent on it. A supervisor that has taken over answers with `Welcome` in
+    ``epoch`` + 1. One that knows the worker already hands it to the worker's link, whose acknowledgement is the answer.
+    A worker whose keeper is dead goes on saying hello every second: the answers tell it that its supervisor lives.
+    """
 
     KIND: ClassVar[str] = "hello"
     RELIABLE: ClassVar[bool] = False
+    ANSWERED: ClassVar[bool] = True
     worker: str
     token: str
     pid: int
     start_ticks: int
     version: str
-    epoch: int = 0
+    epoch: int = 0  # the one that the worker's link is in
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat(Message):
-    """Sent by the link thread every second, also while the agent is busy."""
+    """Sent by the link thread about every second, also while the agent is busy."""
 
     KIND: ClassVar[str] = "heartbeat"
     RELIABLE: ClassVar[bool] = False
     turn: str  # the running turn, or ""
     loop_age: float  # seconds since the main thread's event loop last ran
+    cpu_seconds: float = 0.0  # of the worker's own process so far, its children not counted
+    next_in: float = 5.0  # seconds until the next one
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,15 +339,19 @@ class Servers(Message):
 
 @dataclass(frozen=True, slots=True)
 class Logs(Message):
-    """Log records of the worker; ``dropped`` counts those that did not fit since the last batch."""
+    """Log records of the worker; ``dropped`` counts those that did not fit since the last batch.
+
+    Reliable for the sake of its acknowledgement: a worker has few of them under way, however much it logs.
+    """
 
     KIND: ClassVar[str] = "logs"
-    RELIABLE: ClassVar[bool] = False
     records: tuple[LogRecord, ...]
     dropped: int = 0
 
 
-DOWN: tuple[type[Message], ...] = (Welcome, Assign, StartTurn, Interrupt, Steer, Rewind, Answer, Kept, Stop)
+DOWN: tuple[type[Message], ...] = (
+    Welcome, Assign, StartTurn, Interrupt, Steer, Rewind, Answer, RestartServer, Kept, Stop,
+)  # fmt: skip
 UP: tuple[type[Message], ...] = (
     Hello, Heartbeat, Ready, Accept, Delta, ToolUse, Status, Finished, Send, Ask, Steered, Snapshot, Servers, Logs,
 )  # fmt: skip

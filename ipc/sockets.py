@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import stat
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -37,7 +38,10 @@ _GONE: Final = frozenset({zmq.ENOTSOCK, zmq.ETERM})
 
 @dataclass(frozen=True, slots=True)
 class CurveServer:
-    """Keys of a ROUTER on tcp, and whom it lets in: public keys as `zmq.curve_keypair` gives them (Z85, 40 bytes)."""
+    """Keys of a ROUTER on tcp, and whom it lets in: public keys as `new_keys` gives them (Z85, 40 bytes).
+
+    ``allowed`` is asked in the loop, once for each connection; one that has no key at all does not get so far.
+    """
 
     secret: bytes = field(repr=False)
     allowed: Callable[[bytes], bool]
@@ -50,6 +54,11 @@ class CurveClient:
     public: bytes
     secret: bytes = field(repr=False)
     server: bytes
+
+
+def new_keys() -> tuple[bytes, bytes]:
+    """A public and a secret key for CURVE, as `CurveServer` and `CurveClient` have them."""
+    return zmq.curve_keypair()
 
 
 class Router:
@@ -140,6 +149,9 @@ class Router:
 class Dealer:
     """Connects a worker to the supervisor. One thread owns it; any thread may call `wake`.
 
+    ZeroMQ connects again by itself when the other end has gone, and whoever binds the address next is the other end
+    then. `poll` keeps count of it in ``connections`` and ``connected``.
+
     ``identity``: 1 to 255 bytes, not beginning with a zero byte, unique for each life of a worker.
     """
 
@@ -170,9 +182,11 @@ class Dealer:
                 socket.set(zmq.CURVE_PUBLICKEY, security.public)
                 socket.set(zmq.CURVE_SECRETKEY, security.secret)
                 socket.set(zmq.CURVE_SERVERKEY, security.server)
+            self._monitor = _Monitor(socket)
             try:
                 socket.connect(endpoint)
             except zmq.ZMQError as error:
+                self._monitor.close()
                 raise LocalError(f"cannot connect to {endpoint}: {error}") from error
             self._wakener = _Wakener()
         except BaseException:
@@ -183,8 +197,19 @@ class Dealer:
         self._poller = zmq.Poller()
         self._poller.register(socket, zmq.POLLIN)
         self._poller.register(self._wakener.fd, zmq.POLLIN)
+        self._poller.register(self._monitor.socket, zmq.POLLIN)
         self._watched: set[int] = set()
         self.readable: frozenset[int] = frozenset()  # of the watched descriptors, at the last `poll`
+
+    @property
+    def connections(self) -> int:
+        """How many connections have been made so far, as of the last `poll`."""
+        return self._monitor.made
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is one, as of the last `poll`."""
+        return self._monitor.stands
 
     def watch(self, descriptor: int) -> None:
         """Have `poll` end when this descriptor is readable, too."""
@@ -204,13 +229,16 @@ class Dealer:
     def poll(self, timeout: float | None) -> tuple[bool, bool]:
         """Wait for at most ``timeout`` seconds (None: without end): (there are frames, somebody called `wake`).
 
-        zmq waits in whole milliseconds; it is rounded up, so that a caller with a deadline does not spin before it.
+        Ends as well when a connection was made or lost, and for a watched descriptor. zmq waits in whole milliseconds;
+        it is rounded up, so that a caller with a deadline does not spin before it.
         """
         self._check_process()
         ready = dict(self._poller.poll(None if timeout is None else max(0, math.ceil(timeout * 1000))))
         woken = self._wakener.fd in ready
         if woken:
             self._wakener.clear()
+        if self._monitor.socket in ready:
+            self._monitor.read()
         self.readable = frozenset(self._watched & ready.keys())
         return self._socket in ready, woken
 
@@ -245,6 +273,7 @@ class Dealer:
         if self._socket.closed or os.getpid() != self._pid:
             return
         self._wakener.close()
+        self._monitor.close()
         self._socket.close(linger=0)
         self._context.term()
 
@@ -353,6 +382,31 @@ class _KeyGate:
         status, text = (b"200", b"OK") if known else (b"400", b"unknown key")
         self._socket.send_multipart((asker, b"", version, request, status, text, b"", b""), zmq.NOBLOCK)
         self._pump.look_again()
+
+
+class _Monitor:
+    """What libzmq tells of a socket's connection: made (its handshake included), and lost."""
+
+    def __init__(self, watched: zmq.Socket[bytes]) -> None:
+        self.made = 0
+        self.stands = False
+        self._watched = watched
+        self.socket = watched.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+
+    def read(self) -> None:
+        """Take what has happened, without waiting."""
+        try:
+            while True:
+                event, _address = self.socket.recv_multipart(zmq.NOBLOCK)
+                self.stands = int.from_bytes(event[:2], sys.byteorder) == zmq.EVENT_HANDSHAKE_SUCCEEDED
+                self.made += self.stands
+        except zmq.ZMQError as error:
+            _not_now(error)
+
+    def close(self) -> None:
+        """Before the socket that it watches."""
+        self._watched.disable_monitor()
+        self.socket.close(linger=0)
 
 
 class _Wakener:

@@ -6,6 +6,7 @@ inherits, and the worker's hello shows it once.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import secrets
 
@@ -20,16 +21,26 @@ def matches(expected: str, shown: str) -> bool:
     return hmac.compare_digest(expected.encode("utf-8", "surrogatepass"), shown.encode("utf-8", "surrogatepass"))
 
 
+def proof_of(token: str) -> str:
+    """What a register keeps of a token: enough to know it again, and of no use to whoever reads it."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 class Tokens:
     """The supervisor's register of tokens that were issued and not yet shown."""
 
     def __init__(self) -> None:
-        self._issued: dict[str, str] = {}
+        self._issued: dict[str, str] = {}  # their proofs
 
     def issue(self, worker: str) -> str:
         """A token for this worker; an earlier one of the same worker is void."""
-        token = self._issued[worker] = new_token()
+        token = new_token()
+        self._issued[worker] = proof_of(token)
         return token
+
+    def expect(self, worker: str, proof: str) -> None:
+        """A worker that an earlier supervisor started will show the token with this proof."""
+        self._issued[worker] = proof
 
     def redeem(self, worker: str, token: str) -> bool:
         """Whether this is the worker's token, shown for the first time.
@@ -37,7 +48,7 @@ class Tokens:
         A wrong one does not use up the right one: anybody who can connect could keep a worker out otherwise.
         """
         expected = self._issued.get(worker)
-        if expected is None or not matches(expected, token):
+        if expected is None or not matches(expected, proof_of(token)):
             return False
         del self._issued[worker]
         return True

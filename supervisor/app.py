@@ -2,10 +2,13 @@
 
 The order of a start::
 
-    lock -> sweep -> journal -> pool (socket, keeper, spares) -> ways in -> what an earlier life left -> control socket
+    lock -> keepers of an earlier life -> journal -> sweep -> its workers -> pool (socket, keeper, spares) -> ways in
+    -> its messages -> control socket
 
-The lock comes first because a second bind on a live socket path succeeds silently; the sweep before the keeper, so that
-it cannot meet the new one's children; the control socket last, so that whoever reaches it reaches a whole hermesd.
+The lock comes first because a second bind on a live socket path succeeds silently; the keepers that live next, because
+they end everything when nobody claims them in time; the journal before the sweep, for it knows whom to spare; the sweep
+before our own keeper, so that it cannot meet that one's children; the control socket last, so that whoever reaches it
+reaches a whole hermesd.
 """
 
 from __future__ import annotations
@@ -17,14 +20,16 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hermesd.adapters.contract import AdapterSettings, CanAttach, HasConsole, capability
 from hermesd.ipc.messages import Logs
 from hermesd.workers import containment
 from hermesd.workers.containment.errors import ContainmentError
+from hermesd.workers.spec import WorkerSpec
 
 from . import logs, worker_template
 from .access.policy import AccessPolicy
@@ -38,19 +43,27 @@ from .gateway.busy import BusyMode
 from .gateway.commands.registry import Commands
 from .gateway.commands.table import TABLE
 from .gateway.lanes import Lanes, LaneSettings
-from .gateway.reception import Reception
+from .gateway.reception import Reception, Rules
 from .instance import pidfile
+from .instance.keepers import Keepers
 from .instance.paths import Paths
-from .journal import Journal, retention
+from .journal import Journal, retention, workers
 from .journal.errors import JournalUnavailable
 from .lag import LoopLag
 from .platforms import Platforms
 from .pool.census import is_contained
+from .pool.curve import Keys
+from .pool.launchers.adopted import AdoptedKeeper
+from .pool.launchers.claiming import Claims
 from .pool.launchers.contract import LauncherListener
 from .pool.launchers.keeper import KeeperLauncher
 from .pool.pool import Pool
+from .pool.takeover import Takeover, survey
 from .pool.usage import Sampler
+from .pool.watch import Watch
 from .pool.worker import Worker
+from .reloading import Reloader
+from .surroundings import missing_commands
 from .tasks import Tasks
 
 log = logging.getLogger("hermesd.app")
@@ -59,8 +72,14 @@ SWEEP_SECONDS = 5.0
 
 DAY = 24 * 60 * 60.0
 
+OURS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""The signals that hermesd handles."""
+
 LAST_WRITES_SECONDS = 2.0
 """For the ends of turns, when everything else has stopped."""
+
+RESTART_IN_PLACE = -1
+"""No exit status: the process goes on as another image."""
 
 LOCAL = "local"
 """The platform of the terminal and of ``hermesctl chat``; always there, for who holds the terminal is allowed."""
@@ -78,7 +97,9 @@ class StopReport:
 class App:
     """One life of hermesd. Made and run by ``supervisor/cli/hermesd.py``, under the instance's lock."""
 
-    def __init__(self, loaded: Loaded, paths: Paths, *, tail: logs.Tail):
+    def __init__(
+        self, loaded: Loaded, paths: Paths, *, tail: logs.Tail, reread: Callable[[], Loaded], claims: Claims
+    ):
         self.loaded = loaded
         self.paths = paths
         self.tail = tail
@@ -88,6 +109,10 @@ class App:
         self.stopped = asyncio.Event()
         self.stop_report: StopReport | None = None
         self.state = "starting"
+        self.console = False
+        self.restart_requested = asyncio.Event()
+        self._claims = claims
+        self._keepers = Keepers(paths.keepers, (claimed.record for claimed in claims.held))
         self._hurry = asyncio.Event()
         self._failure: HermesdError | None = None
         self._stop_timeout: float | None = None
@@ -99,27 +124,34 @@ class App:
         self.lanes = self._make_lanes()
         self.pool = self._make_pool()
         self.lanes.use(self.pool)
+        self.watch = self._make_watch()
         self.reception = self._make_reception()
+        self.reloader = Reloader(self, reread)
+        self._reload_due = False
         self.sampler = Sampler(self.pool)
         self.lag = LoopLag()
         self.control = ControlServer(paths.control_socket, ControlHandlers(self), self.contained)
 
     # ---- building ----------------------------------------------------------------------------------------------------
 
-    def _make_lanes(self) -> Lanes:
+    def lane_settings(self) -> LaneSettings:
+        """What the configuration says about sessions, as it is in effect now."""
         ours = self.loaded.settings.hermesd
-        settings = LaneSettings(
+        return LaneSettings(
             max_workers=ours.workers.max,
             max_turns=ours.workers.max_turns,
             idle_timeout=ours.workers.idle_timeout_seconds,
             on_crash=ours.workers.on_crash,
-            turn_timeout=0.0,
+            turn_timeout=ours.workers.turn_timeout_seconds,
+            quiet_timeout=self.loaded.settings.agent.gateway_timeout_seconds,
             stop_grace=self._server_grace(),
             work_dir=self.paths.ours / "work",
             agent_settings=dict(ours.agent_settings),
         )
+
+    def _make_lanes(self) -> Lanes:
         return Lanes(
-            settings=settings,
+            settings=self.lane_settings(),
             journal=self.journal,
             deliverer=self.deliverer,
             tasks=self.tasks,
@@ -131,74 +163,117 @@ class App:
         # An MCP server's polite stop has two waits of this length and a kill, all within the worker's own grace.
         return min(2.0, self.budget.worker_grace / 3)
 
+    def worker_template(self) -> WorkerSpec:
+        """What workers are told that start from now on."""
+        return worker_template.template(self.loaded.settings, self.paths, self.loaded.environ, self._server_grace())
+
+    def _make_launcher(self, listener: LauncherListener) -> KeeperLauncher:
+        ours = self.loaded.settings.hermesd
+        template = self.worker_template()
+        return KeeperLauncher(
+            listener,
+            instance=self.paths.instance,
+            run_dir=self.paths.sockets,
+            log_file=self.paths.logs / "keeper.log",
+            environment=template.environment,
+            containment=ours.containment,
+            agent=ours.agent,
+            agent_path=ours.agent_path,
+            preload=("hermesd.workers.mcp.server",) if template.servers else (),
+            adopt_timeout=ours.adopt_timeout_seconds,
+            keepers=self._keepers,
+            lock=self.paths.lock,
+            start_by=ours.workers.start_by,
+        )
+
     def _make_pool(self) -> Pool:
         ours = self.loaded.settings.hermesd
-        template = worker_template.template(self.loaded.settings, self.paths, self.loaded.environ, self._server_grace())
-
-        def make_launcher(listener: LauncherListener) -> KeeperLauncher:
-            return KeeperLauncher(
-                listener,
-                instance=self.paths.instance,
-                run_dir=self.paths.sockets,
-                log_file=self.paths.logs / "keeper.log",
-                environment=template.environment,
-                containment=ours.containment,
-                agent=ours.agent,
-                agent_path=ours.agent_path,
-                preload=("hermesd.workers.mcp.server",) if template.servers else (),
-                adopt_timeout=0.0,
-                start_by=ours.workers.start_by,
-            )
-
         return Pool(
             self.lanes,
-            make_launcher=make_launcher,
-            endpoint=f"ipc://{self.paths.worker_socket}",
-            template=template,
+            make_launcher=self._make_launcher,
+            endpoint=ours.workers.endpoint or f"ipc://{self.paths.worker_socket}",
+            template=self.worker_template(),
             spare=ours.workers.spare,
             stacks_dir=self.paths.logs / "stacks",
             on_launcher_death=self._keeper_died,
+            keys=Keys(self.paths.run / "curve") if ours.workers.endpoint else None,
         )
 
-    def _make_reception(self) -> Reception:
+    def reception_rules(self) -> Rules:
+        """What the configuration says about messages that come in, as it is in effect now."""
         settings = self.loaded.settings
         access = settings.access
-        return Reception(
-            journal=self.journal,
-            lanes=self.lanes,
-            deliverer=self.deliverer,
-            commands=Commands(TABLE, lanes=self.lanes, journal=self.journal),
-            tasks=self.tasks,
+        return Rules(
             policy=AccessPolicy(access.allowed, access.allow_all, access.gateway_allowed, access.gateway_allow_all),
             busy_mode=BusyMode(settings.hermesd.busy),
             group_sessions_per_user=settings.group_sessions_per_user,
             thread_sessions_per_user=settings.thread_sessions_per_user,
         )
 
+    def _make_watch(self) -> Watch:
+        return Watch(
+            self.pool,
+            hang_timeout=self.loaded.settings.hermesd.workers.hang_timeout_seconds,
+            directory=self.paths.logs / "hangs",
+            tasks=self.tasks,
+            on_hung=self.lanes.worker_hung,
+            on_look=self.lanes.check_time_limits,
+        )
+
+    def _make_reception(self) -> Reception:
+        return Reception(
+            journal=self.journal,
+            lanes=self.lanes,
+            deliverer=self.deliverer,
+            commands=Commands(TABLE, lanes=self.lanes, journal=self.journal),
+            tasks=self.tasks,
+            rules=self.reception_rules(),
+        )
+
     # ---- starting ----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Everything is up when this returns. Raises `HermesdError`, or what the part that failed raised."""
-        await self._sweep()
-        self.paths.clear_sockets()
         await self.journal.open()
+        await self.deliverer.recover()
+        found = survey(await self.journal.read(workers.left), self._claims, self.paths.instance)
+        await self._sweep(found.spare)
+        self.paths.clear_sockets(spare=[Path(claimed.record.socket) for claimed in found.keepers])
+        await self._take_over(found)
         await asyncio.gather(self.pool.start(), self._make_platforms())
         await self.platforms.start(self.reception)
-        await self.deliverer.recover()
+        await self.deliverer.take_up()
         await self.reception.resume()
         await self.control.open()
         self.tasks.spawn(self.sampler.run(), "usage sampler")
         self.tasks.spawn(self._prune_daily(), "retention")
         self.tasks.spawn(self.lag.run(), "loop lag")
+        self.tasks.spawn(logs.tend(self.paths.logs), "log files")
+        self.tasks.spawn(self.watch.run(), "worker watch")
         pidfile.write(self.paths.pid_file, pidfile.own_record(self.paths.control_socket))
         self.state = "running"
+        for problem in missing_commands(self.loaded):
+            log.warning("%s; fix: %s", problem.sentence, problem.fix)
+        if self._reload_due:
+            self._reload_soon()
         log.info(
             "hermesd is up: pid %d, home %s, containment %s, %.2f s",
             os.getpid(), self.paths.home, self.pool.launcher.containment, time.time() - self.started_at,
         )  # fmt: skip
 
-    async def _sweep(self) -> None:
-        """Kill what an earlier life of this home left; nothing else is ever touched."""
+    async def _take_over(self, found: Takeover) -> None:
+        """Rebuild what the workers of an earlier life were at, before the first of them can say a word."""
+        for worker in found.over:
+            await self.journal.write(workers.forget, worker)
+        for claimed in found.keepers:
+            unwanted = [worker for holder, worker in found.unwanted if holder is claimed]
+            self.pool.adopt_launcher(AdoptedKeeper(self.pool, claimed, self._keepers, unwanted))
+        self._claims.held.clear()  # they are the pool's now
+        for heir in found.heirs:
+            self.lanes.adoption.take_over(heir.estate, self.pool.adopt(heir))
+
+    async def _sweep(self, spare: Collection[int]) -> None:
+        """Kill what an earlier life of this home left and nobody takes over; nothing else is ever touched."""
         deadline = time.monotonic() + SWEEP_SECONDS
         killed: dict[int, str] = {}
         for name in ("cgroup", "subreaper"):
@@ -206,7 +281,7 @@ class App:
                 sweeper = containment.choose(self.paths.instance, name).containment
             except ContainmentError:
                 continue
-            while left := await asyncio.to_thread(sweeper.sweep):
+            while left := await asyncio.to_thread(sweeper.sweep, spare):
                 killed.update((leftover.pid, leftover.command) for leftover in left)
                 if time.monotonic() > deadline:
                     raise StartFailed(
@@ -225,6 +300,7 @@ class App:
     async def _prune_daily(self) -> None:
         """Drop what nobody will ask for any more, in steps that hold the journal up for no one."""
         while True:
+            self.watch.prune(time.time())
             with contextlib.suppress(JournalUnavailable):
                 while await self.journal.write(retention.prune, time.time()):
                     await asyncio.sleep(0)
@@ -244,6 +320,15 @@ class App:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
+        # Blocked where this process was exec'd in place of an earlier hermesd; what came meanwhile comes now.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, OURS)
+
+    def _reload_soon(self) -> None:
+        # What is starting takes the new settings when it is up; what is stopping needs none.
+        self._reload_due = self.state == "starting"
+        if self.state == "running":
+            self.tasks.job(self.reloader.on_signal(), "reload")
 
     def _signalled(self, number: int) -> None:
         console = capability(self.platforms.live.get(LOCAL), HasConsole)
@@ -264,6 +349,12 @@ class App:
             self.stop_requested.set()
             self._arm_watchdog()
 
+    def request_restart(self) -> None:
+        """Ask for this process to be exec'd anew in place, on the workers that there are."""
+        log.info("restarting in place")
+        self.state = "restarting"
+        self.restart_requested.set()
+
     def _arm_watchdog(self) -> None:
         """End this process when its time is over, whatever hangs: a C thread, which needs neither loop nor GIL.
 
@@ -277,9 +368,16 @@ class App:
         self._stop_progress.append(tell)
 
     async def run(self, *, console: bool = False) -> int:
-        """Until a stop is asked for. Returns the exit status of the console, or 0. Raises what ended hermesd."""
+        """Until a stop is asked for. Returns the exit status of the console, or 0. Raises what ended hermesd.
+
+        `RESTART_IN_PLACE`: the caller has to exec this program anew; its workers have been left alone.
+        """
         status = 0
-        waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(self.stop_requested.wait())]
+        self.console = console
+        waits: list[asyncio.Future[Any]] = [
+            asyncio.ensure_future(self.stop_requested.wait()),
+            asyncio.ensure_future(self.restart_requested.wait()),
+        ]
         talking: asyncio.Future[int] | None = None
         local = capability(self.platforms.live.get(LOCAL), HasConsole)
         if console and local is not None:
@@ -292,6 +390,12 @@ class App:
         for wait in waits:
             if wait is not talking:
                 wait.cancel()
+        if not self.stop_requested.is_set() and self.restart_requested.is_set():
+            await self.let_go()
+            signal.pthread_sigmask(signal.SIG_BLOCK, OURS)
+            if self.stop_requested.is_set():
+                signal.raise_signal(signal.SIGTERM)  # for the next image, which will handle it
+            return RESTART_IN_PLACE
         await self.stop()
         if talking is not None and not talking.done():
             talking.cancel()
@@ -326,6 +430,30 @@ class App:
                  time.monotonic() - began, interrupted, killed)  # fmt: skip
         return self.stop_report
 
+    async def give_up(self) -> None:
+        """After a start that failed half way: end what is ours; what an earlier life left waits for another hermesd.
+
+        Its keepers wait for as long as they have been told (``adopt_timeout``), from now on.
+        """
+        self._claims.close()
+        if self.pool.launchers[1:] or self.lanes.adoption.adopted:
+            await self.let_go()
+        else:
+            await self.stop()
+
+    async def let_go(self) -> None:
+        """End this life and leave the workers as they are: another hermesd takes them over."""
+        self.lanes.draining = True
+        await self.deliverer.wait_idle(2.0)
+        await self.platforms.stop()
+        await self.control.close()
+        await self.tasks.settle(LAST_WRITES_SECONDS)
+        await self.pool.let_go(self.budget.worker_grace)
+        await self.tasks.close()
+        await self.journal.close()
+        faulthandler.cancel_dump_traceback_later()
+        log.info("let go of %d workers", len(self.pool.workers))
+
     async def _drain(self, timeout: float) -> int:
         if not self.lanes.running:
             return 0
@@ -353,10 +481,15 @@ class App:
         self._fail(HermesdError(f"the task {name!r} failed: {type(error).__name__}: {error}"))
 
     def _escalate(self, crashes: int) -> None:
-        self._fail(Escalation(f"{crashes} workers have crashed within a minute"))
+        self._fail(
+            Escalation(
+                f"{crashes} workers have crashed within a minute, so the fault is not one session's: hermesd ends with "
+                f"status {Escalation.exit_status} and its service manager decides; what they died of: hermesctl logs"
+            )
+        )
 
     def _keeper_died(self, reason: str) -> None:
-        # Without its keeper nobody can empty a container; what it left is swept by the next start.
+        # Without a keeper nobody can start workers, nor empty a container; the next start takes over or sweeps.
         failure = HermesdError(reason)
         failure.exit_status = Escalation.exit_status
         self._fail(failure)
@@ -371,7 +504,9 @@ class App:
 
     def contained(self, pid: int) -> bool:
         """Whether a process lies in one of our containers: an agent may look, but not approve itself."""
-        return is_contained(pid, self.pool.launcher.pid, self.paths.instance)
+        roots = {launcher.pid for launcher in self.pool.launchers}
+        roots |= {worker.pid for worker in self.pool.workers.values()}
+        return is_contained(pid, roots, self.paths.instance)
 
     def attachable(self) -> CanAttach | None:
         return capability(self.platforms.live.get(LOCAL), CanAttach)
@@ -385,6 +520,8 @@ def write_worker_logs(worker: Worker, batch: Logs) -> None:
             time.time(), logging.WARNING, "worker", f"{batch.dropped} log records did not fit", **where
         )
     for record in batch.records:
+        # A name that it was not given would put its lines among another session's.
+        turn = record.turn if record.turn in worker.given else ""
         logs.write_worker_record(
-            record.at, record.level, record.logger, record.text, turn=record.turn, pid=record.pid, **where
+            record.at, record.level, record.logger, record.text, turn=turn, pid=record.pid, **where
         )

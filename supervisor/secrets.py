@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hermesd.ipc.redaction import names_a_secret
 from hermesd.supervisor.config.settings import Settings
-from hermesd.supervisor.logs import names_a_secret
 
 
 def secrets_in(settings: Settings) -> Iterator[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hermesd.supervisor.config.settings import McpServer, Settings
 from hermesd.supervisor.instance.paths import Paths
+from hermesd.supervisor.pool import hang
 from hermesd.workers.spec import ServerSpec, WorkerSpec
 
 log = logging.getLogger("hermesd.app")
@@ -71,5 +72,7 @@ def template(settings: Settings, paths: Paths, environ: Mapping[str, str], stop_
         environment=environment(environ, ours.workers.env, paths.home),
         log_dir=str(paths.logs),
         log_level=ours.log_level,
+        adopt_timeout=ours.adopt_timeout_seconds,
+        heartbeat=hang.beat_of(ours.workers.hang_timeout_seconds),
         stop_grace=stop_grace,
     )

@@ -54,12 +54,19 @@ RULES: tuple[Rule, ...] = (
         "ipc", "supervisor.cli", "supervisor.control.client", "supervisor.control.errors", "supervisor.instance",
     ), "hermesctl is a thin client of the control socket"),
     Rule("supervisor.cli.commands", (
-        "ipc", "supervisor.cli", "supervisor.control", "supervisor.instance",
+        "ipc", "supervisor.cli", "supervisor.control", "supervisor.findings", "supervisor.instance",
     ), "hermesctl is a thin client of the control socket"),
     Rule("supervisor.cli.checkup", (
-        "ipc", "supervisor.cli", "supervisor.config", "supervisor.control", "supervisor.instance",
-        "workers.containment",
-    ), "doctor looks for itself, also where no hermesd runs: which containment a start would get, what was left"),
+        "ipc", "supervisor.cli", "supervisor.config", "supervisor.control", "supervisor.findings", "supervisor.host",
+        "supervisor.instance", "workers.containment",
+    ), "doctor looks for itself, also where no hermesd runs: which containment a start would get, how the machine is"),
+    Rule("supervisor.cli.mending", (
+        "ipc", "supervisor.cli", "supervisor.control", "supervisor.findings", "supervisor.instance",
+        "supervisor.pool.census", "supervisor.pool.leftovers",
+    ), "doctor --fix mends by itself only where no hermesd runs"),
+    Rule("supervisor.cli.configfile", (
+        "supervisor.config", "supervisor.surroundings",
+    ), "a configuration is checked as hermesd would, also where none runs"),
     Rule("supervisor.config", ("supervisor.config",), "the configuration is read before anything else exists"),
     Rule("supervisor.instance", (
         "ipc.version", "supervisor.instance",
@@ -74,7 +81,8 @@ PURE: tuple[str, ...] = (
     "ipc.link", "supervisor.access.policy", "supervisor.config.budget", "supervisor.gateway.busy",
     "supervisor.gateway.router", "supervisor.gateway.turn_life", "supervisor.journal.states", "supervisor.pool.backoff",
     "supervisor.pool.worker_life", "supervisor.sessions.history", "supervisor.sessions.key",
-    "workers.keeper.ward_life", "workers.mcp.escalation", "workers.mcp.slot",
+    "workers.bond", "workers.keeper.guard_life", "workers.keeper.ward_life", "workers.mcp.escalation",
+    "workers.mcp.slot", "workers.patience",
 )
 ACTING = ("asyncio", "multiprocessing", "random", "socket", "subprocess", "threading", "time", "zmq")
 

@@ -3,6 +3,10 @@
 It polls the socket, a wake descriptor, the keeper's death and the worker's own standard output. It never runs agent
 code. What the main thread sends is put into a queue here; what arrives is handed to the main thread's event loop.
 
+On a connection that was made anew the other end may be a supervisor that knows nothing of this worker, or not yet. So
+nothing but hellos goes out there before it has spoken; what the agent says meanwhile waits in the link, where text
+merges.
+
 A C call that holds the GIL silences this thread too; the supervisor then judges by the kernel's figures.
 """
 
@@ -14,22 +18,36 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
 from hermesd.ipc.errors import LocalError
-from hermesd.ipc.link import Confirmed, Event, Link, Received, Refused
-from hermesd.ipc.messages import Heartbeat, Hello, Logs, Message, Welcome
-from hermesd.ipc.sockets import Dealer
+from hermesd.ipc.link import Confirmed, Delivered, EpochOpened, Event, Link, Received, Refused
+from hermesd.ipc.messages import Heartbeat, Hello, Kept, Logs, Message, Snapshot, Welcome
+from hermesd.ipc.sockets import CurveClient, Dealer
+from hermesd.workers.containment import identity as processes
+
+from .bond import Bond, Verdict
+from .patience import LOOK_EVERY
+from .spec import IDLE_HEARTBEAT_FACTOR
 
 log = logging.getLogger("hermesd.worker.link")
 
-IDLE_HEARTBEAT_FACTOR = 5.0
-"""An idle worker beats this much slower: two hundred of them must not cost the supervisor a measurable core."""
-
 HELLO_EVERY = 1.0
-"""Seconds between hellos until one is answered."""
+"""Seconds between hellos until one is answered, and while the worker has no keeper."""
+
+HELLO_AGAIN = 0.02
+"""Seconds until the next try when a connection that was made this moment does not take the hello yet."""
+
+WATCHDOG_EXTRA = 3.0
+"""Seconds that the watchdog waits longer than this thread: it is for a worker in which this thread cannot run."""
+
+LOGS_UNDER_WAY = 4
+"""Frames of log records that are sent and not acknowledged: the rest of the window is for what people wait for."""
+
+LAST_LOGS = 400
+"""Frames of them at the end, when nobody waits for anything else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +59,13 @@ class Unsendable:
 
 
 class LogSource(Protocol):
-    """Where the link thread takes finished log records from."""
+    """Where the link thread takes finished log records from. Implemented by `hermesd.workers.logs.WireHandler`."""
 
-    def take(self, now: float) -> Logs | None: ...
+    def notify(self, call: Callable[[], None]) -> None: ...
+
+    def take(self, now: float, *, ending: bool = False) -> Logs | None: ...
+
+    def due(self, now: float) -> float | None: ...
 
 
 class Output(Protocol):
@@ -58,8 +80,21 @@ class Output(Protocol):
     def flush(self) -> None: ...
 
 
+class Watchdog(Protocol):
+    """Ends the process if it is not wound up again in time. Implemented by `hermesd.workers.watchdog.Watchdog`."""
+
+    def wind_up(self, seconds: float) -> None: ...
+
+    def let_go(self) -> None: ...
+
+
 class LinkThread:
-    """``on_event`` is called on the event loop's thread through ``call_soon``, once per delivered event."""
+    """``on_event`` is called on the event loop's thread through ``call_soon``, once per delivered event.
+
+    Each `EpochOpened` among them has to be answered by posting a `Snapshot`; what is posted before it, and is not
+    durable, is dropped, for the snapshot tells it. ``on_abandoned`` is called here, when neither keeper nor supervisor
+    is there any more, and does not return.
+    """
 
     def __init__(
         self,
@@ -73,10 +108,12 @@ class LinkThread:
         on_event: Callable[[Event | Unsendable], None],
         logs: LogSource,
         keeper_pidfd: int,
-        on_keeper_death: Callable[[], None],
+        adopt_timeout: float,
+        watchdog: Watchdog,
+        on_abandoned: Callable[[], None],
         captures: Sequence[Output],
+        security: CurveClient | None = None,
     ):
-        self._endpoint = endpoint
         self._link = link
         self._hello = hello
         self._heartbeat = heartbeat
@@ -84,17 +121,26 @@ class LinkThread:
         self._on_event = on_event
         self._logs = logs
         self._keeper_pidfd = keeper_pidfd
-        self._on_keeper_death = on_keeper_death
+        self._adopt_timeout = adopt_timeout
+        self._bond = Bond(adopt_timeout)
+        self._watchdog = watchdog
+        self._on_abandoned = on_abandoned
         self._captures = {capture.descriptor: capture for capture in captures}
         self._outgoing: deque[Message] = deque()
         self._turn = ""
-        self._welcomed = False
+        self._welcomed = False  # once in its life
+        self._answered = False  # the supervisor has spoken on the present connection
+        self._connections = 0
+        self._next_hello = 0.0
+        self._snapshots_due = 0
         self._next_beat = 0.0
         self._queued = 0
+        self._logs_under_way = 0
         self._loop_asked = False
         self._loop_asked_at = 0.0
         self._stopping = threading.Event()
-        self._dealer = Dealer(endpoint, identity.encode())
+        self._dealer = Dealer(endpoint, identity.encode(), security=security)
+        logs.notify(self._dealer.wake)
         self._thread = threading.Thread(target=self._run, name="link", daemon=True)
 
     def start(self) -> None:
@@ -140,40 +186,106 @@ class LinkThread:
         for descriptor in (self._keeper_pidfd, *self._captures):
             if descriptor >= 0:
                 self._dealer.watch(descriptor)
-        next_hello, flushed = 0.0, False
-        self._dealer.wait_connected(HELLO_EVERY)
+        flushed = False
+        # The first hello goes out when the connection is made; this is for one whose making was not told.
+        self._next_hello = time.monotonic() + HELLO_EVERY
         while True:
             now = time.monotonic()
-            if not self._welcomed and now >= next_hello:
-                self._link.send(self._hello)
-                next_hello = now + HELLO_EVERY
+            self._say_hello(now)
             if self._stopping.is_set() and not flushed:
                 flushed = True
                 for capture in self._captures.values():
                     capture.flush()
             if self._welcomed:
                 self._queue_what_waits(now)
-            self._link.flush(now, self._dealer.send)
+            if self._answered:
+                self._link.flush(now, self._dealer.send)
             self._queued = self._link.statistics().queued
             if self._stopping.is_set() and (now >= self._deadline or not self._unfinished()):
                 return self._dealer.close()
-            due = [self._next_beat if self._welcomed else next_hello]
-            link_due = self._link.due()
-            if link_due is not None:
-                due.append(link_due)
-            if self._stopping.is_set():
-                due.append(self._deadline)
-            self._dealer.poll(max(0.0, min(due) - now))
+            self._dealer.poll(max(0.0, self._due(now) - now))
             now = time.monotonic()
-            for frame in self._dealer.recv_all():
-                for event in self._link.receive(frame, now):
-                    self._take(event)
             for descriptor in self._dealer.readable:
                 if descriptor == self._keeper_pidfd:
                     self._dealer.unwatch(descriptor)
-                    self._on_keeper_death()
+                    self._bond.keeper_died()
+                    self._next_hello = now
                 else:
                     self._captures[descriptor].read()
+            for frame in self._dealer.recv_all():
+                self._receive(frame, now)
+            self._look_after_itself(now)
+
+    def _due(self, now: float) -> float:
+        """When something has to be done even if nothing happens."""
+        due = [now + 60.0]
+        if self._says_hello():
+            due.append(self._next_hello)
+        if self._bond.keeperless:
+            due.append(now + LOOK_EVERY)
+        if self._answered:
+            link_due = self._link.due()
+            if link_due is not None:
+                due.append(link_due)
+        if self._answered and self._welcomed:
+            due.append(self._next_beat)
+            logs_due = self._logs.due(now) if self._logs_under_way < LOGS_UNDER_WAY else None
+            if logs_due is not None:
+                due.append(logs_due)
+        if self._stopping.is_set():
+            due.append(self._deadline)
+        return min(due)
+
+    def _says_hello(self) -> bool:
+        return not (self._answered and self._welcomed) or self._bond.keeperless
+
+    def _say_hello(self, now: float) -> None:
+        if self._dealer.connections != self._connections:
+            self._connections = self._dealer.connections
+            self._answered = False
+            self._next_hello = now
+        elif not self._dealer.connected and self._answered:
+            self._answered = False
+            self._next_hello = now + HELLO_EVERY
+        if self._says_hello() and now >= self._next_hello:
+            sent = self._dealer.send(self._link.seal(replace(self._hello, epoch=self._link.epoch)))
+            if self._dealer.connected and not sent:
+                self._next_hello = now + HELLO_AGAIN
+            elif self._bond.keeperless:
+                self._next_hello = now + min(HELLO_EVERY, self._adopt_timeout / 4)
+            else:
+                self._next_hello = now + HELLO_EVERY
+
+    def _receive(self, frame: bytes, now: float) -> None:
+        heard = self._link.last_heard
+        for event in self._link.receive(frame, now):
+            self._take(event)
+        if not self._answered and self._link.last_heard != heard:
+            self._answered = True
+            self._link.reconnected(now)
+
+    def _look_after_itself(self, now: float) -> None:
+        match self._bond.look(self._link.last_heard, now):
+            case Verdict.WIND_UP:
+                self._watchdog.wind_up(self._adopt_timeout + WATCHDOG_EXTRA)
+            case Verdict.END:
+                self._on_abandoned()
+
+    def _kept(self, message: Kept) -> None:
+        """Watch another keeper from now on. One that is dead as well is none."""
+        pidfd = processes.open_pidfd(processes.Identity(message.pid, message.start_ticks))
+        if pidfd is None:
+            log.warning("the keeper %d that this worker was told of is dead", message.pid)
+            return
+        if self._keeper_pidfd >= 0:
+            if not self._bond.keeperless:
+                self._dealer.unwatch(self._keeper_pidfd)
+            os.close(self._keeper_pidfd)
+        self._keeper_pidfd = pidfd
+        self._dealer.watch(pidfd)
+        if self._bond.keeperless:
+            self._bond.kept()
+            self._watchdog.let_go()
 
     def _unfinished(self) -> bool:
         statistics = self._link.statistics()
@@ -183,6 +295,16 @@ class LinkThread:
         match event:
             case Received(message=Welcome()):
                 self._welcomed = True
+            case Received(message=Kept() as kept):
+                self._kept(kept)
+            case EpochOpened(dropped=dropped):
+                self._snapshots_due += 1
+                for message in dropped:
+                    if isinstance(message, Logs):
+                        self._link.send(message)
+                self._call_soon(lambda: self._on_event(event))
+            case Delivered(message=Logs()):
+                self._logs_under_way -= 1
             case Received() | Confirmed():
                 self._call_soon(lambda: self._on_event(event))
             case Refused(error=error):
@@ -191,26 +313,37 @@ class LinkThread:
     def _queue_what_waits(self, now: float) -> None:
         while self._outgoing:
             message = self._outgoing.popleft()
+            if self._snapshots_due and not message.DURABLE:
+                self._snapshots_due -= isinstance(message, Snapshot)
+                if self._snapshots_due or not isinstance(message, Snapshot):
+                    continue
             try:
                 self._link.send(message)
             except LocalError as error:
                 self._call_soon(partial(self._on_event, Unsendable(message, error)))
-        if now >= self._next_beat:
-            self._beat(now)
-            self._next_beat = now + (self._heartbeat if self._turn else self._heartbeat * IDLE_HEARTBEAT_FACTOR)
         for capture in self._captures.values():
             capture.tick(now)
-        while (batch := self._logs.take(now)) is not None:
-            self._link.send(batch)
-            if not self._stopping.is_set():
+        if not self._answered:
+            return
+        if now >= self._next_beat:
+            next_in = self._heartbeat if self._turn else self._heartbeat * IDLE_HEARTBEAT_FACTOR
+            self._beat(now, next_in)
+            self._next_beat = now + next_in
+        ending = self._stopping.is_set()
+        # Bounded at the end, too: a thread of the agent may go on logging.
+        for _ in range(LAST_LOGS if ending else LOGS_UNDER_WAY - self._logs_under_way):
+            batch = self._logs.take(now, ending=ending)
+            if batch is None:
                 break
+            self._link.send(batch)
+            self._logs_under_way += 1
 
-    def _beat(self, now: float) -> None:
+    def _beat(self, now: float, next_in: float) -> None:
         age = now - self._loop_asked_at if self._loop_asked else 0.0
         if self._turn and not self._loop_asked:
             self._loop_asked, self._loop_asked_at = True, now
             self._call_soon(self._loop_ran)
-        self._link.send(Heartbeat(self._turn, age))
+        self._link.send(Heartbeat(self._turn, age, time.process_time(), next_in))
 
     def _loop_ran(self) -> None:
         self._loop_asked = False

@@ -1,8 +1,10 @@
 """A worker's log records on their way to the supervisor, the one writer of log files.
 
-Records are formatted here and travel with the heartbeats; nothing of an agent's own objects crosses the wire. What the
-agent's forked children log comes through multiprocessing-logging, whose queue lives inside this worker: shared between
-workers it would deadlock all of them once one is killed while it holds the queue's lock.
+Records are formatted here and handed to the link thread; nothing of an agent's own objects crosses the wire. What the
+agent's forked children log comes here as well (`hermesd.workers.child_logs`).
+
+Whatever an agent does, this costs a bounded memory and the supervisor a bounded time: a room of records that wait, and
+an allowance of records a second that a worker may use up at once and that then grows again slowly.
 """
 
 from __future__ import annotations
@@ -12,18 +14,33 @@ import os
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from hermesd.ipc.codec import clean
 from hermesd.ipc.messages import LogRecord, Logs
 
+from .child_logs import ChildLogs
+
 MAX_TEXT = 8_192
 """Characters of one record; a longer one keeps its beginning and its end."""
 
-MAX_WAITING = 2_000
+MAX_WAITING = 20_000
 """Records that wait for the link; beyond it the oldest are dropped and counted."""
 
-BATCH = 200
-"""Records in one frame."""
+MAX_WAITING_TEXT = 8_000_000
+"""Characters of all that wait; the same."""
+
+BATCH = 50
+"""Records in one frame: the supervisor writes them in one go, and needs a millisecond or two for so many."""
+
+BATCH_TEXT = 32_768
+"""Characters after which a frame is full."""
+
+BURST = 20_000
+"""Records that a worker which has been quiet may send as fast as they are taken."""
+
+PER_SECOND = 200.0
+"""Records a second that it may send on and on."""
 
 
 class WireHandler(logging.Handler):
@@ -32,9 +49,17 @@ class WireHandler(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self._waiting: deque[LogRecord] = deque()
+        self._text = 0
         self._dropped = 0
         self._guard = threading.Lock()
+        self._allowance = float(BURST)
+        self._counted_at: float | None = None
+        self._notify: Callable[[], None] = lambda: None
         self.turn = ""
+
+    def notify(self, call: Callable[[], None]) -> None:
+        """``call`` is called from any thread when something waits where nothing did."""
+        self._notify = call
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -47,22 +72,46 @@ class WireHandler(logging.Handler):
         """Take one line that did not come through logging (standard output, for one)."""
         if len(text) > MAX_TEXT:
             text = f"{text[: MAX_TEXT // 2]} … {len(text) - MAX_TEXT} characters … {text[-MAX_TEXT // 2 :]}"
-        entry = LogRecord(at, level, logger, clean(text), self.turn, pid if pid != os.getpid() else 0)
+        entry = LogRecord(at, level, clean(logger), clean(text), self.turn, pid if pid != os.getpid() else 0)
         with self._guard:
-            if len(self._waiting) >= MAX_WAITING:
-                self._waiting.popleft()
-                self._dropped += 1
+            first = not self._waiting
             self._waiting.append(entry)
+            self._text += len(entry.text)
+            while len(self._waiting) > MAX_WAITING or self._text > MAX_WAITING_TEXT:
+                self._text -= len(self._waiting.popleft().text)
+                self._dropped += 1
+        if first:
+            self._notify()
 
-    def take(self, now: float) -> Logs | None:
-        """Called by the link thread: the next batch, or None."""
+    def take(self, now: float, *, ending: bool = False) -> Logs | None:
+        """Called by the link thread: the next batch, or None when none may go now. ``ending``: all may."""
         with self._guard:
-            if not self._waiting:
+            self._grow_allowance(now)
+            count, text = 0, 0
+            allowed = BATCH if ending else min(BATCH, int(self._allowance))
+            for entry in self._waiting:
+                if count == allowed or text > BATCH_TEXT:
+                    break
+                count, text = count + 1, text + len(entry.text)
+            if not count:
                 return None
-            count = min(BATCH, len(self._waiting))
             records = tuple(self._waiting.popleft() for _ in range(count))
+            self._text -= text
+            self._allowance -= count
             dropped, self._dropped = self._dropped, 0
         return Logs(records, dropped)
+
+    def due(self, now: float) -> float | None:
+        """When `take` has something to give, in the clock of ``now``; None: nothing waits."""
+        if not self._waiting:
+            return None
+        missing = min(BATCH, len(self._waiting)) - self._allowance
+        return now + max(0.0, missing / PER_SECOND)
+
+    def _grow_allowance(self, now: float) -> None:
+        if self._counted_at is not None:
+            self._allowance = min(BURST, self._allowance + (now - self._counted_at) * PER_SECOND)
+        self._counted_at = now
 
 
 def install(level: str) -> WireHandler:
@@ -76,30 +125,5 @@ def install(level: str) -> WireHandler:
     for noisy in ("httpx", "httpcore", "httpx2", "httpcore2"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if sys.platform != "win32":
-        os.register_at_fork(before=_gather_children_of(root, handler))
+        ChildLogs(root, handler).watch_forks()
     return handler
-
-
-def _gather_children_of(root: logging.Logger, handler: WireHandler) -> _GatherOnce:
-    return _GatherOnce(root, handler)
-
-
-class _GatherOnce:
-    """Puts multiprocessing-logging between the root logger and the wire just before the first fork of agent code.
-
-    A worker that never forks has neither its queue nor its thread.
-    """
-
-    def __init__(self, root: logging.Logger, handler: WireHandler):
-        self._root = root
-        self._handler = handler
-        self._owner = os.getpid()
-        self._done = False
-
-    def __call__(self) -> None:
-        if self._done or os.getpid() != self._owner:
-            return
-        self._done = True
-        from multiprocessing_logging import MultiProcessingHandler
-
-        self._root.handlers[:] = [MultiProcessingHandler("wire", self._handler)]

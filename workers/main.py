@@ -15,11 +15,12 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from hermesd.ipc import codec
 from hermesd.ipc.errors import LocalError
-from hermesd.ipc.link import Confirmed, Event, Link, Received
+from hermesd.ipc.link import Confirmed, EpochOpened, Event, Link, Received
 from hermesd.ipc.messages import (
     DOWN,
     UP,
@@ -33,15 +34,18 @@ from hermesd.ipc.messages import (
     Interrupt,
     Message,
     Ready,
+    RestartServer,
     Rewind,
     ServerReport,
     Servers,
+    Snapshot,
     StartTurn,
     Steer,
     Steered,
     Stop,
 )
 from hermesd.ipc.schema import schema_of
+from hermesd.ipc.sockets import CurveClient
 from hermesd.ipc.version import VERSION
 from hermesd.workers import containment
 from hermesd.workers.agents import factory
@@ -54,6 +58,7 @@ from .capture import Capture
 from .link_thread import LinkThread, Unsendable
 from .logs import WireHandler, install
 from .out import TurnOut
+from .watchdog import Watchdog
 
 log = logging.getLogger("hermesd.worker")
 
@@ -69,7 +74,7 @@ REAP_EVERY = 1.0
 """Seconds between looks for dead orphans that this process has adopted, while it has children at all."""
 
 KEEPER_GONE = 72
-"""Exit status of a worker without a keeper."""
+"""Exit status of a worker without a keeper, and without a supervisor that would find it another one."""
 
 FLUSH_SECONDS = 2.0
 """How long a stopping worker tries to get its last messages out."""
@@ -85,6 +90,7 @@ class Worker:
         handler: WireHandler,
         capture: Capture,
         keeper_pidfd: int,
+        watchdog: Watchdog,
     ):
         self._spec = spec
         self._loop = loop
@@ -92,14 +98,18 @@ class Worker:
         self._agent: Agent | None = None
         self._agent_error = ""
         self._session: Session | None = None
+        self._assign_message: Assign | None = None
         self._assigned = asyncio.Event()
         self._stop: asyncio.Future[Stop] = loop.create_future()
         self._turn: StartTurn | None = None
         self._turn_task: asyncio.Task[None] | None = None
         self._interrupted = ""
+        self._out: TurnOut | None = None
         self._seen: set[str] = set()
+        self._last_end: Finished | None = None
         self._confirmations: dict[int, asyncio.Future[None]] = {}
         self._answers: dict[str, asyncio.Future[str]] = {}
+        self._asks: dict[str, Ask] = {}  # whose answers are waited for
         self._tasks: set[asyncio.Task[None]] = set()
         self._reaping = False
         self._containment = containment.open_containment(spec.containment, spec.instance, place=spec.container)
@@ -123,8 +133,11 @@ class Worker:
             on_event=self._on_event,
             logs=handler,
             keeper_pidfd=keeper_pidfd,
-            on_keeper_death=self._keeper_died,
+            adopt_timeout=spec.adopt_timeout,
+            watchdog=watchdog,
+            on_abandoned=self._abandoned,
             captures=[capture],
+            security=_security(spec),
         )
 
     async def run(self) -> int:
@@ -161,11 +174,17 @@ class Worker:
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
             return
+        if isinstance(event, EpochOpened):
+            self._tell_state()
+            return
         assert isinstance(event, Received)
         message = event.message
         match message:
             case Assign():
-                self._start_task(self._assign(message), "assign")
+                # A supervisor that has taken over cannot know whether the one before it got so far.
+                if self._assign_message is None:
+                    self._assign_message = message
+                    self._start_task(self._assign(message), "assign")
             case StartTurn():
                 self._take_turn(message)
             case Interrupt():
@@ -179,6 +198,8 @@ class Worker:
                 answer = self._answers.pop(message.ask, None)
                 if answer is not None and not answer.done():
                     answer.set_result(message.choice)
+            case RestartServer():
+                self._servers.restart(message.name)
             case Stop():
                 if not self._stop.done():
                     self._stop.set_result(message)
@@ -194,7 +215,9 @@ class Worker:
         if waiter is not None and not waiter.done():
             waiter.set_exception(error)
         if isinstance(message, Finished):
-            self._link.post(Finished(message.turn, "failed", error=str(error)))
+            self._post_end(Finished(message.turn, "failed", error=str(error)))
+        if isinstance(message, Snapshot):
+            self._link.post(replace(message, text=""))  # the text will not fit into the turn's end either
 
     def _start_task(self, coroutine: object, name: str) -> None:
         task: asyncio.Task[None] = self._loop.create_task(coroutine, name=name)  # type: ignore[arg-type]
@@ -213,9 +236,28 @@ class Worker:
         self._link.post(message)
         return confirmed
 
-    def _asked(self, ask: str) -> asyncio.Future[str]:
-        self._answers[ask] = answer = self._loop.create_future()
+    def _asked(self, ask: Ask) -> asyncio.Future[str]:
+        self._asks[ask.ask] = ask
+        self._answers[ask.ask] = answer = self._loop.create_future()
+        answer.add_done_callback(lambda _: self._asks.pop(ask.ask, None))
+        self._link.post(ask)
         return answer
+
+    def _tell_state(self) -> None:
+        """For a supervisor that has taken over and knows no more than the journal does."""
+        assign = self._assign_message
+        self._link.post(
+            Snapshot(
+                session_key=assign.session_key if assign is not None else "",
+                session_id=assign.session_id if assign is not None else "",
+                ready=self._assigned.is_set(),
+                error=self._agent_error,
+                turn=self._turn.turn if self._turn is not None else "",
+                text=self._out.text if self._turn is not None and self._out is not None else "",
+                asks=tuple(self._asks.values()),
+            )
+        )
+        self._link.post(Servers(self._servers.reports()))
 
     def _servers_changed(self, reports: tuple[ServerReport, ...]) -> None:
         self._link.post(Servers(reports))
@@ -235,9 +277,9 @@ class Worker:
         finally:
             self._reaping = False
 
-    def _keeper_died(self) -> None:
+    def _abandoned(self) -> None:
         """Called by the link thread. Nobody is left to empty this container, so the worker does, itself included."""
-        log.error("the keeper is gone: ending")
+        log.error("keeper and supervisor are gone: ending")
         container = self._containment.worker(self._spec.worker, self._spec.tag)
         while not container.kill_round():
             time.sleep(0.01)
@@ -272,6 +314,9 @@ class Worker:
 
     def _take_turn(self, message: StartTurn) -> None:
         if message.turn in self._seen:
+            # Sent again by a supervisor that did not get the end, or did not get it onto its disk.
+            if self._last_end is not None and self._last_end.turn == message.turn:
+                self._link.post(self._last_end)
             return
         self._seen.add(message.turn)
         if self._turn_task is not None and not self._turn_task.done():
@@ -286,7 +331,7 @@ class Worker:
         self._reap_while_needed()
 
     async def _run_turn(self, message: StartTurn) -> None:
-        out = TurnOut(
+        self._out = out = TurnOut(
             message.turn,
             post=self._link.post,
             backlog=lambda: self._link.backlog,
@@ -328,11 +373,16 @@ class Worker:
                 outcome, text, error = "failed", out.text, codec.clean(f"{type(failure).__name__}: {failure}")
         finally:
             self._answers.clear()
+            self._asks.clear()
         self._remember(message, outcome, text)
-        self._turn = None
+        self._turn = self._out = None
         self._link.turn_is("")
         self._handler.turn = ""
-        self._link.post(Finished(message.turn, outcome, text, error))
+        self._post_end(Finished(message.turn, outcome, text, error))
+
+    def _post_end(self, finished: Finished) -> None:
+        self._last_end = finished
+        self._link.post(finished)
 
     def _remember(self, message: StartTurn, outcome: str, text: str) -> None:
         """Keep the worker's history what the journal's transcript is: turns with an answer, even a partial one."""
@@ -369,6 +419,11 @@ class Worker:
         self._link.post(Steered(message.turn, taken))
 
 
+def _security(spec: WorkerSpec) -> CurveClient | None:
+    keys = spec.curve
+    return CurveClient(keys.public.encode(), keys.secret.encode(), keys.server.encode()) if keys is not None else None
+
+
 def read_spec(spec_fd: int) -> WorkerSpec:
     """Read the descriptor to its end and close it."""
     with os.fdopen(spec_fd, "rb") as told:
@@ -381,8 +436,9 @@ def run(spec: WorkerSpec) -> int:
     os.environ.clear()
     os.environ.update(spec.environment)
     os.environ["HERMESD_TAG"] = spec.tag
+    # Not standard error: that is a pipe to a thread of this process. faulthandler writes to the file until the end.
+    stacks = open(spec.stacks or os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     if spec.stacks:
-        stacks = open(spec.stacks, "w", encoding="utf-8")  # noqa: SIM115 - faulthandler writes to it until the end
         faulthandler.enable(stacks)
         faulthandler.register(signal.SIGUSR1, stacks, all_threads=True)
     handler = install(spec.log_level)
@@ -390,20 +446,21 @@ def run(spec: WorkerSpec) -> int:
     sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 - lives as long as the process
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    status = loop.run_until_complete(Worker(spec, loop, handler, capture, keeper_pidfd).run())
+    status = loop.run_until_complete(Worker(spec, loop, handler, capture, keeper_pidfd, Watchdog(stacks)).run())
     # Not sys.exit: the interpreter's finalisation waits for every non-daemon thread of anybody's agent.
     os._exit(status)
 
 
 def _watch(keeper: int) -> int:
-    """A pidfd of the keeper, -1 where the system has none. Ends this process if the keeper is dead already."""
+    """A descriptor that is readable once the keeper is dead; -1 where there is no keeper, or the system has none."""
     if not keeper or not hasattr(os, "pidfd_open"):
         return -1
     try:
         pidfd = os.pidfd_open(keeper)
     except ProcessLookupError:
-        os._exit(KEEPER_GONE)
+        return os.eventfd(1, os.EFD_CLOEXEC)
     # The pid may have been another process's by the time of the open; a child's parent cannot.
-    if os.getppid() != keeper:
-        os._exit(KEEPER_GONE)
-    return pidfd
+    if os.getppid() == keeper:
+        return pidfd
+    os.close(pidfd)
+    return os.eventfd(1, os.EFD_CLOEXEC)

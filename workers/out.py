@@ -24,8 +24,9 @@ UNKNOWN_TYPE = "application/octet-stream"
 class TurnOut:
     """Implements `hermesd.workers.agents.contract.Out` for one turn.
 
-    ``post`` hands a message to the link thread; ``durable`` waits until the supervisor has it on disk; ``asked``
-    registers a question and returns the future of its answer.
+    ``post`` hands a message to the link thread; ``durable`` waits until the supervisor has it on disk; ``asked`` sends
+    a question and returns the future of its answer. While nobody takes what an agent says it is made to wait, and
+    nothing is lost: a supervisor may be on its way.
     """
 
     def __init__(
@@ -35,30 +36,37 @@ class TurnOut:
         post: Callable[[Message], None],
         backlog: Callable[[], int],
         durable: Callable[[Message], asyncio.Future[None]],
-        asked: Callable[[str], asyncio.Future[str]],
+        asked: Callable[[Ask], asyncio.Future[str]],
     ):
         self._turn = turn
         self._post = post
         self._backlog = backlog
         self._durable = durable
         self._asked = asked
-        self.text = ""
+        self._parts: list[str] = []
+
+    @property
+    def text(self) -> str:
+        """All deltas so far. Joined when it is wanted: an answer that grows by every one of them costs its square."""
+        self._parts[:] = ["".join(self._parts)]
+        return self._parts[0]
 
     async def delta(self, text: str) -> None:
         text = clean(text)
         if not text:
             return
-        self.text += text
+        self._parts.append(text)
         self._post(Delta(self._turn, text))
-        while self._backlog() > BACKLOG_HIGH:
-            await asyncio.sleep(0.01)
+        await self._room()
 
     async def tool(self, name: str, args: str | dict[str, Any], state: str) -> None:
         preview = args if isinstance(args, str) else json.dumps(args, ensure_ascii=False, default=str)
         self._post(ToolUse(self._turn, clean(name), clean(preview)[:ARGS_PREVIEW], state))
+        await self._room()
 
     async def status(self, text: str) -> None:
         self._post(Status(self._turn, clean(text)))
+        await self._room()
 
     async def send(self, target: str, text: str, files: Sequence[str] = ()) -> None:
         missing = [path for path in files if not os.path.isfile(path)]
@@ -71,11 +79,15 @@ class TurnOut:
         await self._durable(Send(secrets.token_hex(8), self._turn, clean(target), clean(text), described))
 
     async def ask(self, question: str, choices: Sequence[str] = ("approve", "deny"), timeout: float = 300.0) -> str:
-        ask = secrets.token_hex(8)
-        answer = self._asked(ask)
-        self._post(Ask(ask, self._turn, clean(question), tuple(clean(choice) for choice in choices), timeout))
+        answer = self._asked(
+            Ask(secrets.token_hex(8), self._turn, clean(question), tuple(clean(choice) for choice in choices), timeout)
+        )
         try:
             # The supervisor owns the clock of the question; this bound only covers its absence.
             return await asyncio.wait_for(answer, timeout + 30.0)
         except TimeoutError:
             return ""
+
+    async def _room(self) -> None:
+        while self._backlog() > BACKLOG_HIGH:
+            await asyncio.sleep(0.01)

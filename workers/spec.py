@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+IDLE_HEARTBEAT_FACTOR = 5.0
+"""An idle worker beats this much slower: two hundred of them must not cost the supervisor a measurable core."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServerSpec:
@@ -42,6 +45,15 @@ class KeeperSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class CurveKeys:
+    """What a worker needs to reach hermesd over TCP: its own pair, and the public key that hermesd has to prove."""
+
+    public: str
+    secret: str = field(repr=False)
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerSpec:
     """Everything a worker needs to become one. Times in seconds, sizes in bytes.
 
@@ -58,13 +70,14 @@ class WorkerSpec:
     container: str  # the directory of this worker's container, "" where the strategy has none
     agent: str  # "demo" or "package.module:factory"
     wire_name: str = ""  # its ZeroMQ routing id: unguessable, for who connects under a name takes over its frames
-    keeper: int = 0  # pid of its keeper, whose death ends it; 0 = it has none
+    keeper: int = 0  # pid of its keeper; 0 = it has none
     agent_path: tuple[str, ...] = ()
     servers: tuple[ServerSpec, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)  # the whole environment of the worker, without the tag
     log_dir: str = ""
     log_level: str = "INFO"
     stacks: str = ""  # file that a stack dump (SIGUSR1) goes to; removed by the supervisor when it stayed empty
-    adopt_timeout: float = 0.0  # seconds that it lives without keeper and supervisor
-    heartbeat: float = 1.0  # while a turn runs; five times that while idle
+    adopt_timeout: float = 0.0  # seconds that it lives without keeper and supervisor; 0 = it ends with its keeper
+    heartbeat: float = 1.0  # while a turn runs; `IDLE_HEARTBEAT_FACTOR` times that while idle
+    curve: CurveKeys | None = None  # for an endpoint on TCP
     stop_grace: float = 3.0  # an MCP server's time between each step of a polite stop

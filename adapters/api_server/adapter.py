@@ -7,6 +7,7 @@ with its answer. There is no sending to a client that does not wait: everything 
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import time
 import uuid
@@ -34,6 +35,7 @@ from hermesd.adapters.contract import (
     Target,
 )
 from hermesd.adapters.errors import AdapterError, Gone, NotAccepted
+from hermesd.adapters.ports import holder_of
 
 USER = "api"
 RETRY_AFTER = 5
@@ -68,12 +70,23 @@ class ApiServerAdapter:
             await site.start()
         except OSError as error:
             await self._runner.cleanup()
-            where = f"{self._options.host}:{self._options.port}"
-            self._state = State("refused", detail=str(error.strerror or error), since=time.time())
-            raise AdapterError(f"cannot serve the API on {where}: {error.strerror or error}") from error
+            reason = await self._why_not(error)
+            self._state = State("refused", detail=reason, since=time.time())
+            raise AdapterError(reason) from error
         self._port = int(self._runner.addresses[0][1])
         self._receiver = receiver
         self._state = State("online", detail=self._url(), since=time.time())
+
+    async def _why_not(self, error: OSError) -> str:
+        where = f"{self._options.host}:{self._options.port}"
+        if error.errno != errno.EADDRINUSE:
+            return f"cannot serve the API on {where}: {error.strerror or error}"
+        holder = await asyncio.to_thread(holder_of, self._options.port)
+        who = f" by {holder}" if holder else ""
+        return (
+            f"cannot serve the API on {where}: the port is in use{who}; end that, or set another "
+            "platforms.api_server.extra.port (API_SERVER_PORT), and start hermesd again"
+        )
 
     async def stop(self) -> None:
         self._receiver = None

@@ -6,29 +6,40 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 CHUNK = 1 << 16
 LONGEST = 1 << 20
 
 
-class LineTooLong(Exception):
-    """The input holds a line over `LONGEST` bytes."""
+@dataclass(frozen=True, slots=True)
+class TooLong:
+    """Stands for a line over `LONGEST` bytes, which is left out."""
+
+    size: int
 
 
-async def lines(fd: int) -> AsyncIterator[str]:
+async def lines(fd: int) -> AsyncIterator[str | TooLong]:
     """Each line of ``fd`` without its end, until the end of the file. Reads ahead by one chunk at most.
 
-    Bytes that are no UTF-8 become U+FFFD. Raises `OSError`, and `LineTooLong` after the lines before it.
+    Bytes that are no UTF-8 become U+FFFD. Raises `OSError`.
     """
-    rest = b""
+    rest, lost = b"", 0
     while chunk := await read_some(fd):
         *whole, rest = (rest + chunk).split(b"\n")
         for line in whole:
-            yield _decode(line)
-        if len(rest) > LONGEST:
-            raise LineTooLong(f"a line of the input is longer than {LONGEST} bytes")
-    if rest:
-        yield _decode(rest)
+            yield _line(line, lost)
+            lost = 0
+        if lost or len(rest) > LONGEST:
+            # Its end may be far away, or never come: it is counted, not kept.
+            lost, rest = lost + len(rest), b""
+    if rest or lost:
+        yield _line(rest, lost)
+
+
+def _line(line: bytes, lost: int) -> str | TooLong:
+    size = lost + len(line)
+    return TooLong(size) if size > LONGEST else _decode(line)
 
 
 async def read_some(fd: int) -> bytes:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from hermesd.adapters.contract import AttachedChat, Outbound
 from hermesd.adapters.errors import Gone, NotAccepted
-from hermesd.adapters.local.lines import LineTooLong
+from hermesd.adapters.local.lines import LONGEST, TooLong
 from hermesd.adapters.local.output import Output
 from hermesd.adapters.text import clean
 
@@ -44,7 +44,7 @@ def may_go(line: Line, *, running: bool, asked: bool) -> bool:
 class ScriptConsole:
     """A front that reads its messages from lines. Its status is 1 when a line failed or could not be handed in."""
 
-    def __init__(self, lines: AsyncIterator[str], out: Output, err: Output):
+    def __init__(self, lines: AsyncIterator[str | TooLong], out: Output, err: Output):
         self._lines = lines
         self._out = out
         self._err = err
@@ -130,14 +130,20 @@ class ScriptConsole:
         try:
             async for text in self._lines:
                 now = time.monotonic()
-                if text.strip():
+                if isinstance(text, TooLong):
+                    self._failed = True
+                    self._err.write(
+                        f"not accepted: a line of {text.size} bytes; a message may have {LONGEST}, and what is longer "
+                        "belongs into a file\n"
+                    )
+                elif text.strip():
                     self._held.append(Line(text, now - before))
                     before = now
                     self._changed.set()
                 while len(self._held) >= READ_AHEAD:
                     self._room.clear()
                     await self._room.wait()
-        except (OSError, LineTooLong) as error:
+        except OSError as error:
             self._failed = True
             self._err.write(f"cannot read the input: {error}\n")
         self._ended = True

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from hermesd.supervisor.control.api import TEXT_LIMIT
 from hermesd.supervisor.control.errors import NoAnswer
 
 from . import render, words
@@ -49,6 +50,7 @@ class Conversation:
         self._reading = False  # the main thread waits for the user and can be woken by a signal
         self._over = threading.Event()
         self._error: BaseException | None = None
+        self._refused = 0  # lines that hermesd would not take
 
     def run(self) -> str:
         """Talks until both sides are done. Gives "" or how many messages had no answer ("1 message"). Ctrl-C leaves at
@@ -66,13 +68,17 @@ class Conversation:
             self._printer.close()
         if self._error is not None:
             raise self._error
-        failed = int((self._stream.result or {}).get("failed", 0))
+        failed = self._refused + int((self._stream.result or {}).get("failed", 0))
         return words.count(failed, "message") if failed else ""
 
     def _speak(self) -> None:
         lines = self._printer.lines()
         while (line := self._next(lines)) is not None:
-            if line.strip():
+            if len(line) > TEXT_LIMIT:
+                self._refused += 1
+                text = f"not sent: {len(line)} characters; a message may have {TEXT_LIMIT}"
+                self._printer.show({"kind": "failed", "text": text})
+            elif line.strip():
                 self._stream.send({"text": line})
         self._stream.end_input()
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import words
+from hermesd.supervisor.findings import BETTER_CONTAINMENT, finding, of_host, of_limits, of_survivors
 
 if TYPE_CHECKING:
     from hermesd.supervisor.config.errors import Problem
@@ -19,18 +18,6 @@ if TYPE_CHECKING:
 
 FEWEST_DESCRIPTORS = 1024
 """A worker costs hermesd and its keeper about ten together."""
-
-BETTER_CONTAINMENT = (
-    "run hermesd where it may make cgroups: systemd-run --user --scope -p Delegate=yes hermesd, or as a service "
-    "with Delegate=yes"
-)
-
-
-def finding(id: str, severity: str, message: str, fix: str = "", path: Path | None = None) -> Finding:  # noqa: A002
-    found: Finding = {"id": id, "severity": severity, "message": message, "fix": fix}
-    if path is not None:
-        found["path"] = str(path)
-    return found
 
 
 def of_home(paths: Paths) -> Iterator[Finding]:
@@ -77,7 +64,7 @@ def of_pid_file(paths: Paths, standing: Standing) -> Iterator[Finding]:
             yield finding("pid_file", "ok", "hermesd is not running, and nothing says that it is")
 
 
-def of_limits() -> Iterator[Finding]:
+def of_descriptors() -> Iterator[Finding]:
     """Whether the system allows as many descriptors as hermesd needs."""
     import resource
 
@@ -91,17 +78,13 @@ def of_limits() -> Iterator[Finding]:
 
 def of_configuration(home: Path) -> Iterator[Finding]:
     """Whether hermesd would start with the configuration as it is."""
-    from hermesd.supervisor.config.errors import ConfigError
-    from hermesd.supervisor.config.loader import load
+    from . import configfile
 
-    try:
-        loaded = load(home, None, os.environ)
-    except ConfigError as error:
-        yield from (_of_problem(problem, "error") for problem in error.problems)
-        return
-    yield from (_of_problem(problem, "ok" if problem.quiet else "warning") for problem in loaded.warnings)
-    if all(problem.quiet for problem in loaded.warnings):
-        files = ", ".join(str(file) for file in loaded.files) or "all defaults, for there is no file"
+    report = configfile.check(home, None, everything=False)
+    for severity, problem in report.problems:
+        yield _of_problem(problem, "ok" if severity == "note" else severity)
+    if not any(severity in ("error", "warning") for severity, _ in report.problems):
+        files = ", ".join(str(file) for file in report.files) or "all defaults, for there is no file"
         yield finding("configuration", "ok", f"the configuration is in order ({files})")
 
 
@@ -121,20 +104,15 @@ def of_containment(instance: str) -> Iterator[Finding]:
     refused = "".join(f"; not {name}: {reason}" for name, reason in choice.refused)
     message = f"containment would be {choice.containment.name}{refused}"
     yield finding("containment", "warning" if refused else "ok", message, BETTER_CONTAINMENT if refused else "")
+    yield from of_survivors(choice.containment.name)
+    yield from of_limits()
 
 
-def of_leftovers(instance: str) -> Iterator[Finding]:
-    """What a dead hermesd of this home has left running. Only while it is stopped: its own children look the same."""
-    if sys.platform != "linux":
-        return
-    from hermesd.workers.containment import sweep
+def of_machine(home: Path) -> Iterator[Finding]:
+    """Load, memory and disk as this process sees them."""
+    from hermesd.supervisor import host
 
-    left = sweep.find(instance)
-    for process in left:
-        message = f"process {process.pid} is left of an earlier hermesd: {words.safe(process.command):.80}"
-        yield finding("leftovers", "warning", message, "hermesd --daemon, which ends it")
-    if not left:
-        yield finding("leftovers", "ok", "no process is left of an earlier hermesd")
+    yield from of_host(host.figures(home), home)
 
 
 def _lstat(path: Path) -> os.stat_result | None:

@@ -32,6 +32,7 @@ _STATUS_OF_CODE: Mapping[str, Exit] = {
     Code.DENIED: Exit.NOT_ALLOWED,
     Code.BUSY: Exit.TRY_AGAIN,
     Code.TIMED_OUT: Exit.TIMED_OUT,
+    Code.CONFIG: Exit.CONFIG,
 }
 
 _LETTERS = {
@@ -64,10 +65,11 @@ class Sight:
 class Daemon:
     """The instance of one home."""
 
-    def __init__(self, options: Options) -> None:
-        self.home = resolve_home(options.home, os.environ)
+    def __init__(self, options: Options, patience: float = client.BUDGET) -> None:
+        """``patience``: seconds for the first answer, for verbs that have more to do than to look."""
+        self.home = home_of(options)
         self.paths = paths_of(self.home, os.environ)
-        self._budget = client.BUDGET
+        self._budget = patience
         if options.timeout is not None:
             self._budget = min(self._budget, options.timeout)
 
@@ -165,6 +167,14 @@ class Daemon:
     def _refused(self, refused: Refused) -> CommandError:
         status = _STATUS_OF_CODE.get(refused.code, Exit.FAILED)
         return CommandError(status, refused.code, refused.message, refused.next_step)
+
+
+def home_of(options: Options) -> Path:
+    """The home that is meant. Raises `CommandError` where it cannot be followed."""
+    try:
+        return resolve_home(options.home, os.environ)
+    except HomeUnusable as error:
+        raise CommandError(Exit.NOT_ALLOWED, "denied", str(error), "name another with --home") from error
 
 
 def process_state(pid: int) -> str | None:

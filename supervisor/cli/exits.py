@@ -11,6 +11,7 @@ class Exit(IntEnum):
     USAGE = 2
     STOPPED = 3  # status: not running
     NO_ANSWER = 4  # status: a process that does not answer
+    CONFIG = 6  # the configuration is wrong
     NOT_RUNNING = 7  # actions
     PARTLY = 8  # some sessions failed; status --strict: degraded
     TIMED_OUT = 9  # and still going on

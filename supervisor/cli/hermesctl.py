@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
 from hermesd.ipc.version import VERSION
 
@@ -36,9 +37,18 @@ COMMANDS: dict[str, Entry] = {
     "logs": Entry("logs", "The log, also of a hermesd that has stopped."),
     "chat": Entry("chat", "Talk to the local agent; lines from a pipe are answered on stdout."),
     "sessions": Entry("sessions", "List, show and reset conversations."),
+    "inbox": Entry("inbox", "The messages of users: list, show, retry and drop, dead letters included."),
+    "outbox": Entry("outbox", "The messages to chats: list, show, retry and drop."),
     "stop": Entry("stop", "Drain and end hermesd, or the workers of some sessions."),
-    "restart": Entry("restart", "End the workers of sessions and start new ones."),
+    "restart": Entry("restart", "Start new workers for sessions, or hermesd anew on its workers."),
+    "drain": Entry("drain", "Begin no new turns; messages are taken and wait."),
+    "undrain": Entry("undrain", "Begin new turns again."),
+    "reload": Entry("reload", "Read the configuration again and apply it."),
+    "send": Entry("send", "Send a message to a chat."),
+    "mcp": Entry("mcp", "List and restart the MCP servers of the workers."),
+    "config": Entry("config", "Check a configuration, or print its JSON Schema; without hermesd."),
     "doctor": Entry("doctor", "Look for what is wrong or could be better, and how to mend it."),
+    "completion": Entry("completion", "Completion for bash, zsh or fish."),
     "version": Entry("version", "The versions of hermesctl and of the running hermesd."),
 }
 
@@ -56,6 +66,13 @@ class LazyGroup(click.Group):
         command: click.Command = import_module(f"hermesd.supervisor.cli.commands.{entry.module}").command
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The names from the table: a key press must not import every command."""
+        names = [
+            CompletionItem(name, help=entry.help) for name, entry in COMMANDS.items() if name.startswith(incomplete)
+        ]
+        return names if not incomplete.startswith("-") else click.Command.shell_complete(self, ctx, incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
@@ -67,9 +84,9 @@ class LazyGroup(click.Group):
 def hermesctl() -> None:
     """Watches and steers hermesd.
 
-    Exit status: 0 done, 1 failed, 2 wrong usage, 7 hermesd is not running, 4 not allowed, 8 partly done, 9 timed out
-    and still going on, 75 try again, 130 interrupted. Of status: 0 running, 1 dead with its PID file left, 3 not
-    running, 4 running but not answering, 8 degraded (with --strict).
+    Exit status: 0 done, 1 failed, 2 wrong usage, 4 not allowed, 6 the configuration is wrong, 7 hermesd is not running,
+    8 partly done, 9 timed out and still going on, 75 try again, 130 interrupted. Of status: 0 running, 1 dead with its
+    PID file left, 3 not running, 4 running but not answering, 8 degraded (with --strict).
     """
 
 

@@ -6,9 +6,12 @@ Exit status: 0 stopped as asked, 1 the start failed, 2 usage, 73 another hermesd
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +25,16 @@ from hermesd.supervisor.instance.paths import Paths, paths_of, resolve_home
 if TYPE_CHECKING:
     from hermesd.supervisor.config.loader import Loaded
     from hermesd.supervisor.instance.daemonize import Readiness
+    from hermesd.supervisor.logs import Limits
+    from hermesd.supervisor.pool.launchers.claiming import Claims
 
 EXIT_FAILED, EXIT_HELD, EXIT_CONFIG = 1, 73, 78
+
+RESTART_IN_PLACE = -1
+"""As `hermesd.supervisor.app` has it, which is not imported before it is needed."""
+
+BACKGROUND = "HERMESD_BACKGROUND"
+"""Set across an exec in place of a hermesd that was started by --daemon: it writes to no terminal."""
 
 READY_SECONDS = 60.0
 
@@ -56,21 +67,44 @@ def main(
     """Supervise chat-driven AI agents, one worker process per conversation."""
     if console and daemon:
         raise click.UsageError("--console needs this terminal, --daemon leaves it: choose one")
-    paths = paths_of(resolve_home(home, os.environ), os.environ)
+    try:
+        paths = paths_of(resolve_home(home, os.environ), os.environ)
+    except InstanceError as error:
+        click.echo(f"error: {error}\n  fix: name another with --home or HERMES_HOME", err=True)
+        sys.exit(EXIT_FAILED)
     readiness = daemonize.Readiness.from_environment(os.environ)
     if daemon and readiness is None:
         sys.exit(_start_daemon(paths, READY_SECONDS + (REPLACING_SECONDS if replace else 0.0)))
+    background = bool(os.environ.pop(BACKGROUND, "")) or readiness is not None
     status, text = _run(paths, config, console=console, replace=replace, check=check, log_level=log_level,
-                        readiness=readiness)  # fmt: skip
-    if text:
-        click.echo(text, err=True)
-        if readiness is not None:
-            readiness.failed(text)
+                        background=background, readiness=readiness)  # fmt: skip
+    if status == RESTART_IN_PLACE:
+        status, text = _exec_anew(background)
+    if text and readiness is not None:
+        readiness.failed(text)
+    logging.shutdown()
+    with contextlib.suppress(OSError):  # a daemon's stderr is a file, and its disk may be what is full
+        if text:
+            click.echo(text, err=True)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    # Not sys.exit: finalisation would wait for any thread that a platform's client library left behind.
+    os._exit(status)
+
+
+def _exec_anew(background: bool) -> tuple[int, str]:
+    """Become the next life of hermesd: same pid, arguments and environment. Returns only what went wrong."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    # Not sys.exit: finalisation would wait for any thread that a platform's client library left behind.
-    os._exit(status)
+    if background:
+        os.environ[BACKGROUND] = "1"
+    # What --replace was for has been done.
+    command = [word for word in daemonize.same_program() if word != "--replace"]
+    try:
+        os.execv(command[0], command)
+    except OSError as error:
+        return EXIT_FAILED, f"error: cannot exec {command[0]} anew: {error.strerror}"
 
 
 def _start_daemon(paths: Paths, timeout: float) -> int:
@@ -95,18 +129,24 @@ def _run(
     replace: bool,
     check: bool,
     log_level: str | None,
+    background: bool,
     readiness: Readiness | None,
 ) -> tuple[int, str]:
     """One life. Returns the exit status and, for a failure, what to say."""
     from hermesd.supervisor.config import errors as config_errors
     from hermesd.supervisor.config.loader import load
-    from hermesd.supervisor.instance import lock, replacing
+    from hermesd.supervisor.instance import keepers, lock, replacing
+    from hermesd.supervisor.pool.launchers.claiming import claim_all
     from hermesd.workers.containment import prctl
 
     # Tokens are read next: from here on another process of this user cannot read our memory or environment.
     prctl.set_dumpable(False)
-    if paths.home.exists() and not paths.home.is_dir():
-        return EXIT_FAILED, f"error: cannot use {paths.home} as home: it is not a directory"
+    if problem := _problem_of(paths.home):
+        return EXIT_FAILED, f"error: cannot use {paths.home} as home: {problem}"
+
+    def with_level(loaded: Loaded) -> Loaded:
+        return loaded.with_log_level(log_level.upper()) if log_level else loaded
+
     try:
         loaded = load(paths.home, config, os.environ)
     except config_errors.ConfigError as error:
@@ -114,10 +154,8 @@ def _run(
     for warning in loaded.warnings:
         click.echo(warning.render("note" if warning.quiet else "warning"), err=True)
     if check:
-        click.echo(f"the configuration of {paths.home} is fine")
-        return 0, ""
-    if log_level:
-        loaded = loaded.with_log_level(log_level.upper())
+        return _check(loaded, paths.home)
+    loaded = with_level(loaded)
     try:
         paths.prepare()
         if replace:
@@ -127,13 +165,56 @@ def _run(
         return EXIT_HELD, f"error: {error}\n  fix: hermesctl --home {paths.home} stop, or start with --replace"
     except InstanceError as error:
         return EXIT_FAILED, f"error: {error}"
+    # Before anything heavy: keepers that an earlier hermesd left end everything when nobody comes in time.
+    claims = claim_all(keepers.read(paths.keepers))
     try:
-        return _serve(loaded, paths, console=console, readiness=readiness)
+        return _serve(
+            loaded, paths, lambda: with_level(load(paths.home, config, os.environ)), claims,
+            console=console, background=background, readiness=readiness,
+        )  # fmt: skip
     finally:
+        claims.close()
         held.release()
 
 
-def _serve(loaded: Loaded, paths: Paths, *, console: bool, readiness: Readiness | None) -> tuple[int, str]:
+def _problem_of(home: Path) -> str:
+    """Why nothing can be read there; "" also where there is nothing yet."""
+    try:
+        found = home.stat()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"{error.strerror}\n  fix: choose another with --home or HERMES_HOME, or run hermesd as its owner"
+    if not stat.S_ISDIR(found.st_mode):
+        return "it is not a directory"
+    if not os.access(home, os.R_OK | os.X_OK):
+        return f"this user (uid {os.getuid()}) may not read it\n  fix: chown {os.getuid()} {home}; chmod u+rwx {home}"
+    return ""
+
+
+def _check(loaded: Loaded, home: Path) -> tuple[int, str]:
+    from hermesd.supervisor.surroundings import examine
+
+    wrong = False
+    for severity, problem in examine(loaded, home):
+        click.echo(problem.render(severity), err=True)
+        wrong = wrong or severity == "error"
+    if wrong:
+        return EXIT_CONFIG, ""
+    click.echo(f"the configuration of {home} is fine")
+    return 0, ""
+
+
+def _serve(
+    loaded: Loaded,
+    paths: Paths,
+    reread: Callable[[], Loaded],
+    claims: Claims,
+    *,
+    console: bool,
+    background: bool,
+    readiness: Readiness | None,
+) -> tuple[int, str]:
     import asyncio
     import faulthandler
 
@@ -150,20 +231,21 @@ def _serve(loaded: Loaded, paths: Paths, *, console: bool, readiness: Readiness 
         paths.logs / "hermesd.log",
         "WARNING" if console and loaded.settings.hermesd.log_level == "INFO" else loaded.settings.hermesd.log_level,
         logs.secrets_of(loaded.environ, secrets_in(loaded.settings)),
-        terminal=readiness is None,
+        terminal=not background,
+        limits=_log_limits(loaded),
     )
 
     async def life() -> int:
-        app = App(loaded, paths, tail=tail)
+        app = App(loaded, paths, tail=tail, reread=reread, claims=claims)
         app.watch_signals()
         try:
             await app.start()
         except BaseException:
-            await app.stop()
+            await app.give_up()
             raise
         if readiness is not None:
             readiness.ready(os.getpid())
-        elif not console:
+        elif not console and not background:
             _greet(app)
         return await app.run(console=console)
 
@@ -175,6 +257,13 @@ def _serve(loaded: Loaded, paths: Paths, *, console: bool, readiness: Readiness 
         return error.exit_status, f"error: {error}"
     except (IpcError, ControlError, JournalError, InstanceError) as error:
         return EXIT_FAILED, f"error: {error}"
+
+
+def _log_limits(loaded: Loaded) -> Limits:
+    from hermesd.supervisor.logs import Limits
+
+    logs = loaded.settings.hermesd.logs
+    return Limits(logs.max_size_bytes, logs.backups, logs.session_size_bytes, logs.sessions)
 
 
 def _greet(app: object) -> None:

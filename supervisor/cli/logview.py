@@ -12,6 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from hermesd.supervisor.instance.paths import plain, session_log_name
+
 from . import words
 from .render import Paint
 
@@ -78,6 +80,23 @@ def _local(ts: str) -> str:
         return words.parse_time(ts).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     except ValueError:
         return words.safe(ts) or words.NOTHING
+
+
+def of_session(directory: Path, session: str) -> Path | None:
+    """The log that hermesd keeps for one session besides the log of all, by its key or the end of it.
+
+    None where there is none, or where several keys end so: then the log of all is to be searched.
+    """
+    exact = directory / session_log_name(session)
+    if exact.exists():
+        return exact
+    found = [path for path in directory.glob(f"*_{plain(session)}-????????.log") if _first_session(path, session)]
+    return found[0] if len(found) == 1 else None
+
+
+def _first_session(path: Path, session: str) -> bool:
+    with path.open("rb") as stream:
+        return str(parse(stream.readline()).get("session", "")).endswith(f":{session}")
 
 
 def rotated(path: Path) -> Iterator[Path]:

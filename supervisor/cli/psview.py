@@ -161,13 +161,17 @@ def _processes(processes: Sequence[ProcessRow], depth: int) -> Iterator[Row]:
 def _worker(row: WorkerRow, now: datetime, depth: int) -> Row:
     retry = row.get("retry_in_s")
     turn = row.get("turn_s")
+    silent = row.get("heard_s") if "silent_s" in row else None
+    note = words.short_duration(retry) if retry is not None else ""
+    if silent is not None:
+        note = f"silent {words.short_duration(silent)}"
     return Row(
         depth,
         words.safe(row["session"] or "(spare)"),
         {
             "WORKER": words.safe(row["worker"]) or words.NOTHING,
             "PID": _number(row["pid"]),
-            "STATE": words.safe(row["state"]) + (f"({words.short_duration(retry)})" if retry is not None else ""),
+            "STATE": words.safe(row["state"]) + (f"({note})" if note else ""),
             "AGE": words.short_duration(words.seconds_since(row["started_at"], now)),
             "IDLE": words.short_duration(row["idle_s"]),
             "TURN": words.short_duration(turn) if turn is not None else words.safe(row["turn"] or words.NOTHING),

@@ -21,6 +21,8 @@ STATE_STYLES: Mapping[str, str] = {
     "waiting": "yellow", "starting": "yellow", "connecting": "yellow", "degraded": "yellow", "warning": "yellow",
     "draining": "yellow", "stopping": "yellow", "backoff": "yellow", "quarantined": "red", "unavailable": "red",
     "failed": "red", "error": "red", "dead": "red", "unresponsive": "red", "stopped": "dim", "hibernated": "dim",
+    "failing": "red", "lost": "red", "refused": "yellow", "ambiguous": "yellow", "dropped": "dim", "answered": "green",
+    "sent": "green",
 }  # fmt: skip
 
 

@@ -20,25 +20,21 @@ from rich.text import Text
 
 from . import render
 from .exits import CommandError
-from .topview import Host, Sample, View, measured, press, screen
+from .topview import Sample, View, measured, press, screen
 
 _ESCAPE = "\x1b"
 
 
 class Screen:
-    """``take`` gives a sample of hermesd, if asked for with every process; ``look`` the figures of the machine."""
+    """``take`` gives a sample of hermesd, if asked for with every process."""
 
-    def __init__(
-        self, take: Callable[[bool], Sample], look: Callable[[], Host], interval: float, paint: render.Paint, view: View
-    ) -> None:
+    def __init__(self, take: Callable[[bool], Sample], interval: float, paint: render.Paint, view: View) -> None:
         self._take = take
-        self._look = look
         self._interval = interval
         self._paint = paint
         self._view = view
         self._raw: Sample | None = None
         self._shown: Sample | None = None
-        self._host = look()
         self._trouble = ""
 
     def run(self) -> None:
@@ -60,7 +56,6 @@ class Screen:
                 self._draw(live, console)
 
     def _sample(self) -> None:
-        self._host = self._look()
         try:
             sample = self._take(self._view.tree)
         except CommandError as error:  # it may come back; the last figures stay, marked as old
@@ -74,7 +69,7 @@ class Screen:
     def _draw(self, live: Live, console: Console) -> None:
         assert self._shown is not None
         width, height = console.size
-        lines = screen(self._shown, self._host, self._view, datetime.now(UTC), self._paint, width, self._trouble)
+        lines = screen(self._shown, self._view, datetime.now(UTC), self._paint, width, self._trouble)
         picture = Text.from_ansi("\n".join(lines[:height]), no_wrap=True, overflow="ellipsis")
         live.update(picture, refresh=True)
 

@@ -11,7 +11,7 @@ from . import psview, words
 from .render import Paint, cut
 
 if TYPE_CHECKING:
-    from hermesd.supervisor.control.shapes import OwnProcess, PsDocument, StatusDocument
+    from hermesd.supervisor.control.shapes import HostFigures, OwnProcess, PsDocument, StatusDocument
 
 SORT_KEYS: Mapping[str, str] = {"P": "cpu", "M": "mem", "Q": "queue", "T": "cpu-time"}
 
@@ -57,16 +57,6 @@ class Sample(NamedTuple):
     status: StatusDocument
 
 
-class Host(NamedTuple):
-    """The machine."""
-
-    cores: int
-    cpu_percent: float
-    load: float
-    memory_used: int
-    memory_total: int
-
-
 def measured(before: PsDocument, after: PsDocument) -> PsDocument:
     """``after`` with the CPU percentages between the two, by the clock of hermesd.
 
@@ -85,7 +75,17 @@ def measured(before: PsDocument, after: PsDocument) -> PsDocument:
     document["supervisor"] = _own(before["supervisor"], after["supervisor"], elapsed)
     if before["keeper"] is not None and after["keeper"] is not None:
         document["keeper"] = _own(before["keeper"], after["keeper"], elapsed)
+    document["host"] = _host(before["host"], after["host"])
     return document
+
+
+def _host(before: HostFigures, after: HostFigures) -> HostFigures:
+    host = after.copy()
+    elapsed = after["monotonic_s"] - before["monotonic_s"]
+    if elapsed > 0:
+        used = _percent(before["cpu_seconds"], after["cpu_seconds"], elapsed)
+        host["cpu_percent"] = min(100.0, used / after["cores"])
+    return host
 
 
 def _own(before: OwnProcess, after: OwnProcess, elapsed: float) -> OwnProcess:
@@ -99,9 +99,18 @@ def _percent(before: float, after: float, elapsed: float) -> float:
     return max(0.0, (after - before) / elapsed * 100)
 
 
-def screen(
-    sample: Sample, host: Host, view: View, now: datetime, paint: Paint, width: int | None, trouble: str = ""
-) -> list[str]:
+def host_line(host: HostFigures) -> str:
+    """The machine in one line."""
+    cpu = "" if host["cpu_percent"] is None else f" CPU {host['cpu_percent']:.0f} %,"
+    memory, disk = host["memory_total_bytes"], host["disk_total_bytes"]
+    return (
+        f"host: {words.count(host['cores'], 'core')},{cpu} load {host['load']:.2f},"
+        f" memory {words.size(memory - host['memory_available_bytes'])} of {words.size(memory)},"
+        f" disk {words.size(disk - host['disk_free_bytes'])} of {words.size(disk)}"
+    )
+
+
+def screen(sample: Sample, view: View, now: datetime, paint: Paint, width: int | None, trouble: str = "") -> list[str]:
     """All lines of the screen; the terminal cuts those that do not fit. ``trouble``: why the figures are old."""
     document = sample.ps.copy()
     document["workers"] = psview.sort(document["workers"], view.sort)
@@ -112,8 +121,7 @@ def screen(
         f"hermesd {status['version']}, pid {status['pid']}, {status['state']} for {words.duration(status['uptime_s'])},"
         f" loop {loop:.1f} ms late (p99); {turns['running_turns']} of {turns['max_turns']} turns running,"
         f" {turns['waiting_turns']} waiting",
-        f"host: {words.count(host.cores, 'core')}, CPU {host.cpu_percent:.0f} %, load {host.load:.2f},"
-        f" memory {words.size(host.memory_used)} of {words.size(host.memory_total)}",
+        host_line(document["host"]),
         f"{'paused, ' if view.paused else ''}by {view.sort}; {psview.headline(document, len(document['workers']))}",
     ]
     lines = [line if width is None else cut(line, width) for line in head]

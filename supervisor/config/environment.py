@@ -98,6 +98,7 @@ _SETTINGS: tuple[tuple[str, KeyPath], ...] = (
     ("MATRIX_PASSWORD",       ("platforms", "matrix", "extra", "password")),
     ("MATRIX_DEVICE_ID",      ("platforms", "matrix", "extra", "device_id")),
     ("MATRIX_ENCRYPTION",     ("platforms", "matrix", "extra", "encryption")),
+    ("HERMES_AGENT_TIMEOUT",  ("agent", "gateway_timeout")),
     ("SESSION_IDLE_MINUTES",  ("session_reset", "idle_minutes")),
     ("SESSION_RESET_HOUR",    ("session_reset", "at_hour")),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,28 @@ from .not_yet import without_effect
 from .settings import MIN_MEMORY, ApiServer, Settings
 from .unknown_keys import unknown_keys
 
-_OURS = ("hermesd", "platforms", "mcp_servers", "session_reset", "group_sessions_per_user", "thread_sessions_per_user")
+_OURS = (
+    "hermesd", "agent", "platforms", "mcp_servers", "session_reset", "group_sessions_per_user",
+    "thread_sessions_per_user",
+)  # fmt: skip
+
+
+def _nowhere(path: KeyPath) -> tuple[str, Origin]:
+    return _dotted(path), Origin()
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration that can be used. ``environ`` is the process's environment over the home's ``.env``."""
+    """A configuration that can be used. ``environ`` is the process's environment over the home's ``.env``.
+
+    ``origin`` tells name and place of a key, for whoever finds out later that its value does not work here.
+    """
 
     settings: Settings
     warnings: tuple[Problem, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     files: tuple[Path, ...] = ()
+    origin: Callable[[KeyPath], tuple[str, Origin]] = field(default=_nowhere, repr=False, compare=False)
 
     def with_log_level(self, level: str) -> Loaded:
         """The same with ``--log-level`` of the command line, which beats every file."""
@@ -70,7 +81,7 @@ def load(home: Path, config_file: Path | None, environ: Mapping[str, str]) -> Lo
     problems, more = _cross_check(settings, sources)
     if problems:
         raise ConfigError(problems)
-    return Loaded(settings, tuple(warnings + more), dict(environment.values), tuple(files))
+    return Loaded(settings, tuple(warnings + more), dict(environment.values), tuple(files), sources.origin)
 
 
 class _Sources:

@@ -5,14 +5,19 @@ The alias of a field is the key in ``config.yaml``; keys that hermes-agent knows
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from .units import BytesLimit, Count, CountLimit, Seconds, Text, Texts
+from .units import Bytes, BytesLimit, Count, CountLimit, Seconds, Text, Texts
 
 MIN_MEMORY = 64 << 20
 """Bytes below which a limit is taken for a slip (``2`` for ``2G``): no worker would live."""
+
+MIN_LOG = 128 << 10
+"""Bytes below which a log's cap would not hold its longest line."""
 
 Port = Annotated[Count, Field(ge=0, le=65535)]
 
@@ -34,9 +39,35 @@ class Workers(Section):
     memory_soft_bytes: BytesLimit = Field(default=1 << 30, alias="memory_soft")
     memory_hard_bytes: BytesLimit = Field(default=2 << 30, alias="memory_hard")
     max_processes: CountLimit = Field(default=256, ge=4)
+    turn_timeout_seconds: Seconds = Field(default=0.0, alias="turn_timeout")  # of the whole turn; 0: none
     on_crash: Literal["ask", "retry"] = "ask"
     env: Texts = ()  # names or globs of environment variables that agents may see besides the base
     start_by: Literal["fork", "exec"] = "fork"  # exec: for agents whose modules cannot be forked
+    endpoint: str = ""  # tcp://ADDRESS:PORT, with CURVE keys; "": a Unix socket in the run directory
+
+    @field_validator("endpoint")
+    @classmethod
+    def _an_address_of_this_machine(cls, value: str) -> str:
+        if not value:
+            return value
+        match = re.fullmatch(r"tcp://(\d+\.\d+\.\d+\.\d+):(\d{1,5})", value)
+        try:
+            usable = match is not None and not ipaddress.IPv4Address(match[1]).is_unspecified
+        except ValueError:
+            usable = False
+        # Not port 0: a worker that outlives hermesd has to find the next one.
+        if match is None or not usable or not 0 < int(match[2]) < 65536:
+            raise ValueError("is not tcp://ADDRESS:PORT with one IPv4 address of this machine, as tcp://127.0.0.1:5555")
+        return value
+
+
+class Logs(Section):
+    """``hermesd.logs``: what hermesd.log and the logs of single sessions may use of the disk."""
+
+    max_size_bytes: Bytes = Field(default=10 << 20, alias="max_size", ge=MIN_LOG)
+    backups: Count = Field(default=3, ge=0, le=100)
+    session_size_bytes: Bytes = Field(default=512 << 10, alias="session_size", ge=MIN_LOG)
+    sessions: Count = Field(default=100, ge=0)  # files; 0: none of their own
 
 
 class Web(Section):
@@ -57,6 +88,7 @@ class Hermesd(Section):
     stop_budget_seconds: Seconds = Field(default=60.0, alias="stop_budget", ge=2)
     adopt_timeout_seconds: Seconds = Field(default=10.0, alias="adopt_timeout")
     busy: Literal["queue", "interrupt", "steer"] = "queue"
+    logs: Logs = Logs()
     web: Web = Web()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
@@ -138,6 +170,12 @@ class SessionReset(Section):
     notify_exclude_platforms: Texts = ("api_server", "webhook")
 
 
+class Agent(Section):
+    """``agent``, hermes-agent's own section, of which hermesd acts on one key."""
+
+    gateway_timeout_seconds: Seconds = Field(default=0.0, alias="gateway_timeout")  # without a sign of work; 0: none
+
+
 class Access(Section):
     """Who may talk to the agent, from ``*_ALLOWED_USERS`` and ``*_ALLOW_ALL_USERS``. Closed by default."""
 
@@ -151,6 +189,7 @@ class Settings(Section):
     """Everything, checked."""
 
     hermesd: Hermesd = Hermesd()
+    agent: Agent = Agent()
     platforms: dict[str, Platform] = Field(default_factory=dict)
     mcp_servers: dict[str, McpServer] = Field(default_factory=dict)
     session_reset: SessionReset = SessionReset()

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from .document import Document, KeyPath
 from .errors import Origin, Problem, nearest
-from .settings import Platform, Settings
+from .settings import Agent, Platform, Settings
 
 # Keys of hermes-agent that hermesd leaves to it: no warning, and no meaning here.
 _HERMES: Mapping[KeyPath, frozenset[str]] = {
@@ -45,6 +45,8 @@ def unknown_keys(document: Document) -> list[Problem]:
         if key not in sections and key not in _HERMES_TOP and meant:
             found.append(_warning((key,), meant, document))
     for name, annotation in _fields(Settings).items():
+        if annotation is Agent:
+            continue  # all but one of its keys are hermes-agent's
         found += _walk(document.values.get(name), annotation, (name,), document)
     return found
 

@@ -17,6 +17,9 @@ from .errors import CannotServe, Code, Refused
 
 LIST_LIMIT = 1000
 
+TEXT_LIMIT = 256 * 1024
+"""Characters of one message."""
+
 
 @dataclass(frozen=True, slots=True)
 class Param:
@@ -86,6 +89,10 @@ class Done:
 
 _SESSIONS = Param(list, required=True)
 
+_IDS = Param(list, required=True)
+
+_CHOICE = {"state": Param(str, default=""), "session": Param(str, default=""), "limit": Param(int, default=50)}
+
 VERBS: Mapping[str, Verb] = {
     "version": Verb(Access.READ, "version", "version and pid of hermesd"),
     "status": Verb(Access.READ, "status", "how hermesd is doing"),
@@ -96,6 +103,9 @@ VERBS: Mapping[str, Verb] = {
         {"tree": Param(bool, default=False)},
     ),
     "doctor": Verb(Access.READ, "doctor", "the checks that need a running hermesd"),
+    "doctor.fix": Verb(
+        Access.ADMIN, "doctor_fix", "end and remove what an earlier hermesd of this home has left", streams=True
+    ),
     "logs.path": Verb(Access.READ, "logs_path", "where the log file is"),
     "sessions.list": Verb(Access.READ, "sessions_list", "every session that was ever used"),
     "sessions.show": Verb(
@@ -104,6 +114,18 @@ VERBS: Mapping[str, Verb] = {
     "sessions.reset": Verb(
         Access.ADMIN, "sessions_reset", "forget the conversation of sessions", {"sessions": _SESSIONS}
     ),
+    "inbox.list": Verb(Access.READ, "inbox_list", "the messages of users, the newest first", _CHOICE),
+    "inbox.show": Verb(Access.READ, "inbox_show", "one message of a user, whole", {"id": Param(str, required=True)}),
+    "inbox.retry": Verb(
+        Access.ADMIN, "inbox_retry", "queue messages again that ended without an answer", {"ids": _IDS}
+    ),
+    "inbox.drop": Verb(Access.ADMIN, "inbox_drop", "set messages aside that wait, or dead letters", {"ids": _IDS}),
+    "outbox.list": Verb(Access.READ, "outbox_list", "the messages to chats, the newest first", _CHOICE),
+    "outbox.show": Verb(Access.READ, "outbox_show", "one message to a chat, whole", {"id": Param(str, required=True)}),
+    "outbox.retry": Verb(
+        Access.ADMIN, "outbox_retry", "send messages again that failed, or that may not have arrived", {"ids": _IDS}
+    ),
+    "outbox.drop": Verb(Access.ADMIN, "outbox_drop", "give up messages that were not sent", {"ids": _IDS}),
     "stop": Verb(
         Access.ADMIN,
         "stop",
@@ -118,19 +140,59 @@ VERBS: Mapping[str, Verb] = {
         {"sessions": _SESSIONS, "timeout_s": Param(float)},
         streams=True,
     ),
+    "restart.supervisor": Verb(
+        Access.ADMIN, "restart_supervisor", "exec hermesd anew in place, on the workers that there are"
+    ),
+    "drain": Verb(
+        Access.ADMIN,
+        "drain",
+        "begin no new turns, and wait for those that run",
+        {"session": Param(str, default=""), "timeout_s": Param(float)},
+        streams=True,
+    ),
+    "undrain": Verb(Access.ADMIN, "undrain", "begin new turns again", {"session": Param(str, default="")}),
+    "reload": Verb(
+        Access.ADMIN, "reload", "read the configuration again and apply it", {"dry_run": Param(bool, default=False)}
+    ),
+    "send": Verb(
+        Access.ADMIN,
+        "send",
+        "send a message to a chat",
+        {
+            "platform": Param(str, default=""),
+            "chat": Param(str, default=""),
+            "thread": Param(str, default=""),
+            "session": Param(str, default=""),
+            "text": Param(str, required=True, limit=TEXT_LIMIT),
+            "key": Param(str, default="", limit=200),
+            "unseen": Param(bool, default=False),
+        },
+        streams=True,
+    ),
+    "mcp.list": Verb(Access.READ, "mcp_list", "the MCP servers of each session"),
+    "mcp.restart": Verb(
+        Access.ADMIN,
+        "mcp_restart",
+        "end the processes of an MCP server; the next call starts new ones",
+        {"server": Param(str, required=True), "session": Param(str, default=""), "timeout_s": Param(float)},
+        streams=True,
+    ),
     "chat": Verb(
         Access.ADMIN,
         "chat",
         "talk to the local agent",
         {"name": Param(str, default="")},
         streams=True,
-        inputs={"text": Param(str, required=True, limit=256 * 1024)},
+        inputs={"text": Param(str, required=True, limit=TEXT_LIMIT)},
     ),
 }
 """``stop``: no ``sessions`` is hermesd itself; ``timeout_s`` is how long the whole may take (None: as configured).
 
 Events and results of each verb are in `hermesd.supervisor.control.shapes`: ``stop`` and ``restart`` send `StopProgress`
-and end with `StopResult` (hermesd) or `OutcomesDocument` (sessions), ``chat`` takes `ChatLine`, sends `ChatEvent` and
+and end with `StopResult` (hermesd) or `OutcomesDocument` (sessions); ``drain`` sends `StopProgress` and ends with
+`DrainResult`; ``send`` sends one `SendDocument` as soon as the message is on disk and ends with another when its fate
+is known; ``mcp.restart`` ends with `OutcomesDocument`; ``doctor.fix`` sends a
+`LeftoversFound` and ends with `FixDocument`; ``chat`` takes `ChatLine`, sends `ChatEvent` and
 ends with `ChatResult`.
 """
 

@@ -14,6 +14,7 @@ class Code(StrEnum):
     NOT_FOUND = "not_found"  # no such session, worker or server
     BUSY = "busy"  # not now: another action is in progress, or too many clients
     TIMED_OUT = "timed_out"  # still going on
+    CONFIG = "config"  # the configuration is wrong and was not applied
     FAILED = "failed"
     MALFORMED = "malformed"  # bytes that are no request
     INTERNAL = "internal"  # a bug in hermesd; its log has the traceback

@@ -32,6 +32,7 @@ class WorkerCounts(TypedDict):
     running_turns: int
     max_turns: int
     waiting_turns: int
+    adopted: int  # taken over from the hermesd before, at the start
 
 
 class QueueFigures(TypedDict):
@@ -51,8 +52,18 @@ class ContainmentStatus(TypedDict):
     refused: list[str]  # "cgroup: cannot make ...: Permission denied", strongest first
 
 
+class WireFigures(TypedDict):
+    """What was dropped at the door, since the start."""
+
+    foreign_frames: int  # under names that are no worker's
+    refused_hellos: int  # under a worker's name, without its token
+    refused_keys: int  # over TCP
+    unreadable_frames: int
+    false_claims: int  # frames of a worker for a session that is not its own; it is ended for the first
+
+
 class JournalStatus(TypedDict):
-    state: str  # "ok" or "failed"
+    state: str  # "ok" or "failing": nothing new is accepted, until the disk takes it again
     reason: str
 
 
@@ -66,6 +77,39 @@ class Finding(TypedDict):
     path: NotRequired[str]
 
 
+class LeftoverRow(TypedDict):
+    """Something that an earlier hermesd of this home has left."""
+
+    kind: str  # "process", "cgroup", "socket", "file", "directory"
+    path: NotRequired[str]  # of all but a process
+    pid: NotRequired[int]  # this and the next four of a process
+    command: NotRequired[str]
+    proof: NotRequired[str]  # what shows that it is ours: "tag", "cgroup", or "descent" from either
+    age_s: NotRequired[float]
+    memory_bytes: NotRequired[int]
+    reason: NotRequired[str]  # why it could not be removed
+
+
+class DoctorDocument(TypedDict):
+    schema: Literal[1]
+    findings: list[Finding]
+    leftovers: NotRequired[list[LeftoverRow]]  # missing where nobody could look
+
+
+class LeftoversFound(TypedDict):
+    """The only event of ``doctor.fix``: it has begun."""
+
+    left_s: float  # how long it may take
+
+
+class FixDocument(TypedDict):
+    """The result of ``doctor.fix``: what was killed or removed, and what is still there."""
+
+    schema: Literal[1]
+    mended: list[LeftoverRow]
+    left: list[LeftoverRow]
+
+
 class LogLine(TypedDict):
     """One line of the log file."""
 
@@ -77,6 +121,7 @@ class LogLine(TypedDict):
     worker: NotRequired[str]
     turn: NotRequired[str]
     pid: NotRequired[int]
+    repeated: NotRequired[int]  # how many times more the line before came; "msg" says it too
 
 
 class StatusDocument(TypedDict):
@@ -94,8 +139,10 @@ class StatusDocument(TypedDict):
     queues: QueueFigures
     cpu: CpuFigures
     memory_bytes: int
+    wire: WireFigures
     containment: ContainmentStatus
     journal: JournalStatus
+    drain: DrainStatus
     warnings: list[Finding]
     log_tail: list[LogLine]  # the last few at WARNING and above
 
@@ -141,6 +188,9 @@ class WorkerRow(TypedDict):
     processes: int
     mcp: list[ServerRow]
     turn_s: NotRequired[float]  # how long the turn has been running
+    heard_s: NotRequired[float]  # since the last sign of life of a worker that has given one
+    silent_s: NotRequired[float]  # it is silent: so long without a heartbeat, hermesd's own pauses not counted
+    silent_cpu_s: NotRequired[float]  # what its own process has used meanwhile; a lot: it is busy in C
     retry_in_s: NotRequired[float]  # in backoff and quarantined: until the next try
     tree: NotRequired[list[ProcessRow]]  # asked for with {"tree": true}
 
@@ -165,12 +215,29 @@ class FiguresSource(TypedDict):
     monotonic_s: float  # of the same moment; two documents give the CPU percentage between them
 
 
+class HostFigures(TypedDict):
+    """The machine that hermesd runs on."""
+
+    cores: int
+    load: float  # of the last minute
+    cpu_percent: float | None  # 100 is all cores; None until there are two documents
+    cpu_seconds: float  # of all cores, since boot
+    memory_total_bytes: int
+    memory_available_bytes: int
+    disk_total_bytes: int  # of the home's disk
+    disk_free_bytes: int  # for this user
+    monotonic_s: float
+
+
 class PsDocument(TypedDict):
     schema: Literal[1]
     workers: list[WorkerRow]
     supervisor: OwnProcess
-    keeper: OwnProcess | None
+    keeper: OwnProcess | None  # the one that starts new workers
+    keepers: NotRequired[list[OwnProcess]]  # those besides that an earlier hermesd has left with workers
     figures: FiguresSource
+    host: HostFigures
+    warnings: NotRequired[list[Finding]]  # workers that are silent, and that were ended because they hung
 
 
 # ---- sessions -------------------------------------------------------------------------------------------------------
@@ -208,6 +275,8 @@ class SessionDocument(TypedDict):
     session: SessionRow
     transcript_entries: int
     restarts: int
+    last_end: NotRequired[str]  # how its last worker ended, in this life of hermesd; "" if none did
+    evidence: NotRequired[str]  # the file about its last worker that hung; "" if none did
     last_turns: list[TurnRow]  # newest first
 
 
@@ -227,6 +296,93 @@ class OutcomesDocument(TypedDict):
     killed: NotRequired[int]  # processes that did not end by themselves
 
 
+# ---- inbox, outbox --------------------------------------------------------------------------------------------------
+
+
+class FileRow(TypedDict):
+    name: str
+    path: str
+
+
+class InboxRow(TypedDict):
+    """A message of a user."""
+
+    id: int
+    state: str  # a word of hermesd.supervisor.journal.states.InboxState
+    session: str  # "" until it has one
+    platform: str
+    chat: str
+    thread: str
+    message_id: str
+    user: str
+    received_at: str
+    changed_at: str  # when it came into this state
+    turn: str | None
+    worker: str | None
+    attempts: int
+    killed: int  # workers that died of it
+    text: str  # in a list its beginning
+    error: str
+    files: NotRequired[list[FileRow]]
+
+
+class InboxDocument(TypedDict):
+    schema: Literal[1]
+    messages: list[InboxRow]  # newest first
+
+
+class InboxMessageDocument(TypedDict):
+    schema: Literal[1]
+    message: InboxRow
+
+
+class OutboxRow(TypedDict):
+    """A message to a chat."""
+
+    id: int
+    state: str  # a word of hermesd.supervisor.journal.states.OutboxState
+    session: str  # "" where nobody knows one
+    platform: str
+    chat: str
+    thread: str
+    reply_to: str
+    kind: str  # a word of hermesd.adapters.contract.Outbound
+    created_at: str
+    changed_at: str
+    next_try_at: str | None  # of a pending one
+    attempts: int
+    turn: str | None
+    platform_message_id: str | None
+    text: str  # in a list its beginning
+    error: str
+    files: NotRequired[list[FileRow]]
+
+
+class OutboxDocument(TypedDict):
+    schema: Literal[1]
+    messages: list[OutboxRow]  # newest first
+
+
+class OutboxMessageDocument(TypedDict):
+    schema: Literal[1]
+    message: OutboxRow
+
+
+class MessageOutcome(TypedDict):
+    """What became of one message of a request for several."""
+
+    id: int
+    outcome: str  # "done", "not_found", "refused" (its state does not allow it), "failed" (the disk did not take it)
+    detail: str
+
+
+class MessageOutcomesDocument(TypedDict):
+    """The result of ``retry`` and ``drop``."""
+
+    schema: Literal[1]
+    messages: list[MessageOutcome]
+
+
 # ---- stop, restart --------------------------------------------------------------------------------------------------
 
 
@@ -239,6 +395,15 @@ class StopProgress(TypedDict):
     left_s: float
 
 
+class RestartDocument(TypedDict):
+    """The answer to ``restart.supervisor``, before it begins. The next life says in ``status`` what it took over."""
+
+    schema: Literal[1]
+    pid: int  # stays the same
+    started_at: str  # of the life that ends now
+    workers: int  # with a session
+
+
 class StopResult(TypedDict):
     """The last word of a daemon that stops; after it the process exits."""
 
@@ -246,6 +411,85 @@ class StopResult(TypedDict):
     pid: int
     killed: int  # processes that did not end by themselves
     took_s: float
+
+
+# ---- drain ----------------------------------------------------------------------------------------------------------
+
+
+class DrainStatus(TypedDict):
+    """An operator's order that no new turn begins. Part of ``status``."""
+
+    everything: bool
+    sessions: list[str]  # besides
+
+
+class DrainResult(TypedDict):
+    """Of ``drain``; that of ``undrain`` has ``lifted`` besides and no ``state``."""
+
+    schema: Literal[1]
+    state: str  # "drained": nothing runs; "draining": the time was over before; "lifted": somebody lifted it meanwhile
+    running: int
+    waiting: int  # messages that wait for the end of the drain
+
+
+class UndrainResult(TypedDict):
+    schema: Literal[1]
+    lifted: bool  # there was something to lift
+    waiting: int  # messages that waited for it
+
+
+# ---- reload ---------------------------------------------------------------------------------------------------------
+
+
+class ReloadDocument(TypedDict):
+    """Keys by what became of them; ``new_workers`` are those of ``applied`` that only workers get which start later."""
+
+    schema: Literal[1]
+    applied: list[str]
+    new_workers: list[str]
+    needs_restart: list[str]
+    no_effect: list[str]  # nothing acts on them in this version
+    unchanged: bool
+    dry_run: bool
+    warnings: list[Finding]
+
+
+# ---- send -----------------------------------------------------------------------------------------------------------
+
+
+class SendDocument(TypedDict):
+    """A message on its way. An event of ``send`` once it is on disk, and its result when its fate is known."""
+
+    schema: Literal[1]
+    id: int  # of its row in the outbox
+    platform: str
+    chat: str
+    state: str  # a word of hermesd.supervisor.journal.states.OutboxState
+    message_id: str  # the platform's, once it is sent
+    error: str
+
+
+# ---- mcp ------------------------------------------------------------------------------------------------------------
+
+
+class McpRow(TypedDict):
+    """One MCP server of one session."""
+
+    session: str
+    worker: str
+    server: str
+    state: str  # a word of hermesd.workers.mcp.slot.State
+    pid: int | None
+    generation: int  # how often it was started
+    reason: str  # why it is in that state, where there is a why
+    cpu_seconds: float | None
+    memory_bytes: int | None
+
+
+class McpDocument(TypedDict):
+    schema: Literal[1]
+    configured: list[str]  # what workers get that start from now on
+    servers: list[McpRow]
 
 
 # ---- chat -----------------------------------------------------------------------------------------------------------

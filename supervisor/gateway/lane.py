@@ -31,9 +31,12 @@ class Turn:
     attempt: int = 0
     killed: int = 0
     started_at: float = 0.0
+    active_at: float = 0.0  # when its agent last showed something
+    overran: str = ""  # why its time is over, once it is
     place: int = 0  # the last one its user was told; 0: none
     interrupt_reason: str = ""
     interrupt_arrived: bool = False
+    streamed: int = 0  # what its deltas have cost so far, see `turns.MAX_STREAMED`
     asks: dict[str, Ask] = field(default_factory=dict)
 
     @property

@@ -30,6 +30,7 @@ from hermesd.ipc.messages import (
     Logs,
     Message,
     Rewind,
+    Snapshot,
 )
 from hermesd.supervisor.delivery.deliverer import Deliverer
 from hermesd.supervisor.journal import Journal, inbox, persistence, sessions, transcripts, turns
@@ -44,9 +45,12 @@ from hermesd.supervisor.sessions.history import newest
 from hermesd.supervisor.tasks import Tasks
 
 from . import turn_life, words
+from .adoption import Adoption
 from .approvals import Approvals
+from .drain_order import DrainOrder
 from .lane import Lane, Turn
 from .router import Evict, Grant, LaneView, Wait, plan
+from .time_limits import TimeLimits, overrun
 from .turns import Turns
 
 log = logging.getLogger("hermesd.gateway")
@@ -67,6 +71,7 @@ class LaneSettings:
     stop_grace: float
     work_dir: Path
     agent_settings: dict[str, Any]
+    quiet_timeout: float = 0.0  # a turn whose agent shows nothing for so long is ended; 0: never
 
     @property
     def reap(self) -> float:
@@ -109,9 +114,12 @@ class Lanes:
             turn_timeout=settings.turn_timeout,
             on_crash=settings.on_crash,
         )
+        self._time_limits = TimeLimits(settings.turn_timeout, settings.quiet_timeout)
+        self.adoption = Adoption(self, self.turns, self._persistence, deliverer)
         self._pool: Pool | None = None
         self._plan_due = False
-        self.draining = False
+        self.draining = False  # hermesd stops
+        self.drain_order = DrainOrder()
 
     def use(self, pool: Pool) -> None:
         """Called once by the app: pool and lanes know each other."""
@@ -133,6 +141,24 @@ class Lanes:
     @property
     def waiting(self) -> int:
         return sum(len(lane.queue) for lane in self._lanes.values())
+
+    def reconfigure(self, settings: LaneSettings) -> None:
+        """Go by other settings from now on, as far as they are not of a worker that runs already."""
+        before, self.settings = self.settings, settings
+        self._time_limits = TimeLimits(settings.turn_timeout, settings.quiet_timeout)
+        self.turns.reconfigure(settings.on_crash, settings.turn_timeout)
+        idle = sorted(
+            (lane for lane in self._lanes.values() if lane.life is worker_life.State.IDLE and lane.current is None),
+            key=lambda lane: lane.idle_since,
+        )
+        if settings.idle_timeout != before.idle_timeout:
+            for lane in idle:
+                left = lane.idle_since + settings.idle_timeout - time.monotonic()
+                self._arm(lane, max(0.0, left), worker_life.Event.HIBERNATE)
+        processes = sum(lane.life in worker_life.WITH_PROCESS for lane in self._lanes.values())
+        for lane in idle[: max(0, processes - settings.max_workers)]:
+            self.live(lane, worker_life.Event.HIBERNATE)
+        self.plan_soon()
 
     # ---- messages in -------------------------------------------------------------------------------------------------
 
@@ -160,11 +186,15 @@ class Lanes:
             )
             return turn
         lane.queue.append(turn)
+        if self.drain_order.covers(key):
+            self._deliverer.notice(turn.target, words.DRAINED)
         self.plan_soon()
         return turn
 
     def resume(self, row: InboxRow, key: SessionKey) -> None:
         """Take up a message that an earlier life of hermesd had begun to work on."""
+        if self.adoption.holds(row):
+            return
         if row.state is InboxState.ACCEPTED and self.settings.on_crash != "retry":
             self._tasks.job(self.turns.tell_lost(row), f"tell {row.id}")
             return
@@ -175,6 +205,10 @@ class Lanes:
 
     def lane_of(self, key: SessionKey) -> Lane | None:
         return self._lanes.get(key)
+
+    def adopted_lane(self, key: SessionKey) -> Lane:
+        """For `Adoption`: the lane of a session whose worker lives already."""
+        return self._lane(key, ephemeral=False)
 
     def _lane(self, key: SessionKey, *, ephemeral: bool) -> Lane:
         lane = self._lanes.get(key)
@@ -327,7 +361,7 @@ class Lanes:
                 worker=lane.life,
                 idle_since=lane.idle_since,
                 holds_slot=lane.current is not None,
-                wants=bool(lane.queue) and not lane.held and lane.life is not worker_life.State.BACKOFF,
+                wants=self._may_begin(lane) and lane.life is not worker_life.State.BACKOFF,
                 waiting_since=lane.queue[0].queued_at if lane.queue else 0.0,
             )
             for lane in self._lanes.values()
@@ -343,6 +377,9 @@ class Lanes:
                     self.live(lane, worker_life.Event.HIBERNATE)
                 case Wait(place=place):
                     self._tell_place(lane.queue[0], place)
+
+    def _may_begin(self, lane: Lane) -> bool:
+        return bool(lane.queue) and not lane.held and not self.drain_order.covers(lane.key)
 
     def _tell_place(self, turn: Turn, place: int) -> None:
         if turn.place == place:
@@ -383,7 +420,7 @@ class Lanes:
                     self.pool.stop_worker(lane.worker, "hermesd ends it", self.settings.stop_grace)
             case worker_life.Action.KILL:
                 if lane.worker is not None:
-                    self.pool.kill(lane.worker, dump=lane.current is not None)
+                    self.pool.kill(lane.worker, dump=lane.current is not None or bool(lane.worker.hung))
             case worker_life.Action.OFFER:
                 self._offer(lane)
             case worker_life.Action.ARM_BACKOFF:
@@ -476,6 +513,7 @@ class Lanes:
         except LocalError as error:
             self._cannot_start(lane, str(error))
             return
+        self.adoption.record(lane, lane.worker)
         # From here on: what came before was the journal's time, not the agent's.
         self._arm(lane, START_SECONDS, worker_life.Event.START_TIMED_OUT)
 
@@ -504,8 +542,17 @@ class Lanes:
 
     def worker_ready(self, worker: Worker, error: str) -> None:
         lane = self._lane_with(worker)
-        if lane is not None and lane.life is not worker_life.State.IDLE:
+        # One that was taken over counts as ready already.
+        if lane is not None and lane.life in (worker_life.State.STARTING, worker_life.State.STOPPING):
             self.live(lane, worker_life.Event.READY)
+
+    def worker_forked(self, worker: Worker) -> None:
+        if (lane := self._lane_with(worker)) is not None:
+            self.adoption.record(lane, worker)
+
+    def worker_snapshot(self, worker: Worker, snapshot: Snapshot) -> None:
+        if (lane := self._lane_with(worker)) is not None:
+            self.adoption.snapshot(lane, worker, snapshot)
 
     def worker_logs(self, worker: Worker, logs: Logs) -> None:
         self._on_logs(worker, logs)
@@ -527,11 +574,12 @@ class Lanes:
         self.turns.said(lane, turn, worker, message, settle)
 
     def worker_gone(self, worker: Worker, gone: Gone) -> None:
+        self.adoption.forget(worker)
         lane = self._lane_with(worker)
         if lane is None:
             return
         lane.worker = None
-        lane.last_end = words.how_it_ended(gone.exit_code)
+        lane.last_end = worker.hung or words.how_it_ended(gone.exit_code)
         expected = lane.life is worker_life.State.STOPPING
         stacks = self.pool.stacks_of(worker.id)
         log.log(
@@ -550,8 +598,31 @@ class Lanes:
             self.turns.lost_its_worker(lane, turn, gone)
         if expected:
             self.live(lane, worker_life.Event.ENDED)
+        elif gone.exit_code is None and not worker.pid:
+            self.live(lane, worker_life.Event.CRASHED)  # its start went down with its keeper: nobody's fault, not counted
         else:
             self._crashed(lane)
+
+    def worker_hung(self, worker: Worker) -> None:
+        """The watch has judged it hung and has its evidence: it is killed, and what it was doing counts as a crash."""
+        lane = self._lane_with(worker)
+        if lane is None:
+            self.pool.kill(worker, dump=True)
+        else:
+            self.live(lane, worker_life.Event.HUNG)
+
+    def check_time_limits(self, now: float) -> None:
+        """End the turns whose time is over; called about once a second with the monotonic time."""
+        for lane in list(self._lanes.values()):
+            turn = lane.current
+            if turn is None or not turn.started_at or turn.interrupt_reason:
+                continue
+            waits = turn.state is turn_life.State.WAITING
+            reason = overrun(
+                self._time_limits, now=now, started_at=turn.started_at, active_at=turn.active_at, waits_for_user=waits
+            )
+            if reason:
+                self.turns.overrun(lane, turn, reason)
 
     def _crashed(self, lane: Lane) -> None:
         now = time.monotonic()

@@ -13,6 +13,7 @@ import asyncio
 import logging
 import sqlite3
 import time
+from dataclasses import dataclass
 
 from hermesd.adapters.contract import Inbound, Outbound, Target
 from hermesd.adapters.errors import NotAccepted
@@ -35,6 +36,16 @@ from .lanes import Lanes
 log = logging.getLogger("hermesd.gateway")
 
 
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the configuration says about messages that come in."""
+
+    policy: AccessPolicy
+    busy_mode: busy.BusyMode
+    group_sessions_per_user: bool
+    thread_sessions_per_user: bool
+
+
 class Reception:
     """Implements `hermesd.adapters.contract.Receiver` for every way in."""
 
@@ -46,10 +57,7 @@ class Reception:
         deliverer: Deliverer,
         commands: Commands,
         tasks: Tasks,
-        policy: AccessPolicy,
-        busy_mode: busy.BusyMode,
-        group_sessions_per_user: bool,
-        thread_sessions_per_user: bool,
+        rules: Rules,
     ):
         self._journal = journal
         self._persistence = Persistence(journal, tasks)
@@ -57,17 +65,20 @@ class Reception:
         self._deliverer = deliverer
         self._commands = commands
         self._tasks = tasks
-        self._policy = policy
-        self._busy_mode = busy_mode
-        self._group_sessions_per_user = group_sessions_per_user
-        self._thread_sessions_per_user = thread_sessions_per_user
+        self._rules = rules
         self.refused = 0
+        self._resumed = False
+        self._early: list[InboxRow] = []  # came before what an earlier life left was taken up
+
+    def reconfigure(self, rules: Rules) -> None:
+        """Go by other rules, from the next message on."""
+        self._rules = rules
 
     def key_of(self, inbound: Inbound) -> SessionKey:
         return session_key(
             inbound,
-            group_sessions_per_user=self._group_sessions_per_user,
-            thread_sessions_per_user=self._thread_sessions_per_user,
+            group_sessions_per_user=self._rules.group_sessions_per_user,
+            thread_sessions_per_user=self._rules.thread_sessions_per_user,
         )
 
     async def receive(self, inbound: Inbound) -> bool:
@@ -79,7 +90,10 @@ class Reception:
             raise NotAccepted(f"the message cannot be kept: {error}", code="journal") from error
         if row is None:
             return False
-        self._admit(row)
+        if self._resumed:
+            self._admit(row)
+        else:
+            self._early.append(row)
         return True
 
     def cancel(self, inbound_chat: Target) -> None:
@@ -88,9 +102,11 @@ class Reception:
     async def resume(self) -> None:
         """Take up what an earlier life left, oldest first; called once, when everything is up.
 
-        A message whose agent had started is not run again by itself: its tools may have acted.
+        What comes in meanwhile waits on disk: its session's older messages and their answers go first. A message whose
+        agent had started is not run again by itself: its tools may have acted.
         """
-        for row in await self._journal.read(inbox.unfinished):
+        unfinished = await self._journal.read(inbox.unfinished)
+        for row in unfinished:
             if row.inbound.history is not None:
                 # The caller of a stateless request went with its connection.
                 await self._journal.write(_give_up, row, time.time(), "hermesd was restarted; the caller is gone")
@@ -99,9 +115,15 @@ class Reception:
                 self._admit(row)
             else:
                 self._lanes.resume(row, SessionKey(row.session_key))
+        self._resumed = True
+        known = {row.id for row in unfinished}
+        for row in self._early:
+            if row.id not in known:
+                self._admit(row)
+        self._early.clear()
 
     def _admit(self, row: InboxRow) -> None:
-        verdict = judge(self._policy, row.inbound)
+        verdict = judge(self._rules.policy, row.inbound)
         if not verdict.allowed:
             self.refused += 1
             log.warning(
@@ -121,7 +143,7 @@ class Reception:
         lane = self._lanes.lane_of(key)
         running = lane.current if lane is not None else None
         verdict = busy.judge(
-            self._busy_mode,
+            self._rules.busy_mode,
             running=running is not None,
             waiting=running is not None and running.state is turn_life.State.WAITING,
             own_session=row.inbound.history is not None,

@@ -37,7 +37,7 @@ from hermesd.supervisor.delivery.deliverer import Deliverer
 from hermesd.supervisor.journal import Journal, inbox, outbox, persistence, turns
 from hermesd.supervisor.journal.errors import JournalError
 from hermesd.supervisor.journal.persistence import Persistence
-from hermesd.supervisor.journal.rows import InboxRow
+from hermesd.supervisor.journal.rows import InboxRow, OutboxRow
 from hermesd.supervisor.journal.states import InboxState, TurnState
 from hermesd.supervisor.journal.turns import TurnEnd
 from hermesd.supervisor.pool import worker_life
@@ -58,6 +58,12 @@ INTERRUPT_ARRIVES = 1.0
 
 INTERRUPT_GRACE = 2.5
 """Seconds for an interrupted turn to end; then its worker is killed. Confirmed within 5 s, the stack dump included."""
+
+MAX_STREAMED = 8 << 20
+"""Characters of one turn that are shown as they come: no final answer can be longer, and who shows them keeps them."""
+
+DELTA_COST = 64
+"""What a piece of text counts besides its own characters: very small ones cost more than they hold."""
 
 OUTCOMES = {
     "done": (turn_life.Event.FINISHED, TurnState.DONE),
@@ -109,13 +115,20 @@ class Turns:
         self._turn_timeout = turn_timeout
         self._on_crash = on_crash
 
+    def reconfigure(self, on_crash: str, turn_timeout: float) -> None:
+        """What becomes of a turn whose worker dies from now on, and how long a turn that begins now may take."""
+        self._on_crash, self._turn_timeout = on_crash, turn_timeout
+
     def said(self, lane: Lane, turn: Turn, worker: Worker, message: Message, settle: Callable[[], None]) -> None:
         """Something that the worker says about its running turn. A durable message is settled once it is on disk."""
+        turn.active_at = time.monotonic()
         match message:
             case Accept():
                 self._tasks.job(self._accepted(lane, turn, worker, settle), f"accept {turn.id}")
             case Delta():
-                self._deliverer.stream(turn.target, message.text)
+                turn.streamed += len(message.text) + DELTA_COST
+                if turn.streamed <= MAX_STREAMED:
+                    self._deliverer.stream(turn.target, message.text)
             case ToolUse():
                 self._deliverer.notice(turn.target, f"tool {message.name} {message.state} {message.args}".rstrip())
             case Status():
@@ -123,9 +136,9 @@ class Turns:
             case Finished():
                 self._finished(lane, turn, message, settle)
             case Send():
-                self._tasks.job(self._send(turn, message, settle), f"send {message.id}")
+                self._send(turn, message, settle)
             case Ask():
-                self._tasks.job(self._ask(lane, turn, message, settle), f"ask {message.ask}")
+                self._ask(lane, turn, message, settle)
             case Steered():
                 self._steered(lane, message)
 
@@ -133,6 +146,8 @@ class Turns:
         worker = lane.worker
         if worker is None or turn.state is not turn_life.State.QUEUED or lane.session is None:
             return
+        if worker.hung:
+            return  # being killed; its end makes room for another
         if lane.current is not turn or lane.life is not worker_life.State.IDLE:
             return
         turn.apply(turn_life.Event.DISPATCH)
@@ -156,6 +171,10 @@ class Turns:
         if not self._still_dispatched(lane, turn, worker):
             return
         turn.started_at = time.monotonic()
+        self.start(lane, turn, worker)
+
+    def start(self, lane: Lane, turn: Turn, worker: Worker) -> None:
+        """Send a turn that is dispatched on disk. A worker that has had it before does not run it twice."""
         inbound = turn.row.inbound
         start = StartTurn(
             turn=turn.id,
@@ -169,7 +188,7 @@ class Turns:
         try:
             self._lanes.pool.send(worker, start)
         except LocalError as error:  # larger than a frame, for one
-            answer = Outbound(f"{turn.id}:answer", words.failed(str(error)), kind="error")
+            answer = Outbound(f"{turn.id}:answer", words.cannot_be_given(str(error)), kind="error")
             self._end(lane, turn, turn_life.Event.FAILED, TurnState.FAILED, answer, error=str(error))
             self._turn_over(lane)
             return
@@ -193,7 +212,7 @@ class Turns:
         if event is turn_life.Event.FAILED:
             text, kind = words.failed(message.error), "error"
         elif event is turn_life.Event.INTERRUPTED:
-            text = words.interrupted(message.text)
+            text, kind = words.interrupted(message.text, turn.overran), "error" if turn.overran else "answer"
         entries: tuple[Entry, ...] = ()
         if outcome is TurnState.DONE or (outcome is TurnState.INTERRUPTED and message.text):
             now = time.time()
@@ -218,7 +237,7 @@ class Turns:
         counted = killed > turn.killed
         turn.killed = killed
         was_accepted = turn.accepted
-        how = words.how_it_ended(gone.exit_code)
+        how = lane.last_end
         match event:
             case turn_life.Event.WORKER_GONE:
                 turn.apply(event)
@@ -228,14 +247,15 @@ class Turns:
                 lane.current = None
                 self._queue_steering(lane)
             case turn_life.Event.INTERRUPTED:
-                answer = Outbound(f"{turn.id}:answer", words.interrupted(""))
+                kind = "error" if turn.overran else "answer"
+                answer = Outbound(f"{turn.id}:answer", words.interrupted("", turn.overran), kind=kind)
                 self._end(lane, turn, event, TurnState.INTERRUPTED, answer, error=turn.interrupt_reason)
             case turn_life.Event.POISONOUS:
                 answer = Outbound(f"{turn.id}:answer", words.dead_letter(killed), kind="error")
                 outcome = TurnState.LOST if was_accepted else TurnState.FAILED
                 self._end(lane, turn, event, outcome, answer, error=how, dead_letter=True, killed_worker=counted)
             case _:
-                answer = Outbound(f"{turn.id}:answer", words.lost(gone.exit_code), kind="error")
+                answer = Outbound(f"{turn.id}:answer", words.lost(how), kind="error")
                 self._end(lane, turn, event, TurnState.LOST, answer, error=how, killed_worker=counted)
 
     def _end(
@@ -283,8 +303,8 @@ class Turns:
         finally:
             turn.ended.set_result(turn.state)
 
-    def end_unstarted(self, turn: Turn, event: turn_life.Event, text: str) -> None:
-        """A turn that no worker has is over."""
+    def end_unstarted(self, turn: Turn, event: turn_life.Event, text: str, *, reason: str = "") -> None:
+        """A turn that no worker has is over. Without ``text`` nobody is told; ``reason`` is for the journal."""
         turn.apply(event)
         failed = event is turn_life.Event.FAILED
         answer = Outbound(f"{turn.id}:answer", text, kind="error" if failed else "answer")
@@ -292,11 +312,14 @@ class Turns:
             # A worker had it before, so that it has a row of its own that must end too.
             outcome = TurnState.FAILED if failed else TurnState.INTERRUPTED
             outgoing = ((turn.target, answer),) if text else ()
-            written = self._persistence.keep(turns.finish, turn.id, outcome, time.time(), outgoing=outgoing, error=text)
+            written = self._persistence.keep(
+                turns.finish, turn.id, outcome, time.time(),
+                outgoing=outgoing, error=reason or text, dropped=not text,
+            )  # fmt: skip
             self._tasks.job(self._ended(turn, written), f"end {turn.id}")
             return
         state = InboxState.FAILED if failed else InboxState.DROPPED
-        self._persistence.persist(inbox.finish, turn.row.id, state, time.time(), error=text)
+        self._persistence.persist(inbox.finish, turn.row.id, state, time.time(), error=reason or text)
         if text:
             self._deliverer.say_soon(turn.target, answer, turn.id)
         turn.ended.set_result(turn.state)
@@ -317,6 +340,13 @@ class Turns:
             self._lanes.pool.send(lane.worker, Interrupt(turn.id, reason))
         loop.call_later(INTERRUPT_ARRIVES, self._insist, lane, turn, False)
         loop.call_later(INTERRUPT_GRACE, self._insist, lane, turn, True)
+
+    def overrun(self, lane: Lane, turn: Turn, reason: str) -> None:
+        """Its time is over: it is interrupted, and its worker is killed if that does not help."""
+        if not turn.interrupt_reason:
+            log.warning("turn %s of %s is ended: %s", turn.id, lane.key, reason)
+            turn.overran = reason
+            self.interrupt(lane, turn, reason)
 
     def _insist(self, lane: Lane, turn: Turn, last: bool) -> None:
         if lane.current is not turn or lane.worker is None or (turn.interrupt_arrived and not last):
@@ -353,35 +383,57 @@ class Turns:
         while lane.steering:
             self._lanes.submit(lane.steering.popleft(), lane.key)
 
-    async def _send(self, turn: Turn, message: Send, settle: Callable[[], None]) -> None:
+    def _send(self, turn: Turn, message: Send, settle: Callable[[], None]) -> None:
         files = tuple(Attachment(file.path, file.name, file.mime) for file in message.files)
         outgoing = Outbound(f"{turn.id}:send:{message.id}", message.text, files=files, kind="extra", final=False)
-        row = await self._persistence.keep(outbox.add, turn.target, outgoing, time.time(), turn=turn.id)
+        # Queued for the disk at once: it must not come after the end of its turn, which may be right behind it.
+        written = self._persistence.keep(outbox.add, turn.target, outgoing, time.time(), turn=turn.id)
+        self._tasks.job(self._sent(written, settle), f"send {message.id}")
+
+    async def _sent(self, written: Coroutine[Any, Any, OutboxRow | None], settle: Callable[[], None]) -> None:
+        row = await written
         settle()
         if row is not None:
             self._deliverer.deliver([row])
 
-    async def _ask(self, lane: Lane, turn: Turn, message: Ask, settle: Callable[[], None]) -> None:
-        row = None
+    def _ask(self, lane: Lane, turn: Turn, message: Ask, settle: Callable[[], None]) -> None:
+        written = None
         if not lane.ephemeral:
             text = words.question(message.question, message.choices)
             outgoing = Outbound(f"{turn.id}:ask:{message.ask}", text, kind="question", final=False)
-            row = await self._persistence.keep(outbox.add, turn.target, outgoing, time.time(), turn=turn.id)
+            written = self._persistence.keep(outbox.add, turn.target, outgoing, time.time(), turn=turn.id)
+        self._tasks.job(self._asked(lane, turn, message, written, settle), f"ask {message.ask}")
+
+    async def _asked(
+        self,
+        lane: Lane,
+        turn: Turn,
+        message: Ask,
+        written: Coroutine[Any, Any, OutboxRow | None] | None,
+        settle: Callable[[], None],
+    ) -> None:
+        row = await written if written is not None else None
         settle()
-        if lane.current is not turn or not turn.accepted:
+        self.wait_for_user(lane, turn, message)
+        if row is not None and lane.current is turn:
+            self._deliverer.deliver([row])
+
+    def wait_for_user(self, lane: Lane, turn: Turn, ask: Ask) -> None:
+        """Its agent waits for an answer, whoever may have asked the user. Once for each question."""
+        if lane.current is not turn or not turn.accepted or ask.ask in turn.asks:
             return
+        turn.asks[ask.ask] = ask
         turn.apply(turn_life.Event.ASKED)
         self._lanes.live(lane, worker_life.Event.ASKED)
-        self._approvals.open(lane.key, message, lambda answer: self._answered(lane, turn, answer))
+        self._approvals.open(lane.key, ask, lambda answer: self._answered(lane, turn, answer))
         if lane.ephemeral:
             # A stateless request has no way to answer: its agent is told at once instead of waiting for nobody.
-            self._approvals.refuse(AskId(message.ask))
-        elif row is not None:
-            self._deliverer.deliver([row])
+            self._approvals.refuse(AskId(ask.ask))
 
     def _answered(self, lane: Lane, turn: Turn, answer: Answer) -> None:
         if lane.current is not turn or lane.worker is None or turn.state is not turn_life.State.WAITING:
             return
+        turn.active_at = time.monotonic()
         self._lanes.pool.send(lane.worker, answer)
         if not self._approvals.of(lane.key):
             turn.apply(turn_life.Event.ANSWERED)

@@ -17,9 +17,9 @@ def how_it_ended(exit_code: int | None) -> str:
         return f"killed by signal {-exit_code}"
 
 
-def lost(exit_code: int | None) -> str:
+def lost(how: str) -> str:
     return (
-        f"The process that was answering this has died ({how_it_ended(exit_code)}). It was not run again by itself, "
+        f"The process that was answering this has died ({how}). It was not run again by itself, "
         "because its tools may have acted already. /retry runs your message again."
     )
 
@@ -42,6 +42,10 @@ def failed(error: str) -> str:
     return f"The agent failed: {error}"
 
 
+def cannot_be_given(error: str) -> str:
+    return f"This message cannot be given to the agent: {error}. The conversation goes on without it."
+
+
 def quarantined(crashes: int, minutes: float) -> str:
     return (
         f"The agent of this conversation has crashed {crashes} times within a minute and was taken out of service for "
@@ -58,11 +62,19 @@ def place_in_line(place: int, busy: int) -> str:
     return f"{taken} taken: your message is number {place} in the line."
 
 
+DRAINED = "hermesd begins no new answers just now: your message waits."
+
+
 STEERED = "Passed on to the answer that is being written."
 
 
-def interrupted(text: str) -> str:
-    """The final message of an interrupted turn: what there is of the answer, and that it is not all."""
+def interrupted(text: str, overran: str = "") -> str:
+    """The final message of an interrupted turn: what there is of the answer, and that it is not all.
+
+    ``overran``: why hermesd itself ended it.
+    """
+    if overran:
+        return f"{text}\n\n(stopped: {overran})" if text else f"Stopped: {overran}."
     return f"{text}\n\n(interrupted)" if text else "Interrupted."
 
 

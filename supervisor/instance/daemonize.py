@@ -122,7 +122,8 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 def _open_log(log: Path) -> BinaryIO:
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        # O_APPEND: a running hermesd cuts the file back when it grows beyond its cap.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.fdopen(os.open(log, flags, 0o600), "wb", buffering=0)
     except OSError as error:
         raise HomeUnusable(f"cannot write the log {log}: {error.strerror}") from error

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,10 @@ class Paths:
         return self.run / "hermesd.pid"
 
     @property
+    def keepers(self) -> Path:
+        return self.run / "keepers.json"
+
+    @property
     def journal(self) -> Path:
         return self.ours / "state.db"
 
@@ -55,6 +60,10 @@ class Paths:
     @property
     def start_log(self) -> Path:
         return self.logs / "start.log"
+
+    @property
+    def session_logs(self) -> Path:
+        return self.logs / "sessions"
 
     @property
     def media(self) -> Path:
@@ -89,21 +98,41 @@ class Paths:
         if self.sockets != self.run:
             _make(self.sockets, "runtime directory", private=True)
 
-    def clear_sockets(self, remove: bool = False) -> None:
-        """Unlink what an earlier life left in ``sockets``; only under the lock. ``remove``: then the place too."""
+    def clear_sockets(self, remove: bool = False, spare: Collection[Path] = ()) -> None:
+        """Unlink what an earlier life left in ``sockets``; only under the lock. ``remove``: then the place too.
+
+        ``spare``: sockets of keepers that live on.
+        """
         if not self.sockets.is_dir() or self.sockets.is_symlink():
             return
         for path in self.sockets.iterdir():
-            if stat.S_ISSOCK(path.lstat().st_mode):
+            if path not in spare and stat.S_ISSOCK(path.lstat().st_mode):
                 path.unlink(missing_ok=True)
         if remove and self.sockets != self.run and not any(self.sockets.iterdir()):
             self.sockets.rmdir()
 
 
+def session_log_name(session: str) -> str:
+    """The file name of a session's own log, in ``logs/sessions``. A key may hold anything, also slashes."""
+    digest = hashlib.sha256(session.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{plain(session)}-{digest[:8]}.log"
+
+
+def plain(text: str) -> str:
+    """The end of a text in characters that any file name may have."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", text)[-80:].lstrip(".")
+
+
 def resolve_home(option: Path | None, environ: Mapping[str, str]) -> Path:
-    """``--home``, else ``$HERMES_HOME``, else ``~/.hermes``; absolute, links of the home itself followed."""
+    """``--home``, else ``$HERMES_HOME``, else ``~/.hermes``; absolute, links of the home itself followed.
+
+    Raises `HomeUnusable` where a link on the way may not be followed.
+    """
     named = str(option) if option else environ.get("HERMES_HOME") or str(Path(environ.get("HOME") or "~") / ".hermes")
-    return Path(os.path.realpath(Path(named).expanduser()))
+    try:
+        return Path(os.path.realpath(Path(named).expanduser()))
+    except OSError as error:
+        raise HomeUnusable(f"cannot use {named} as home: {error.strerror} ({error.filename})") from error
 
 
 def paths_of(home: Path, environ: Mapping[str, str]) -> Paths:

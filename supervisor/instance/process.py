@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 
 def start_ticks(pid: int) -> int:
-    """Clock ticks from boot to the start of a process; 0 when it is not there or the system has no /proc."""
+    """Clock ticks from boot to the start of a process; 0 when it is not there.
+
+    Without /proc they are hundredths of a second since 1970: they mean something on one machine only, as a pid does.
+    """
+    if sys.platform != "linux":
+        return start_by_psutil(pid)
     try:
         text = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
@@ -15,6 +21,17 @@ def start_ticks(pid: int) -> int:
     # The second field is the command in brackets, which may itself hold blanks and brackets.
     fields = text.rpartition(b")")[2].split()
     return int(fields[19]) if len(fields) > 19 else 0
+
+
+def start_by_psutil(pid: int) -> int:
+    """`start_ticks` for systems without /proc; 0 also for a process that this user may not look at."""
+    # hermesctl must say its first word soon, and where there is a /proc it needs none of this.
+    import psutil
+
+    try:
+        return int(round(psutil.Process(pid).create_time() * 100))
+    except (psutil.Error, ValueError):
+        return 0
 
 
 def boot_id() -> str:

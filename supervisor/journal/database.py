@@ -122,6 +122,17 @@ def back_up(connection: sqlite3.Connection, target: Path) -> None:
     os.replace(unfinished, target)
 
 
+def give_back_room(connection: sqlite3.Connection) -> None:
+    """Fold the -wal file into the database, where it takes less room, and cut it: SQLite does so by itself only after
+    a commit, which a full disk refuses. Quietly does nothing where there is no room for that either.
+    """
+    try:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as error:
+        if not is_unavailable(error):
+            raise
+
+
 def schema_version(connection: sqlite3.Connection) -> int:
     """0 for a new file."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])

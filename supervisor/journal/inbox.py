@@ -7,10 +7,11 @@ random after a quiet week, and a mark would then lose messages.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Collection
 
 from hermesd.adapters.contract import Inbound
 
-from .errors import UnknownRow
+from .errors import IllegalTransition, UnknownRow
 from .rows import InboxRow, dump_attachments, dump_history, inbox_row
 from .states import INBOX, INBOX_ENDED, INBOX_OPEN, InboxState, require, sql_list
 
@@ -27,11 +28,16 @@ QUEUED = """
 DISPATCHED = "UPDATE inbox SET state = 'dispatched', changed_at = ?, turn = ?, worker = ?, attempt = ? WHERE id = ?"
 ACCEPTED = "UPDATE inbox SET state = 'accepted', changed_at = ? WHERE id = ?"
 ENDED = "UPDATE inbox SET state = ?, changed_at = ?, killed = ?, error = ? WHERE id = ?"
+AFRESH = """
+    UPDATE inbox SET state = 'queued', changed_at = ?, session_key = ?, turn = '', worker = '', attempt = 0, killed = 0,
+                     error = ''
+    WHERE id = ?
+"""
 REPEAT = "UPDATE inbox SET text = ?, attachments_json = ? WHERE id = ?"
 SHOW = "SELECT * FROM inbox WHERE id = ?"
 UNFINISHED = f"SELECT * FROM inbox WHERE state IN {sql_list(INBOX_OPEN)} ORDER BY id"
 LATEST_TURN = "SELECT * FROM inbox WHERE session_key = ? AND turn <> '' ORDER BY id DESC LIMIT 1"
-DEAD_LETTERS = "SELECT * FROM inbox WHERE state = 'dead' ORDER BY id DESC LIMIT ?"
+LISTED = "SELECT * FROM inbox WHERE (:session = '' OR session_key = :session) AND {} ORDER BY id DESC LIMIT :limit"
 
 
 def receive(connection: sqlite3.Connection, inbound: Inbound, now: float) -> InboxRow | None:
@@ -72,7 +78,7 @@ def queued(
     error: str = "",
     killed_worker: bool = False,
 ) -> int:
-    """It belongs to this session and waits for its worker; also again, after a worker died or for /retry.
+    """It belongs to this session and waits for its worker; also again, after a worker died.
 
     Returns how many workers have died of it, this one counted if ``killed_worker``.
     """
@@ -144,9 +150,26 @@ def repeat(connection: sqlite3.Connection, inbox_id: int, repeated_id: int) -> I
     return show(connection, inbox_id)
 
 
-def dead_letters(connection: sqlite3.Connection, limit: int = 100) -> list[InboxRow]:
-    """What was set aside, newest first."""
-    return [inbox_row(row) for row in connection.execute(DEAD_LETTERS, (limit,))]
+def afresh(connection: sqlite3.Connection, inbox_id: int, session_key: str, now: float) -> InboxRow:
+    """An operator has it tried again as if nobody had tried it yet: a new turn, no attempts, no deaths. Returns it.
+
+    Raises `IllegalTransition` for one that is open or answered, `UnknownRow`.
+    """
+    known = show(connection, inbox_id)
+    if known.state in INBOX_OPEN:  # from there the table's step back is a turn's, which keeps its count
+        raise IllegalTransition(f"cannot try inbox row {inbox_id} afresh: it is {known.state.value!r}")
+    _step(connection, inbox_id, InboxState.QUEUED)
+    connection.execute(AFRESH, (now, session_key, inbox_id))
+    return show(connection, inbox_id)
+
+
+def listed(
+    connection: sqlite3.Connection, states: Collection[InboxState] = (), session_key: str = "", limit: int = 100
+) -> list[InboxRow]:
+    """The newest rows first; ``states`` empty and ``session_key`` "" mean all."""
+    query = LISTED.format(f"state IN {sql_list(tuple(states))}" if states else "TRUE")
+    rows = connection.execute(query, {"session": session_key, "limit": limit})
+    return [inbox_row(row) for row in rows]
 
 
 def _step(connection: sqlite3.Connection, inbox_id: int, then: InboxState) -> sqlite3.Row:

@@ -120,4 +120,26 @@ _FIRST: Migration = (
     "CREATE INDEX outbox_lane ON outbox (platform, chat_id, thread_id, id) WHERE state IN ('pending', 'sending')",
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_FIRST,)
+_SECOND: Migration = (
+    # The worker processes that hold a session, for a hermesd that takes them over; deleted when they are gone.
+    """
+    CREATE TABLE workers (
+        worker       TEXT PRIMARY KEY,
+        session_key  TEXT NOT NULL,
+        session_id   TEXT NOT NULL,
+        ephemeral    INTEGER NOT NULL,
+        wire_name    TEXT NOT NULL,
+        tag          TEXT NOT NULL,
+        containment  TEXT NOT NULL,
+        place        TEXT NOT NULL,
+        proof        TEXT NOT NULL,
+        stacks       TEXT NOT NULL,
+        keeper       INTEGER NOT NULL,
+        pid          INTEGER NOT NULL,
+        start_ticks  INTEGER NOT NULL,
+        started_at   REAL NOT NULL
+    ) WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_FIRST, _SECOND)

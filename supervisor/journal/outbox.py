@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Collection
 
 from hermesd.adapters.contract import Outbound, Target
 
-from .errors import UnknownRow
-from .rows import OutboxRow, dump, dump_attachments, outbox_row
-from .states import OUTBOX, OutboxState, require
+from .errors import IllegalTransition, UnknownRow
+from .rows import UNCERTAIN, OutboxRow, dump, dump_attachments, outbox_row
+from .states import OUTBOX, OutboxState, require, sql_list
 
 INSERT = """
     INSERT INTO outbox (key, turn, platform, chat_id, thread_id, reply_to, kind, text, files_json, usage_json, final,
@@ -25,6 +26,16 @@ PLACEHOLDER = "UPDATE outbox SET platform_message_id = ? WHERE id = ?"
 SHOW = "SELECT * FROM outbox WHERE id = ?"
 BY_KEY = "SELECT * FROM outbox WHERE key = ?"
 BY_STATE = "SELECT * FROM outbox WHERE state = ? ORDER BY id LIMIT ?"
+# The session of one that belongs to no turn is that of the message which it answers.
+LISTED = """
+    SELECT outbox.*, COALESCE(turns.session_key, inbox.session_key, '') AS session_key
+    FROM outbox
+    LEFT JOIN turns ON turns.turn = outbox.turn
+    LEFT JOIN inbox ON inbox.platform = outbox.platform AND inbox.chat_id = outbox.chat_id
+                   AND inbox.message_id = outbox.reply_to
+    WHERE {} AND (:session = '' OR COALESCE(turns.session_key, inbox.session_key, '') = :session)
+    ORDER BY outbox.id DESC LIMIT :limit
+"""
 # The head of each lane: nothing older of the same chat and thread still waits or is being sent.
 DUE = """
     SELECT head.*
@@ -100,7 +111,7 @@ def sent(connection: sqlite3.Connection, outbox_id: int, platform_message_id: st
 
 
 def postponed(connection: sqlite3.Connection, outbox_id: int, next_try_at: float, error: str, now: float) -> None:
-    """Not now: `due` again from ``next_try_at`` on. Also repeats an ambiguous or failed one, on request."""
+    """Not now: `due` again from ``next_try_at`` on. ``error`` `UNCERTAIN` makes the next try a marked one."""
     _step(connection, outbox_id, OutboxState.PENDING)
     connection.execute(PENDING, (now, next_try_at, error, outbox_id))
 
@@ -115,6 +126,22 @@ def ambiguous(connection: sqlite3.Connection, outbox_id: int, error: str, now: f
     """The call was cut: the platform may have it or not."""
     _step(connection, outbox_id, OutboxState.AMBIGUOUS)
     connection.execute(STOPPED, (OutboxState.AMBIGUOUS.value, now, error, outbox_id))
+
+
+def retried(connection: sqlite3.Connection, outbox_id: int, now: float) -> OutboxRow:
+    """An operator has a failed or ambiguous one sent again; returns it. What the platform may have keeps its mark."""
+    known = show(connection, outbox_id)
+    if known.state is OutboxState.SENDING:  # the table's step back is the deliverer's own
+        raise IllegalTransition(f"cannot make outbox row {outbox_id} 'pending': it is 'sending'")
+    uncertain = known.uncertain or known.state is OutboxState.AMBIGUOUS
+    postponed(connection, outbox_id, now, UNCERTAIN if uncertain else "", now)
+    return show(connection, outbox_id)
+
+
+def dropped(connection: sqlite3.Connection, outbox_id: int, error: str, now: float) -> None:
+    """Given up by an operator: it will not be sent again."""
+    _step(connection, outbox_id, OutboxState.DROPPED)
+    connection.execute(STOPPED, (OutboxState.DROPPED.value, now, error, outbox_id))
 
 
 def recover(connection: sqlite3.Connection, now: float) -> list[OutboxRow]:
@@ -139,6 +166,22 @@ def by_key(connection: sqlite3.Connection, key: str) -> OutboxRow | None:
     """The row of `Outbound.key`."""
     row = connection.execute(BY_KEY, (key,)).fetchone()
     return None if row is None else outbox_row(row)
+
+
+def listed(
+    connection: sqlite3.Connection, states: Collection[OutboxState] = (), session_key: str = "", limit: int = 100
+) -> list[tuple[OutboxRow, str]]:
+    """The newest rows first, each with the key of its session; ``states`` empty and ``session_key`` "" mean all."""
+    query = LISTED.format(f"outbox.state IN {sql_list(tuple(states))}" if states else "TRUE")
+    rows = connection.execute(query, {"session": session_key, "limit": limit})
+    return [(outbox_row(row), row["session_key"]) for row in rows]
+
+
+def session_of(connection: sqlite3.Connection, outbox_id: int) -> str:
+    """The key of the session that a row belongs to; "" where nobody knows one."""
+    query = LISTED.format("outbox.id = :id")
+    row = connection.execute(query, {"id": outbox_id, "session": "", "limit": 1}).fetchone()
+    return "" if row is None else str(row["session_key"])
 
 
 def by_state(connection: sqlite3.Connection, state: OutboxState, limit: int = 100) -> list[OutboxRow]:

@@ -54,7 +54,7 @@ class Persistence:
             try:
                 return await written
             except JournalUnavailable as error:
-                log.error("%s", error)
+                log.debug("%s waits: %s", operation.__name__, error)  # the writer has said once what is the matter
                 await asyncio.sleep(RETRY_SECONDS)
                 written = self._journal.write(operation, *args, **kwargs)
             except JournalError:

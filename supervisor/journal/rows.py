@@ -13,6 +13,9 @@ from hermesd.ipc.messages import Entry
 
 from .states import InboxState, OutboxState, TurnState
 
+UNCERTAIN = "an earlier try was cut: the platform may have it"
+"""How the ``error`` of an outbox row begins that goes, or may go, again all the same: then it carries a mark."""
+
 
 @dataclass(frozen=True, slots=True)
 class InboxRow:
@@ -51,6 +54,11 @@ class OutboxRow:
     next_try_at: float
     platform_message_id: str = ""
     error: str = ""
+
+    @property
+    def uncertain(self) -> bool:
+        """An earlier try may have reached the platform."""
+        return self.error.startswith(UNCERTAIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +136,26 @@ class TurnRow:
     error: str = ""
     cpu_seconds: float = 0.0
     text: str = ""  # of its message, where it was asked for
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """A worker process that holds a session, as a later hermesd needs it to take it over."""
+
+    worker: str
+    session_key: str
+    session_id: str
+    wire_name: str
+    tag: str
+    containment: str  # name of the strategy that its keeper used
+    place: str  # the directory of its container, "" where the strategy has none
+    proof: str  # SHA-256 of its token, in hex: the token itself is the worker's alone
+    stacks: str  # the file that it writes its stacks to
+    keeper: int  # pid of the keeper that holds it
+    started_at: float
+    pid: int = 0  # 0: it was asked for, and nobody has said yet that it is there
+    start_ticks: int = 0
+    ephemeral: bool = False
 
 
 def inbox_row(row: sqlite3.Row) -> InboxRow:
@@ -227,6 +255,26 @@ def turn_row(row: sqlite3.Row) -> TurnRow:
         ended_at=row["ended_at"],
         error=row["error"],
         cpu_seconds=row["cpu_seconds"],
+    )
+
+
+def worker_row(row: sqlite3.Row) -> WorkerRow:
+    """From all columns of ``workers``."""
+    return WorkerRow(
+        worker=row["worker"],
+        session_key=row["session_key"],
+        session_id=row["session_id"],
+        wire_name=row["wire_name"],
+        tag=row["tag"],
+        containment=row["containment"],
+        place=row["place"],
+        proof=row["proof"],
+        stacks=row["stacks"],
+        keeper=row["keeper"],
+        started_at=row["started_at"],
+        pid=row["pid"],
+        start_ticks=row["start_ticks"],
+        ephemeral=bool(row["ephemeral"]),
     )
 
 

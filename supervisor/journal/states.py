@@ -21,7 +21,7 @@ class InboxState(StrEnum):
     FAILED = "failed"  # the agent raised; the chat was told
     LOST = "lost"  # the worker died while its agent ran; not repeated by itself, /retry does
     DEAD = "dead"  # dead letter: it killed too many workers
-    DROPPED = "dropped"  # taken back before an agent saw it (/stop, the caller hung up, too old)
+    DROPPED = "dropped"  # taken back before an agent saw it (/stop, the caller hung up), or by an operator
 
 
 class TurnState(StrEnum):
@@ -43,6 +43,7 @@ class OutboxState(StrEnum):
     SENT = "sent"
     FAILED = "failed"  # the platform will never take it
     AMBIGUOUS = "ambiguous"  # cut in mid-call: the platform may have it
+    DROPPED = "dropped"  # given up by an operator
 
 
 INBOX: Mapping[InboxState, frozenset[InboxState]] = {
@@ -75,13 +76,13 @@ INBOX: Mapping[InboxState, frozenset[InboxState]] = {
     InboxState.ACCEPTED: frozenset(
         {InboxState.QUEUED, InboxState.ANSWERED, InboxState.FAILED, InboxState.LOST, InboxState.DEAD}
     ),
-    # back to queued: /retry, or an operator's word for a dead letter
-    InboxState.ANSWERED: frozenset({InboxState.QUEUED}),
+    InboxState.ANSWERED: frozenset(),
+    # back to queued: an operator has it tried afresh; a chat's /retry is a message of its own
     InboxState.FAILED: frozenset({InboxState.QUEUED}),
     InboxState.LOST: frozenset({InboxState.QUEUED}),
-    InboxState.DEAD: frozenset({InboxState.QUEUED}),
+    InboxState.DEAD: frozenset({InboxState.QUEUED, InboxState.DROPPED}),
     InboxState.REFUSED: frozenset(),
-    InboxState.DROPPED: frozenset(),
+    InboxState.DROPPED: frozenset({InboxState.QUEUED}),
 }
 
 TURN: Mapping[TurnState, frozenset[TurnState]] = {
@@ -97,19 +98,20 @@ TURN: Mapping[TurnState, frozenset[TurnState]] = {
 }
 
 OUTBOX: Mapping[OutboxState, frozenset[OutboxState]] = {
-    OutboxState.PENDING: frozenset({OutboxState.SENDING, OutboxState.FAILED}),
+    OutboxState.PENDING: frozenset({OutboxState.SENDING, OutboxState.FAILED, OutboxState.DROPPED}),
     OutboxState.SENDING: frozenset({OutboxState.PENDING, OutboxState.SENT, OutboxState.FAILED, OutboxState.AMBIGUOUS}),
     # A platform with idempotent sends repeats it; one that can be asked finds it; else it goes again with a mark.
-    OutboxState.AMBIGUOUS: frozenset({OutboxState.PENDING, OutboxState.SENT, OutboxState.FAILED}),
-    OutboxState.FAILED: frozenset({OutboxState.PENDING}),
+    OutboxState.AMBIGUOUS: frozenset({OutboxState.PENDING, OutboxState.SENT, OutboxState.FAILED, OutboxState.DROPPED}),
+    OutboxState.FAILED: frozenset({OutboxState.PENDING, OutboxState.DROPPED}),
     OutboxState.SENT: frozenset(),
+    OutboxState.DROPPED: frozenset(),
 }
 
 INBOX_OPEN = (InboxState.RECEIVED, InboxState.QUEUED, InboxState.DISPATCHED, InboxState.ACCEPTED)
 INBOX_ENDED = tuple(state for state in InboxState if state not in INBOX_OPEN)
 TURN_ENDED = (TurnState.DONE, TurnState.FAILED, TurnState.INTERRUPTED, TurnState.LOST)
 OUTBOX_OPEN = (OutboxState.PENDING, OutboxState.SENDING, OutboxState.AMBIGUOUS)
-OUTBOX_ENDED = (OutboxState.SENT, OutboxState.FAILED)
+OUTBOX_ENDED = (OutboxState.SENT, OutboxState.FAILED, OutboxState.DROPPED)
 
 INBOX_AFTER_TURN: Mapping[TurnState, InboxState] = {
     TurnState.DONE: InboxState.ANSWERED,

@@ -107,12 +107,14 @@ def finish(
     error: str = "",
     cpu_seconds: float = 0.0,
     dead_letter: bool = False,
+    dropped: bool = False,
     killed_worker: bool = False,
 ) -> TurnEnd:
     """The turn is over: its row, the inbox row, the outbox, the transcript and the session's age, all or nothing.
 
-    ``entries`` go to the transcript of the turn's own session, also when that was reset meanwhile. ``dead_letter`` sets
-    the message aside whatever the outcome is. A turn that had ended stays as it is; ``outgoing`` is not added then.
+    ``entries`` go to the transcript of the turn's own session, also when that was reset meanwhile. ``dead_letter`` and
+    ``dropped`` set the message aside whatever the outcome is. A turn that had ended stays as it is; ``outgoing`` is not
+    added then.
     """
     if outcome not in TURN_ENDED:
         raise ValueError(f"cannot finish a turn as {outcome.value!r}: that is not an end")
@@ -123,7 +125,9 @@ def finish(
     require(TURN, f"turn {turn}", known.state, outcome)
     connection.execute(ENDED, (outcome.value, now, error, cpu_seconds, turn))
     if known.inbox_id is not None:
-        state = InboxState.DEAD if dead_letter else INBOX_AFTER_TURN[outcome]
+        state = INBOX_AFTER_TURN[outcome]
+        if dead_letter or dropped:
+            state = InboxState.DEAD if dead_letter else InboxState.DROPPED
         inbox.finish(connection, known.inbox_id, state, now, error=error, killed_worker=killed_worker)
     transcripts.append(connection, known.session_id, entries, turn=turn)
     sessions.touch(connection, known.session_id, now)

@@ -3,6 +3,9 @@
 A commit with ``synchronous=FULL`` costs one flush of the disk, whatever it holds. So everything that was queued while
 the last commit ran goes into one transaction together; nothing is ever delayed to make a group larger. Each operation
 has a savepoint of its own: one that raises leaves no trace and does not disturb the others of its group.
+
+While the disk takes nothing, the thread tries by itself whether there is room again, so that `Writer.state` tells the
+truth also when nobody writes.
 """
 
 from __future__ import annotations
@@ -18,13 +21,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .database import describe, is_unavailable, open_for_writing
+from . import meta
+from .database import describe, give_back_room, is_unavailable, open_for_writing
 from .errors import JournalClosed, JournalUnavailable
 from .migrations import Migration
 
 log = logging.getLogger(__name__)
 
 MAX_GROUP = 512  # operations in one transaction: bounds how long the first of them waits for the last
+
+PROBE_SECONDS = 1.0
+"""Between tries of the thread's own while the disk takes nothing."""
+
+PROBE = "room_found_at"
+"""The row of the meta table that such a try writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +128,17 @@ class Writer:
             self._deliver([(self._opened, _Raised(error)), (self._ended, None)])
             return
         self._deliver([(self._opened, None)])
-        group: list[Job] = []
+        group: list[Job] | None = []
         try:
-            while group := self._next_group():
-                self._deliver(self._commit(connection, group))
+            while (group := self._next_group()) is not None:
+                if group:
+                    self._deliver(self._commit(connection, group))
+                else:
+                    self._probe(connection)
         except BaseException as error:
             log.exception("the journal's thread ended")
             self._note_failure(error, 0)
-            self._loop.call_soon_threadsafe(self._abandon, group, error)
+            self._loop.call_soon_threadsafe(self._abandon, group or [], error)
         finally:
             try:
                 connection.close()
@@ -133,9 +146,12 @@ class Writer:
                 log.exception("cannot close the journal %s", self._path)
             self._deliver([(self._ended, None)])
 
-    def _next_group(self) -> list[Job]:
-        """Wait for work and take all of it. Empty when there will be no more."""
-        job = self._jobs.get()
+    def _next_group(self) -> list[Job] | None:
+        """Wait for work and take all of it. Empty when it is time to look for room, None when there is no more."""
+        try:
+            job = self._jobs.get(timeout=None if self.state.word == "ok" else PROBE_SECONDS)
+        except queue.Empty:
+            return []
         group: list[Job] = []
         while job is not None:
             group.append(job)
@@ -145,9 +161,23 @@ class Writer:
                 job = self._jobs.get_nowait()
             except queue.Empty:
                 return group
-        if group:
-            self._jobs.put(None)  # the end is seen again, after this group
+        if not group:
+            return None
+        self._jobs.put(None)  # the end is seen again, after this group
         return group
+
+    def _probe(self, connection: sqlite3.Connection) -> None:
+        """Try to write something of our own."""
+        try:
+            give_back_room(connection)
+            connection.execute("BEGIN IMMEDIATE")
+            meta.put(connection, PROBE, str(self._clock()))
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back(connection)
+            self._note_failure(error, 0)
+        else:
+            self._note_success([])
 
     def _commit(self, connection: sqlite3.Connection, group: list[Job]) -> list[_Outcome]:
         try:

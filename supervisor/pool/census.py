@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from hermesd.ipc.ids import WorkerId
-from hermesd.workers.containment import naming, procfs, tag
-from hermesd.workers.containment.errors import ContainmentError
-from hermesd.workers.containment.identity import stat_fields
-from hermesd.workers.containment.usage import memory_of
 
+from .processes import Processes, Seen
 from .worker import Worker
+
+
+def _choose() -> Processes:
+    if sys.platform == "linux":
+        from .processes_by_proc import ProcProcesses
+
+        return ProcProcesses()
+    else:
+        from .processes_by_psutil import PsutilProcesses
+
+        return PsutilProcesses()
+
+
+PROCESSES = _choose()
+"""By /proc where there is one, else by psutil."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,70 +41,55 @@ class ProcessLine:
 
 
 def trees(workers: Iterable[Worker]) -> dict[WorkerId, list[ProcessLine]]:
-    """The processes of every worker, of one scan of /proc. Takes some 10 ms, so not on the event loop."""
-    snapshot = procfs.Snapshot.take()
-    return {worker.id: tree_of(worker, snapshot) for worker in workers}
+    """The processes of every worker, of one scan. Takes some 10 ms, so not on the event loop."""
+    seen = PROCESSES.scan()
+    return {worker.id: tree_of(worker, seen) for worker in workers}
 
 
-def is_contained(pid: int, keeper: int, instance: str) -> bool:
+def is_contained(pid: int, roots: Collection[int], instance: str) -> bool:
     """Whether a process runs inside one of this instance's containers, by any of three proofs.
+
+    ``roots``: the keepers, and the workers, for one whose keeper is dead is no longer below it.
 
     An agent can clear its environment, or start a process that is nobody's child any more; it cannot do both and leave
     its cgroup or its subreaper as well.
     """
-    try:
-        if f"/{naming.instance_name(instance)}/" in Path(f"/proc/{pid}/cgroup").read_text("ascii", "replace") + "/":
+    if PROCESSES.carries(pid, instance):
+        return True
+    # Gone, another user's, or without a mark: the chain of parents decides.
+    passed: set[int] = set()
+    while pid > 1 and pid not in passed:
+        if pid in roots:
             return True
-        if tag.parse_tag(tag.read_tag(pid)).instance == instance:
-            return True
-    except (OSError, ContainmentError):
-        pass  # gone, another user's, or without a tag: the chain of parents decides
-    seen: set[int] = set()
-    while pid > 1 and pid not in seen:
-        if pid == keeper:
-            return True
-        seen.add(pid)
-        fields = stat_fields(pid)
-        if fields is None:
-            return False
-        pid = int(fields[1])
+        passed.add(pid)
+        pid = PROCESSES.parent_of(pid) or 0
     return False
 
 
-def tree_of(worker: Worker, snapshot: procfs.Snapshot) -> list[ProcessLine]:
-    """The worker's processes, parents before children."""
+def tree_of(worker: Worker, seen: Mapping[int, Seen]) -> list[ProcessLine]:
+    """The worker's processes, by pid."""
     roots = {server.pid: server.name for server in worker.servers if server.pid}
-    members = set(worker.container.members())
-    lines = []
-    for pid in sorted(members):
-        process = snapshot.processes.get(pid)
-        if process is None:
-            continue
-        lines.append(
-            ProcessLine(
-                pid=pid,
-                parent=process.parent,
-                command=procfs.command_line(pid) or "?",
-                state=process.state,
-                cpu_seconds=process.cpu * procfs.TICK,
-                memory_bytes=memory_of([pid], proportional=True),
-                server=_server_of(pid, roots, snapshot),
-            )
+    members = worker.container.members() if worker.container is not None else ()
+    return [
+        ProcessLine(
+            pid=pid,
+            parent=process.parent,
+            command=PROCESSES.command_of(pid) or "?",
+            state=process.state,
+            cpu_seconds=process.cpu_seconds,
+            memory_bytes=PROCESSES.memory_of(pid),
+            server=_server_of(pid, roots, seen),
         )
-    return lines
+        for pid in sorted(set(members))
+        if (process := seen.get(pid)) is not None
+    ]
 
 
-def _server_of(pid: int, roots: dict[int, str], snapshot: procfs.Snapshot) -> str:
-    seen: set[int] = set()
-    while pid not in seen and (process := snapshot.processes.get(pid)) is not None:
+def _server_of(pid: int, roots: Mapping[int, str], seen: Mapping[int, Seen]) -> str:
+    passed: set[int] = set()
+    while pid not in passed and (process := seen.get(pid)) is not None:
         if pid in roots:
             return roots[pid]
-        seen.add(pid)
+        passed.add(pid)
         pid = process.parent
     return ""
-
-
-def own_cpu_seconds(pid: int) -> float:
-    """User and system time of one process, its children not counted; 0.0 for one that is gone."""
-    fields = stat_fields(pid)
-    return (int(fields[11]) + int(fields[12])) * procfs.TICK if fields is not None else 0.0

@@ -11,7 +11,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -20,17 +20,41 @@ from hermesd.ipc.errors import PeerError
 from hermesd.ipc.ids import SessionKey, WorkerId
 from hermesd.ipc.keeping import Forked, ForkFailed, Gone
 from hermesd.ipc.link import Confirmed, Delivered, Event, Link, Received, Refused
-from hermesd.ipc.messages import DOWN, UP, Assign, Heartbeat, Hello, Logs, Message, Ready, Servers, Stop, Welcome
+from hermesd.ipc.messages import (
+    DOWN,
+    UP,
+    Assign,
+    Heartbeat,
+    Hello,
+    Kept,
+    Logs,
+    Message,
+    Ready,
+    Servers,
+    Snapshot,
+    StartTurn,
+    Stop,
+    Welcome,
+)
 from hermesd.ipc.sockets import Router
-from hermesd.ipc.token import Tokens
+from hermesd.ipc.token import Tokens, matches, proof_of
 from hermesd.workers import containment
 from hermesd.workers.containment import tag as tags
 from hermesd.workers.spec import WorkerSpec
 
+from . import evidence
+from .claims import false_claim
+from .curve import Keys
+from .dropped import Dropped, PoolCounts
 from .launchers.contract import Launcher, LauncherListener
+from .launchers.roster import Roster
+from .takeover import Heir
 from .worker import Worker
 
 log = logging.getLogger("hermesd.pool")
+
+EMPTYING_PAUSE = 0.002
+"""Seconds between two rounds of emptying a container: a killed process needs about one to be gone."""
 
 
 class PoolListener(Protocol):
@@ -45,19 +69,19 @@ class PoolListener(Protocol):
     def worker_has(self, worker: Worker, message: Message) -> None:
         """A reliable message to the worker has arrived there."""
 
+    def worker_forked(self, worker: Worker) -> None:
+        """The worker of a session is a process now, or another keeper holds it."""
+
+    def worker_snapshot(self, worker: Worker, snapshot: Snapshot) -> None:
+        """How things stand in a worker that an earlier hermesd started; what it had to say durably came before."""
+
     def worker_gone(self, worker: Worker, gone: Gone) -> None:
-        """The worker is dead and nothing of it is left; or it never came to be (exit code 70 and no pid)."""
+        """The worker is dead and nothing of it is left.
+
+        Or it never came to be: no pid, and exit code 70, or None where its start went down with its keeper.
+        """
 
     def worker_logs(self, worker: Worker, logs: Logs) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class PoolCounts:
-    """For ``hermesctl status``: what was dropped at the door."""
-
-    foreign_frames: int
-    refused_hellos: int
-    peer_errors: int
 
 
 class Pool(LauncherListener):
@@ -73,30 +97,37 @@ class Pool(LauncherListener):
         spare: int,
         stacks_dir: Path,
         on_launcher_death: Callable[[str], None],
+        keys: Keys | None = None,
     ):
         self._listener = listener
         self._template = template
         self._spare = spare
         self._stacks_dir = stacks_dir
         self._endpoint = endpoint
-        self._on_launcher_death = on_launcher_death
         self._codec = Codec(*DOWN, *UP, accepts=UP)
         self._tokens = Tokens()
         self._workers: dict[WorkerId, Worker] = {}
         self._by_identity: dict[bytes, Worker] = {}
         self._count = 0
         self._boot = secrets.token_hex(2)
-        self._launcher = make_launcher(self)
+        self._roster = Roster(lambda: make_launcher(self), self._launcher_up, on_launcher_death)
         self._router: Router | None = None
         self._containment: containment.Containment | None = None
-        self._closing = False
+        self._closing = self._closed = False
         self._all_gone = asyncio.Event()
-        self._foreign_frames = self._refused_hellos = self._peer_errors = 0
+        self._keys = keys
+        self._dropped = Dropped()
         self.cpu_of_the_gone = 0.0  # seconds, of all workers that have ended
 
     @property
     def launcher(self) -> Launcher:
-        return self._launcher
+        """The one that starts new workers."""
+        return self._roster.own
+
+    @property
+    def launchers(self) -> list[Launcher]:
+        """It and those of earlier hermesds, which still hold workers."""
+        return self._roster.all
 
     @property
     def workers(self) -> Mapping[WorkerId, Worker]:
@@ -104,23 +135,31 @@ class Pool(LauncherListener):
 
     @property
     def containment(self) -> containment.Containment | None:
-        """What the launcher chose; None before it is up."""
+        """What the launcher of new workers chose; None before it is up."""
         return self._containment
 
+    @property
+    def stacks_dir(self) -> Path:
+        """Where workers write their stack dumps, ``<worker>.txt``."""
+        return self._stacks_dir
+
     def counts(self) -> PoolCounts:
-        return PoolCounts(self._foreign_frames, self._refused_hellos, self._peer_errors)
+        return self._dropped.counts()
 
     async def start(self) -> None:
         """Bind, start the launcher, make the spares. Call under the instance's lock only: a second bind on a live ipc
         path succeeds silently and steals it.
         """
         self._stacks_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._router = Router(self._endpoint, self._on_frame)
-        await self._launcher.start()
-        self._containment = containment.open_containment(
-            self._launcher.containment, self._template.instance, pid=self._launcher.pid
-        )
-        self._refill()
+        security = None
+        if self._keys is not None:
+            self._keys.forget_others()
+            security = self._keys.server(self._dropped.key)
+        self._router = Router(self._endpoint, self._on_frame, security=security)
+        for launcher in self._roster.adopted:
+            await launcher.start()
+        await self._roster.start()
+        self._launcher_up()
 
     # ---- for the gateway ---------------------------------------------------------------------------------------------
 
@@ -140,31 +179,66 @@ class Pool(LauncherListener):
 
     def send(self, worker: Worker, message: Message) -> None:
         worker.link.send(message)
+        if isinstance(message, StartTurn):
+            worker.given.append(message.turn)
         self._flush(worker)
 
     def stop_worker(self, worker: Worker, reason: str, grace: float) -> None:
         """Ask a worker to end. It is for the caller to `kill` it when it does not."""
         worker.ending = True
-        if worker.connected:
+        if worker.connected or worker.adopted:
             self.send(worker, Stop(reason, grace))
         else:
             self.kill(worker)
 
     def kill(self, worker: Worker, *, dump: bool = False) -> None:
         worker.ending = True
-        self._launcher.kill(worker.id, dump=dump)
+        if worker.launcher is None:
+            worker.doomed = True
+        else:
+            worker.launcher.kill(worker.id, dump=dump)
+
+    def stacks_file(self, worker: WorkerId) -> Path:
+        """Where a worker writes its stack dump."""
+        return self._stacks_dir / f"{worker}.txt"
 
     def stacks_of(self, worker: WorkerId) -> str:
         """The file with the stack dump that a worker wrote before it was killed, "" for none."""
-        path = self._stacks_dir / f"{worker}.txt"
+        path = self.stacks_file(worker)
         return str(path) if path.exists() and path.stat().st_size else ""
 
     async def close(self, timeout: float) -> None:
-        """End every worker and the launcher. The gateway has asked the workers politely before."""
-        self._closing = True
-        await self._launcher.stop(timeout)
+        """End every worker and the launchers. The gateway has asked the workers politely before."""
+        self._closing = self._closed = True
+        await self._roster.close(timeout)
+        await self._empty_orphans(timeout)
         for worker in list(self._workers.values()):
             self._forget(worker, Gone(worker.id, -9, worker.cpu_seconds, 0, 0, 0.0))
+        if self._router is not None:
+            self._router.close()
+
+    async def _empty_orphans(self, timeout: float) -> None:
+        """End the workers whose keeper is dead, when there will be none any more that could."""
+        deadline = time.monotonic() + max(timeout, 1.0)
+        for worker in list(self._workers.values()):
+            if worker.launcher is not None or worker.container is None:
+                continue
+            while not worker.container.kill_round():
+                if time.monotonic() > deadline:
+                    log.error("worker %s is left for the next start to sweep: it does not die", worker.id)
+                    return
+                await asyncio.sleep(EMPTYING_PAUSE)
+
+    async def let_go(self, timeout: float) -> None:
+        """Leave every worker with a session as it is, for another hermesd to take over; nothing is sent any more."""
+        self._closing = self._closed = True
+        own_is_needed = any(
+            worker.session is not None and worker.launcher is self.launcher for worker in self._workers.values()
+        )
+        await self._roster.leave_alone(not own_is_needed, timeout)
+        for worker in self._workers.values():
+            if worker.timer is not None:
+                worker.timer.cancel()
         if self._router is not None:
             self._router.close()
 
@@ -186,43 +260,105 @@ class Pool(LauncherListener):
             if worker.session is None and not worker.ending:
                 self.stop_worker(worker, "hermesd stops", grace)
 
+    def reconfigure(self, template: WorkerSpec, spare: int) -> None:
+        """Workers that start from now on are of this template; spares of another one, and those too many, end."""
+        changed, self._template = template != self._template, template
+        self._spare = spare
+        spares = [worker for worker in self._workers.values() if worker.session is None and not worker.ending]
+        for worker in spares if changed else spares[spare:]:
+            self.stop_worker(worker, "the configuration has changed", template.stop_grace)
+        self._refill()
+
+    # ---- taking over -------------------------------------------------------------------------------------------------
+
+    def adopt_launcher(self, launcher: Launcher) -> None:
+        """Called for each keeper that was claimed, before its workers are adopted, and before `start`."""
+        self._roster.adopted.append(launcher)
+
+    def adopt(self, heir: Heir) -> Worker:
+        """Know a worker that an earlier hermesd started, before it says hello. Called before `start`.
+
+        ``heir.claimed`` None: its keeper is dead, and ours will hold it. Raises `ContainmentError`.
+        """
+        row = heir.estate.row
+        name = WorkerId(row.worker)
+        opened, container = heir.open(self._template.instance)
+        now = time.monotonic()
+        worker = Worker(
+            name,
+            row.wire_name.encode(),
+            row.tag,
+            Link(self._codec, leads=True),
+            container,
+            started_at=row.started_at,
+            launched=now - max(0.0, time.time() - row.started_at),
+            containment=opened,
+            proof=row.proof,
+            adopted=True,
+            session=SessionKey(row.session_key),
+            pid=heir.pid,
+            start_ticks=heir.start_ticks,
+            last_heard=now,
+        )
+        if heir.claimed is not None:
+            worker.launcher = self._roster.get(heir.claimed.record.pid)
+        self._tokens.expect(name, row.proof)
+        if self._keys is not None:
+            self._keys.expect(name)
+        if heir.estate.message is not None:
+            worker.given.append(heir.estate.message.turn)
+        self._register(worker)
+        while name.endswith(f"-{self._boot}"):  # a name of ours must be nobody else's
+            self._boot = secrets.token_hex(2)
+        return worker
+
     # ---- starting ----------------------------------------------------------------------------------------------------
 
     def _launch(self) -> Worker:
         self._count += 1
-        assert self._containment is not None
         name = WorkerId(f"w{self._count}-{self._boot}")
         # Unguessable: ZeroMQ hands the connection of a routing id over to whoever comes with the same one.
         wire_name = f"{name}.{secrets.token_hex(16)}"
         tag = tags.make_tag(self._template.instance)
-        container = self._containment.worker(name, tag)
+        token = self._tokens.issue(name)
         now = time.monotonic()
         worker = Worker(
             name,
             wire_name.encode(),
             tag,
-            Link(self._codec),
-            container,
+            Link(self._codec, leads=True),
+            None,
             started_at=time.time(),
             launched=now,
             last_heard=now,
+            proof=proof_of(token),
         )
-        self._workers[name] = worker
-        self._by_identity[worker.identity] = worker
-        spec = replace(
-            self._template,
-            worker=name,
-            tag=tag,
-            endpoint=self._endpoint,
-            token=self._tokens.issue(name),
-            wire_name=wire_name,
-            keeper=self._launcher.pid,
-            containment=self._launcher.containment,
-            container=container.place,
-            stacks=str(self._stacks_dir / f"{name}.txt"),
-        )
-        self._launcher.launch(spec)
+        worker.spec = replace(
+            self._template, worker=name, tag=tag, endpoint=self._endpoint, token=token, wire_name=wire_name,
+            stacks=str(self.stacks_file(name)), curve=self._keys.issue(name) if self._keys is not None else None,
+        )  # fmt: skip
+        self._register(worker)
+        if self.launcher.state == "running":
+            self._ask_for(worker)
         return worker
+
+    def _register(self, worker: Worker) -> None:
+        self._workers[worker.id] = worker
+        self._by_identity[worker.identity] = worker
+
+    def _ask_for(self, worker: Worker) -> None:
+        """Have it started by the launcher that is there now; it may be another one than when it was wanted."""
+        assert self._containment is not None
+        assert worker.spec is not None
+        worker.containment = self._containment
+        worker.container = self._containment.worker(worker.id, worker.tag)
+        worker.launcher = self.launcher
+        spec, worker.spec = worker.spec, None
+        self.launcher.launch(
+            replace(
+                spec, keeper=self.launcher.pid, containment=self.launcher.containment, container=worker.container.place
+            )
+        )
 
     def _refill(self) -> None:
         if self._closing:
@@ -235,10 +371,16 @@ class Pool(LauncherListener):
         worker = self._workers.get(WorkerId(message.worker))
         if worker is not None:
             worker.pid, worker.start_ticks = message.pid, message.start_ticks
+            if worker.session is not None:
+                self._listener.worker_forked(worker)
 
     def fork_failed(self, message: ForkFailed) -> None:
         worker = self._workers.get(WorkerId(message.worker))
         if worker is None:
+            return
+        if worker.pid:
+            log.error("cannot hold worker %s any more: %s", worker.id, message.reason)
+            self._forget(worker, Gone(worker.id, None, worker.cpu_seconds, 0, 0, 0.0))
             return
         log.error("cannot start a worker: %s", message.reason)
         self._forget(worker, Gone(worker.id, 70, 0.0, 0, 0, 0.0))
@@ -248,34 +390,85 @@ class Pool(LauncherListener):
         if worker is not None:
             self._forget(worker, message)
 
-    def launcher_died(self, reason: str) -> None:
-        if not self._closing:
-            self._on_launcher_death(reason)
+    def launcher_died(self, launcher: Launcher, reason: str) -> None:
+        orphans = [worker for worker in self._workers.values() if worker.launcher is launcher]
+        for worker in orphans:
+            worker.launcher = None
+        if orphans:
+            log.warning("%d workers live on without their keeper %d", len(orphans), launcher.pid)
+        if self._closed:
+            return
+        self._roster.died(launcher, reason)
+        for worker in orphans:
+            if not worker.pid:
+                # Whether it was started cannot be known; if it was, it finds no keeper and ends itself.
+                self._forget(worker, Gone(worker.id, None, 0.0, 0, 0, 0.0))
+        if launcher is not self.launcher:
+            self._hand_over()
+
+    def _launcher_up(self) -> None:
+        launcher = self.launcher
+        self._containment = containment.open_containment(
+            launcher.containment, self._template.instance, pid=launcher.pid
+        )
+        self._hand_over()
+        self._refill()
+
+    def _hand_over(self) -> None:
+        """Give every worker without a launcher to our own, as soon as that is there."""
+        if self.launcher.state != "running":
+            return
+        for worker in [worker for worker in self._workers.values() if worker.launcher is None]:
+            if worker.spec is not None:
+                self._ask_for(worker)
+            else:
+                worker.launcher = self.launcher
+                self.launcher.take(worker.id, worker.tag, worker.pid, worker.start_ticks)
+                self.send(worker, Kept(self.launcher.pid, self.launcher.start_ticks))
+            if worker.doomed:
+                worker.doomed = False
+                self.launcher.kill(worker.id)
 
     def _forget(self, worker: Worker, gone: Gone) -> None:
         del self._workers[worker.id]
         del self._by_identity[worker.identity]
         self._tokens.revoke(worker.id)
+        if self._keys is not None:
+            self._keys.revoke(worker.id)
+        worker.servers_changed.set()
         if worker.timer is not None:
             worker.timer.cancel()
         worker.cpu_seconds = gone.cpu_seconds
         self.cpu_of_the_gone += gone.cpu_seconds
         stacks = self._stacks_dir / f"{worker.id}.txt"
+        if worker.evidence:
+            self._complete_evidence(worker, gone, stacks)
         if stacks.exists() and stacks.stat().st_size == 0:
             stacks.unlink()
         if worker.session is not None:
             self._listener.worker_gone(worker, gone)
         elif not worker.ending and not self._closing:
-            log.error("a spare worker died before it had a session, exit %d", gone.exit_code)
+            log.error("a spare worker died before it had a session, exit code %s", gone.exit_code)
         if not self._workers:
             self._all_gone.set()
+
+    @staticmethod
+    def _complete_evidence(worker: Worker, gone: Gone, stacks: Path) -> None:
+        ended = f"ended, exit code {gone.exit_code}, {gone.left_over} more processes killed, {gone.took:.3f} s"
+        try:
+            evidence.add_stacks(Path(worker.evidence), stacks, ended)
+        except OSError as error:
+            log.error("cannot complete the evidence %s: %s", worker.evidence, error)
 
     # ---- the wire ----------------------------------------------------------------------------------------------------
 
     def _on_frame(self, identity: bytes, frame: bytes) -> None:
         worker = self._by_identity.get(identity)
         if worker is None:
-            self._foreign_frames += 1
+            self._dropped.foreign()
+            return
+        if worker.disowned:
+            self._dropped.of_disowned()
             return
         if not worker.connected:
             self._greet(worker, frame)
@@ -287,20 +480,24 @@ class Pool(LauncherListener):
 
     def _greet(self, worker: Worker, frame: bytes) -> None:
         try:
-            hello = self._codec.decode(frame).message
+            hello, _, _, epoch = self._codec.decode(frame)
         except PeerError as error:
-            self._peer_errors += 1
-            log.warning("dropped a frame: %s", error)
+            self._dropped.unreadable(worker, error)
             return
+        if worker.adopted and not isinstance(hello, Hello):
+            return  # meant for the hermesd before; it will say it again
         if not isinstance(hello, Hello) or not self._tokens.redeem(worker.id, hello.token):
-            self._refused_hellos += 1
-            log.error("refused a hello as %s: no such token", worker.id)
+            self._dropped.hello(worker)
             return
         worker.connected = True
         worker.pid, worker.start_ticks = hello.pid, hello.start_ticks
         worker.last_heard = time.monotonic()
+        # What was said to it before its hello goes after the welcome.
+        early = worker.link.new_epoch(max(epoch, hello.epoch) + 1) if worker.adopted else ()
         worker.link.send(Welcome())
-        if worker.ending:
+        for message in early:
+            worker.link.send(message)
+        if worker.ending and not worker.adopted:
             worker.link.send(Stop("not needed", self._template.stop_grace))
         elif worker.assign is not None:
             self._tell_session(worker)
@@ -319,24 +516,38 @@ class Pool(LauncherListener):
             case Confirmed(message=message) | Delivered(message=message):
                 self._listener.worker_has(worker, message)
             case Refused(error=error):
-                self._peer_errors += 1
-                worker.peer_errors += 1
-                if worker.peer_errors in (1, 10, 100, 1000):
-                    log.warning("dropped a frame of %s (%d so far): %s", worker.id, worker.peer_errors, error)
+                self._dropped.unreadable(worker, error)
 
     def _on_message(self, worker: Worker, message: Message, seq: int) -> None:
+        others = None
+        if worker.adopted:
+            others = {turn for other in self._workers.values() if other is not worker for turn in other.given}
+        claim = false_claim(message, session=worker.session or "", given=worker.given, others=others)
+        if claim:
+            self._dropped.claim(worker, claim)
+            self.kill(worker)
+            return
         match message:
             case Heartbeat():
                 worker.turn, worker.loop_age = message.turn, message.loop_age
+                worker.told_cpu, worker.beat = message.cpu_seconds, message.next_in
             case Hello():
-                pass  # sent again before our welcome arrived
+                # Sent again before our welcome arrived; or by one without a keeper, to see whether hermesd lives.
+                if matches(worker.proof, proof_of(message.token)):
+                    worker.link.send(Welcome())
+                else:
+                    self._dropped.hello(worker)
             case Logs():
                 self._listener.worker_logs(worker, message)
             case Servers():
                 worker.servers = message.servers
+                worker.servers_changed.set()
             case Ready():
                 worker.ready = True
                 self._listener.worker_ready(worker, message.error)
+            case Snapshot():
+                worker.ready = message.ready
+                self._listener.worker_snapshot(worker, message)
             case _:
                 self._listener.worker_said(worker, message, lambda: self._settle(worker, seq))
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from hermesd.ipc.ids import WorkerId
 from hermesd.workers.containment import Usage
 from hermesd.workers.containment.contract import Containment
-from hermesd.workers.containment.usage import memory_of
 
-from .census import own_cpu_seconds
+from .census import PROCESSES
 from .pool import Pool
+from .worker import Worker
 
 NOTHING = Usage(0.0, 0, 0)
 
@@ -36,7 +36,17 @@ class Sample:
     taken_at: float
     workers: dict[WorkerId, Usage]
     supervisor: float
-    keeper: float
+    keeper: float  # the one that starts new workers
+    adopted: dict[int, float]  # the other keepers, by pid
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperFigures:
+    """What a keeper costs that an earlier hermesd has left."""
+
+    cpu_seconds: float
+    percent: float | None
+    memory: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +59,7 @@ class Figures:
     keeper_percent: float | None
     supervisor_memory: int
     keeper_memory: int
+    adopted: dict[int, KeeperFigures]
     exact: bool
     source: str
 
@@ -81,8 +92,16 @@ class Sampler:
             percent=percent,
             supervisor_percent=max(0.0, sample.supervisor - earlier.supervisor) / gap * 100.0 if comparable else None,
             keeper_percent=max(0.0, sample.keeper - earlier.keeper) / gap * 100.0 if comparable else None,
-            supervisor_memory=memory_of([os.getpid()], proportional=True),
-            keeper_memory=memory_of([self._pool.launcher.pid], proportional=True),
+            supervisor_memory=PROCESSES.memory_of(os.getpid()),
+            keeper_memory=PROCESSES.memory_of(self._pool.launcher.pid),
+            adopted={
+                pid: KeeperFigures(
+                    seconds,
+                    max(0.0, seconds - earlier.adopted.get(pid, seconds)) / gap * 100.0 if comparable else None,
+                    PROCESSES.memory_of(pid),
+                )
+                for pid, seconds in sample.adopted.items()
+            },
             exact=containment.exact_cpu,
             source="cgroup" if containment.exact_cpu else "proc",
         )
@@ -105,17 +124,26 @@ class Sampler:
         return containment
 
     async def _take(self, *, memory: bool) -> Sample:
-        containment = self._containment()
-        workers = [worker for worker in self._pool.workers.values() if worker.pid]
-        containers = {worker.id: worker.container for worker in workers}
-        roots = {worker.id: worker.pid for worker in workers}
         at, taken_at = time.monotonic(), time.time()
-        usage = await asyncio.to_thread(containment.usage, containers, roots, memory=memory)  # type: ignore[arg-type]
+        usage: dict[str, Usage] = {}
+        for containment, workers in self._by_containment():
+            containers = {str(worker.id): worker.container for worker in workers if worker.container is not None}
+            roots = {str(worker.id): worker.pid for worker in workers}
+            usage |= await asyncio.to_thread(containment.usage, containers, roots, memory=memory)
         own = resource.getrusage(resource.RUSAGE_SELF)
         return Sample(
             at=at,
             taken_at=taken_at,
             workers={WorkerId(name): figures for name, figures in usage.items()},
             supervisor=own.ru_utime + own.ru_stime,
-            keeper=own_cpu_seconds(self._pool.launcher.pid),
+            keeper=PROCESSES.own_cpu_seconds(self._pool.launcher.pid),
+            adopted={launcher.pid: PROCESSES.own_cpu_seconds(launcher.pid) for launcher in self._pool.launchers[1:]},
         )
+
+    def _by_containment(self) -> list[tuple[Containment, list[Worker]]]:
+        """One scan serves all workers of a kind; those that were taken over may be of another one than new ones."""
+        found: dict[str, tuple[Containment, list[Worker]]] = {}
+        for worker in self._pool.workers.values():
+            if worker.pid and worker.containment is not None:
+                found.setdefault(worker.containment.name, (worker.containment, []))[1].append(worker)
+        return list(found.values())

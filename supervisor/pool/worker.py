@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 
 from hermesd.ipc.ids import SessionKey, WorkerId
 from hermesd.ipc.link import Link
 from hermesd.ipc.messages import Assign, ServerReport
-from hermesd.workers.containment.contract import Container
+from hermesd.workers.containment.contract import Container, Containment
+from hermesd.workers.spec import IDLE_HEARTBEAT_FACTOR, WorkerSpec
+
+from .claims import REMEMBERED
+from .hang import LONGEST_BEAT, Silence
+from .launchers.contract import Launcher
 
 
 @dataclass(slots=True, eq=False)
@@ -19,9 +25,15 @@ class Worker:
     identity: bytes  # its name on the wire: new for every process, so a late frame of a dead worker is nobody's
     tag: str
     link: Link
-    container: Container
+    container: Container | None  # None: not asked for yet, so that nobody knows which kind it will be
     started_at: float
     launched: float
+    containment: Containment | None = None  # its container's kind, which may not be that of new workers
+    proof: str = ""  # of its token
+    launcher: Launcher | None = None  # what holds it; None: it is not asked for yet, or its keeper is dead
+    adopted: bool = False  # an earlier hermesd started it
+    doomed: bool = False  # to be killed as soon as something holds it again
+    spec: WorkerSpec | None = None  # until it is launched; it holds the token
     session: SessionKey | None = None  # None: a spare
     assign: Assign | None = None  # what to tell it once it has said hello
     pid: int = 0
@@ -31,8 +43,16 @@ class Worker:
     ending: bool = False
     last_heard: float = 0.0
     loop_age: float = 0.0
+    told_cpu: float = 0.0  # CPU seconds of its own process, as its last heartbeat said
+    beat: float = LONGEST_BEAT * IDLE_HEARTBEAT_FACTOR  # seconds from its last heartbeat to the next one
+    silence: Silence | None = None  # None: not looked at yet
+    hung: str = ""  # what it was ended for, for people
+    evidence: str = ""  # the file that holds what was found when it was judged hung
     turn: str = ""
     servers: tuple[ServerReport, ...] = ()
+    servers_changed: asyncio.Event = field(default_factory=asyncio.Event)  # set by each report; cleared by who waits
     timer: asyncio.TimerHandle | None = None
+    given: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))  # turns that it may speak of
+    disowned: bool = False  # it has spoken for another session: nothing more is heard from it
     peer_errors: int = 0
     cpu_seconds: float = 0.0

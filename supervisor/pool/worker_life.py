@@ -31,8 +31,10 @@ class Event(StrEnum):
     """What happens to a worker."""
 
     WANTED = "wanted"  # a turn has a slot and needs a worker
+    ADOPTED = "adopted"  # an earlier hermesd has left a process that serves it
     READY = "ready"  # hello, session and agent are in place
     START_TIMED_OUT = "start_timed_out"
+    HUNG = "hung"  # neither a sign of life nor CPU time for too long; its death will be a crash if a turn runs
     TURN_STARTED = "turn_started"
     ASKED = "asked"
     ANSWERED = "answered"
@@ -81,6 +83,7 @@ _END_NOW = {
 TABLE: dict[State, dict[Event, Step]] = {
     State.HIBERNATED: {
         Event.WANTED: Step(State.STARTING, (Action.START,)),
+        Event.ADOPTED: Step(State.IDLE),
         Event.HIBERNATE: Step(State.HIBERNATED),
         Event.RETIRE: Step(State.HIBERNATED),
         Event.STOP: Step(State.HIBERNATED),
@@ -90,6 +93,7 @@ TABLE: dict[State, dict[Event, Step]] = {
     State.STARTING: {
         **_CRASH,
         **_END_NOW,
+        Event.HUNG: Step(State.STARTING, (Action.KILL,)),
         Event.WANTED: Step(State.STARTING),
         Event.READY: Step(State.IDLE, (Action.OFFER,)),
         Event.START_TIMED_OUT: Step(State.STARTING, (Action.KILL,)),
@@ -99,6 +103,7 @@ TABLE: dict[State, dict[Event, Step]] = {
     State.IDLE: {
         **_CRASH,
         **_END_NOW,
+        Event.HUNG: Step(State.STOPPING, (Action.KILL,)),
         Event.WANTED: Step(State.IDLE, (Action.OFFER,)),
         Event.TURN_STARTED: Step(State.BUSY),
         Event.HIBERNATE: Step(State.STOPPING, (Action.POLITE_STOP,)),
@@ -108,6 +113,7 @@ TABLE: dict[State, dict[Event, Step]] = {
     State.BUSY: {
         **_CRASH,
         **_END_NOW,
+        Event.HUNG: Step(State.BUSY, (Action.KILL,)),
         Event.ASKED: Step(State.WAITING),
         Event.TURN_ENDED: Step(State.IDLE, (Action.OFFER,)),
         Event.RETIRE: Step(State.DRAINING),
@@ -116,6 +122,7 @@ TABLE: dict[State, dict[Event, Step]] = {
     State.WAITING: {
         **_CRASH,
         **_END_NOW,
+        Event.HUNG: Step(State.WAITING, (Action.KILL,)),
         Event.ASKED: Step(State.WAITING),
         Event.ANSWERED: Step(State.BUSY),
         Event.TURN_ENDED: Step(State.IDLE, (Action.OFFER,)),
@@ -125,6 +132,7 @@ TABLE: dict[State, dict[Event, Step]] = {
     State.DRAINING: {
         **_CRASH,
         **_END_NOW,
+        Event.HUNG: Step(State.DRAINING, (Action.KILL,)),
         Event.WANTED: Step(State.DRAINING),
         Event.ASKED: Step(State.DRAINING),
         Event.ANSWERED: Step(State.DRAINING),
@@ -142,6 +150,7 @@ TABLE: dict[State, dict[Event, Step]] = {
         Event.RETIRE: Step(State.STOPPING),
         Event.STOP: Step(State.STOPPING),
         Event.START_TIMED_OUT: Step(State.STOPPING),
+        Event.HUNG: Step(State.STOPPING, (Action.KILL,)),
         Event.TIMER: Step(State.STOPPING, (Action.KILL,)),
         Event.KILL: Step(State.STOPPING, (Action.KILL,)),
         Event.ENDED: Step(State.HIBERNATED, (Action.OFFER,)),

@@ -195,7 +195,7 @@ def test_a_home_that_it_may_not_write_to_is_named_with_status_1(make_daemon: Mak
     for args in ((), ("--daemon",)):
         done = hermesd(daemon, *args)
         assert done.returncode == 1, done
-        assert re.fullmatch(rf"error: cannot .*{re.escape(str(daemon.home))}.*\n", done.stderr)
+        assert re.fullmatch(rf"error: cannot .*{re.escape(str(daemon.home))}.*\n(  fix: .*\n)?", done.stderr)
     daemon.home.chmod(0o700)
 
 

@@ -80,6 +80,11 @@ class Daemon:
             os.close(self._pidfd)
             self._pidfd = -1
 
+    @property
+    def running(self) -> bool:
+        """A hermesd is held, dead or alive: `wait_dead` tells which."""
+        return self._pidfd >= 0
+
     def signal(self, number: int) -> None:
         signal.pidfd_send_signal(self._pidfd, number)
 

@@ -34,11 +34,15 @@ class Fake:
             connection.settimeout(None)
             self._connections.append(connection)
             stream = self._local.stream = connection.makefile("rwb")
-        stream.write(json.dumps({"op": op, **parameters}).encode() + b"\n")
-        stream.flush()
-        line = stream.readline()
-        if not line:
-            raise ConnectionResetError(f"the fake platform went away during {op}")
+        try:
+            stream.write(json.dumps({"op": op, **parameters}).encode() + b"\n")
+            stream.flush()
+            line = stream.readline()
+            if not line:
+                raise ConnectionResetError(f"the fake platform went away during {op}")
+        except OSError:
+            self._local.stream = None
+            raise
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise AssertionError(f"{op} {parameters}: {answer['error']}")
@@ -49,6 +53,19 @@ class Fake:
         answer = self.ask("say", text=text, chat=chat, user=user, trusted=trusted)
         assert answer["accepted"], answer
         return str(answer["message_id"])
+
+    def insist(self, text: str, *, chat: str, message_id: str, seconds: float = 60.0) -> None:
+        """A person writes until hermesd has accepted it, over its deaths and broken connections; always the same id."""
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                answer = self.ask("say", text=text, chat=chat, message_id=message_id, trusted=True)
+            except OSError as error:
+                answer = {"accepted": False, "reason": str(error)}
+            if answer["accepted"]:
+                return
+            assert time.monotonic() < until, f"{message_id} was not accepted within {seconds} s: {answer['reason']}"
+            time.sleep(0.02)
 
     def shown(self, *, chat: str | None = None, reply_to: str | None = None) -> list[dict[str, Any]]:
         """What people were shown, oldest first."""

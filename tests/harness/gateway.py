@@ -18,16 +18,17 @@ from hermesd.ipc.codec import Codec
 from hermesd.ipc.ids import SessionKey, WorkerId
 from hermesd.ipc.keeping import Gone
 from hermesd.ipc.link import Link
-from hermesd.ipc.messages import DOWN, UP, Accept, Assign, Finished, Interrupt, Message, StartTurn
+from hermesd.ipc.messages import DOWN, UP, Accept, Assign, Finished, Interrupt, Message, Snapshot, StartTurn
 from hermesd.supervisor.access.policy import AccessPolicy
 from hermesd.supervisor.delivery.deliverer import Deliverer
 from hermesd.supervisor.gateway.busy import BusyMode
 from hermesd.supervisor.gateway.commands.registry import Commands
 from hermesd.supervisor.gateway.commands.table import TABLE
 from hermesd.supervisor.gateway.lanes import Lanes, LaneSettings
-from hermesd.supervisor.gateway.reception import Reception
-from hermesd.supervisor.journal import Journal
+from hermesd.supervisor.gateway.reception import Reception, Rules
+from hermesd.supervisor.journal import Journal, workers
 from hermesd.supervisor.journal.errors import JournalUnavailable
+from hermesd.supervisor.journal.workers import Estate
 from hermesd.supervisor.pool.worker import Worker
 from hermesd.supervisor.tasks import Tasks
 from hermesd.workers.containment import open_containment
@@ -105,6 +106,14 @@ class Played:
     def finish(self, start: StartTurn, text: str = "", outcome: str = "done", error: str = "") -> None:
         self.say(Finished(start.turn, outcome, text, error))
 
+    def snapshot(self, **fields: Any) -> None:
+        """What it says when the new hermesd has welcomed it."""
+        self.worker.connected = True
+        assert self.worker.session is not None
+        session = self.pool.listener.lanes[self.worker.session].session
+        known = {"session_key": self.worker.session, "session_id": session.session_id if session else "", "ready": True}
+        self.pool.listener.worker_snapshot(self.worker, Snapshot(**(known | fields)))
+
     def has(self, message: Message) -> None:
         """The link thread of the worker has got it."""
         self.pool.listener.worker_has(self.worker, message)
@@ -141,6 +150,20 @@ class PlayedPool:
         self.most_alive = max(self.most_alive, len(self.workers))
         return worker
 
+    def adopt(self, estate: Estate) -> Played:
+        """A worker of the life before, which lives on; the test plays it."""
+        row = estate.row
+        container = open_containment("pgroup", INSTANCE).worker(row.worker, row.tag)
+        link = Link(Codec(*DOWN, *UP))
+        worker = Worker(
+            WorkerId(row.worker), row.wire_name.encode(), row.tag, link, container, time.time(), time.monotonic(),
+            session=SessionKey(row.session_key), adopted=True, pid=row.pid, proof=row.proof,
+        )  # fmt: skip
+        played = Played(self, worker)
+        self.workers[worker.id] = played
+        self.all.append(played)
+        return played
+
     def send(self, worker: Worker, message: Message) -> None:
         worker.link.send(message)  # refuses what the wire cannot carry, as the real one does
         self.workers[worker.id].told.append(message)
@@ -162,6 +185,9 @@ class PlayedPool:
 
     def stacks_of(self, worker: WorkerId) -> str:
         return ""
+
+    def stacks_file(self, worker: WorkerId) -> Path:
+        return Path(f"{worker}.txt")
 
     def stop_spares(self, grace: float) -> None:
         self.spares_stopped = True
@@ -213,6 +239,12 @@ class Gateway:
         self.failures: list[str] = []
 
     async def start(self, **settings: Any) -> Gateway:
+        await self.begin(**settings)
+        await self.reception.resume()
+        return self
+
+    async def begin(self, **settings: Any) -> Gateway:
+        """A life that has not taken up yet what the one before it left."""
         self.settings = LaneSettings(
             **{name: settings.get(name, getattr(self.settings, name)) for name in LaneSettings.__slots__}
         )
@@ -236,10 +268,7 @@ class Gateway:
             deliverer=self.deliverer,
             commands=Commands(TABLE, lanes=self.lanes, journal=self.journal),
             tasks=self.tasks,
-            policy=self.policy,
-            busy_mode=self.busy,
-            group_sessions_per_user=True,
-            thread_sessions_per_user=False,
+            rules=Rules(self.policy, self.busy, group_sessions_per_user=True, thread_sessions_per_user=False),
         )
         await self.chat.start(self.reception)
         return self
@@ -253,10 +282,24 @@ class Gateway:
     async def again(self, **settings: Any) -> Gateway:
         """The next life of hermesd over the same disk and the same chat platform."""
         await self.die()
-        await self.start(**settings)
+        await self.begin(**settings)
         await self.deliverer.recover()
+        await self.deliverer.take_up()
         await self.reception.resume()
         return self
+
+    async def taken_over(self, **settings: Any) -> list[Played]:
+        """The next life of hermesd, in which the workers of the one before live on. In the order of their starts."""
+        await self.die()
+        await self.begin(**settings)
+        await self.deliverer.recover()
+        played = []
+        for estate in await self.journal.read(workers.left):
+            played.append(self.pool.adopt(estate))
+            self.lanes.adoption.take_over(estate, played[-1].worker)
+        await self.deliverer.take_up()
+        await self.reception.resume()
+        return played
 
     async def say(self, text: str, **how: Any) -> None:
         how.setdefault("user", "u1")

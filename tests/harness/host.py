@@ -50,9 +50,12 @@ def spec_of(path: Path, instance: str, **fields: Any) -> WorkerSpec:
 
 
 class Host:
-    """One router, one link, and all that the worker said."""
+    """One router, one link, and all that the worker said.
 
-    def __init__(self, spec: WorkerSpec):
+    ``takes_over``: the worker has had another host before this one, and is greeted in the next epoch.
+    """
+
+    def __init__(self, spec: WorkerSpec, *, takes_over: bool = False):
         self.spec = spec
         self.heard: list[Message] = []
         self.confirmed: list[Message] = []
@@ -64,6 +67,7 @@ class Host:
         self._timer: asyncio.TimerHandle | None = None
         self._router = Router(spec.endpoint, self._on_frame)
         self._greeted = False
+        self._takes_over = takes_over
 
     def close(self) -> None:
         if self._timer is not None:
@@ -76,6 +80,8 @@ class Host:
             hello = Codec(*DOWN, *UP).decode(frame).message
             assert isinstance(hello, Hello)
             assert hello.token == self.spec.token
+            if self._takes_over:
+                self._link = Link(Codec(*DOWN, *UP), epoch=hello.epoch + 1)
             self._greeted = True
             self.heard.append(hello)
             self._link.send(Welcome())

@@ -12,7 +12,7 @@ from typing import TypeVar
 from hermesd.supervisor.gateway import turn_life
 from hermesd.supervisor.journal import states
 from hermesd.supervisor.pool import worker_life
-from hermesd.workers.keeper import ward_life
+from hermesd.workers.keeper import guard_life, ward_life
 from hermesd.workers.mcp import slot
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +54,7 @@ def of_steps(table: Mapping[S, Iterable[S]]) -> tuple[Edge, ...]:
 
 
 WORKER, TURN, WARD, SLOT = worker_life.Event, turn_life.Event, ward_life.Event, slot.Event
+GUARD = guard_life.Event
 
 MACHINES = (
     Machine(
@@ -106,6 +107,22 @@ MACHINES = (
             WARD.EXITED: "the process ends",
             WARD.DUMP_TIME_OVER: "the timer of the dump",
             WARD.EMPTIED: "the rounds of killing, which the keeper's loop repeats until nothing is left",
+        },
+    ),
+    Machine(
+        title="A keeper's guard",
+        source="workers/keeper/guard_life.py",
+        states=tuple(guard_life.State),
+        first=guard_life.State.WATCHING,
+        at_rest=frozenset({guard_life.State.OVER}),
+        edges=tuple(Edge(now, then, event) for now, row in guard_life.TABLE.items() for event, then in row.items()),
+        events=tuple(GUARD),
+        unasked={
+            GUARD.LOCK_HELD: "a look at the lock",
+            GUARD.SUCCEEDED: "a look at the lock and at the list of keepers",
+            GUARD.LOCK_FREE: "a look at the lock",
+            GUARD.TIME_OVER: "so many looks at the lock",
+            GUARD.CLEAN: "the rounds of killing",
         },
     ),
     Machine(

@@ -25,7 +25,8 @@ PROGRAMS = Path(__file__).parent / "programs"
 class Scene:
     """``with Scene(servers={...}) as scene: scene.daemon.start()``.
 
-    ``ours``: what goes under ``hermesd:``. It leaves nothing: the daemon is ended and the directory removed.
+    ``ours``: what goes under ``hermesd:``; ``fake``: more for the fake platform. It leaves nothing: the daemon is ended
+    and the directory removed.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Scene:
         platforms: Mapping[str, Any] | None = None,
         unprivileged: bool = False,
         env: Mapping[str, str] | None = None,
+        fake: Mapping[str, Any] | None = None,
     ):
         self.place = Path(tempfile.mkdtemp(prefix="hd-"))
         self.temporary = self.place / "tmp"
@@ -50,7 +52,7 @@ class Scene:
             "platforms": {
                 "fake": {
                     "enabled": True,
-                    "extra": {"socket": str(home / "fake"), "record": str(home / "shown.jsonl")},
+                    "extra": {"socket": str(home / "fake"), "record": str(home / "shown.jsonl"), **(fake or {})},
                 },
                 **(platforms or {}),
             },

@@ -13,7 +13,10 @@ from pathlib import Path
 
 CASES = Path(__file__).parent / "cases"
 
-TIMES = {"kill-worker": 50, "kill-hermesd": 20, "starts": 50, "two-homes": 10, "hogs": 5}
+TIMES = {
+    "kill-worker": 50, "kill-hermesd": 20, "starts": 50, "two-homes": 10, "hogs": 5, "hang": 20, "crashes": 10,
+    "recycled": 1000, "journal": 200, "lost": 20, "frames": 100_000, "logflood": 1,
+}  # fmt: skip
 """Rounds of a case that names no number; 3 for the others."""
 
 
@@ -34,6 +37,7 @@ def main() -> int:
     )
     parser.add_argument("case", nargs="?", choices=names(), metavar="CASE")
     parser.add_argument("--times", type=int, help="rounds")
+    parser.add_argument("--minutes", type=float, help="instead of rounds: for as long as this (kills)")
     parser.add_argument("--seed", type=int, help="the same seed makes the same choices; default: a new one, told")
     arguments = parser.parse_args()
     if arguments.case is None:
@@ -43,12 +47,13 @@ def main() -> int:
     seed = random.randrange(1 << 32) if arguments.seed is None else arguments.seed
     print(f"{arguments.case} --times {times} --seed {seed}", file=sys.stderr)
     case = importlib.import_module(f"harness.cases.{arguments.case.replace('-', '_')}")
+    limits = {"minutes": arguments.minutes} if arguments.minutes else {}
     document = {"schema": 1, "case": arguments.case, "times": times, "seed": seed}
     began = time.monotonic()
     try:
         document |= {
             "kept": True,
-            "result": case.run(times, seed, lambda line: print(line, file=sys.stderr, flush=True)),
+            "result": case.run(times, seed, lambda line: print(line, file=sys.stderr, flush=True), **limits),
         }
     except AssertionError as broken:
         document |= {"kept": False, "broken": str(broken)}

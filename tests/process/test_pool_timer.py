@@ -11,7 +11,7 @@ import pytest
 
 from hermesd.ipc.codec import Ack, Codec
 from hermesd.ipc.keeping import Gone
-from hermesd.ipc.messages import DOWN, UP, Assign, Hello, Logs, Message, Ready, Steer, Welcome
+from hermesd.ipc.messages import DOWN, UP, Assign, Hello, Logs, Message, Ready, Snapshot, Steer, Welcome
 from hermesd.ipc.sockets import Dealer
 from hermesd.supervisor.pool.launchers.contract import LauncherListener
 from hermesd.supervisor.pool.pool import Pool
@@ -27,7 +27,9 @@ class ByHand:
     containment = "pgroup"
     refused: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    pid = 0
+    pid = start_ticks = 0
+    started_at = 0.0
+    state = "running"
 
     def __init__(self, listener: LauncherListener):
         self.specs: list[WorkerSpec] = []
@@ -37,15 +39,23 @@ class ByHand:
     def launch(self, spec: WorkerSpec) -> None:
         self.specs.append(spec)
 
+    def take(self, worker: str, tag: str, pid: int, start_ticks: int) -> None: ...
+
     def kill(self, worker: str, *, dump: bool = False) -> None: ...
 
     async def stop(self, timeout: float) -> None: ...
+
+    def leave_alone(self) -> None: ...
 
 
 class Nobody:
     def worker_ready(self, worker: Worker, error: str) -> None: ...
 
     def worker_said(self, worker: Worker, message: Message, settle: Callable[[], None]) -> None: ...
+
+    def worker_forked(self, worker: Worker) -> None: ...
+
+    def worker_snapshot(self, worker: Worker, snapshot: Snapshot) -> None: ...
 
     def worker_has(self, worker: Worker, message: Message) -> None: ...
 

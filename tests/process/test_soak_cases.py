@@ -4,11 +4,29 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from harness import soak
-from harness.cases import cpu, hogs, kill_hermesd, kill_worker, limits, starts, stop, two_homes
+from harness.cases import (
+    cpu,
+    crashes,
+    frames,
+    hang,
+    hogs,
+    journal,
+    kill_hermesd,
+    kill_worker,
+    limits,
+    logflood,
+    lost,
+    recycled,
+    starts,
+    stop,
+    two_homes,
+)
 
 SEED = int(os.environ.get("HERMESD_SEED") or random.randrange(1 << 32))
 """In the name of each test, so that a failure can be run again: HERMESD_SEED=N ./scripts/test ..."""
@@ -35,6 +53,24 @@ def test_a_killed_hermesd_leaves_nothing_and_the_next_start_tells_the_lost_turns
     kill_hermesd.run(3, seed, say)
 
 
+def test_messages_are_answered_once_and_in_order_over_the_deaths_of_hermesd_and_workers(seed: int) -> None:
+    lost.run(1, seed, say, messages=30)
+
+
+def test_kill_9_at_random_moments_of_writing_loses_nothing_that_was_acknowledged(seed: int) -> None:
+    journal.run(5, seed, say)
+
+
+def test_frames_that_are_nearly_right_are_refused_and_reach_nobody(seed: int) -> None:
+    result = frames.run(3000, seed, say)
+    assert result["unreadable"] > 500
+    assert result["false_claims"] > 50
+
+
+def test_a_flood_on_standard_error_holds_nobody_up_and_fills_no_disk(seed: int) -> None:
+    logflood.run(1, seed, say, seconds=3.0)
+
+
 def test_what_happens_to_one_home_touches_no_process_of_another(seed: int) -> None:
     two_homes.run(2, seed, say)
 
@@ -59,8 +95,28 @@ def test_cpu_time_of_a_worker_counts_its_whole_tree_with_its_dead(seed: int) -> 
     cpu.run(1, seed, say)
 
 
+def test_a_stopped_worker_is_found_with_evidence_and_a_paused_hermesd_judges_nobody(seed: int) -> None:
+    hang.run(1, seed, say)
+
+
+def test_five_crashes_quarantine_one_session_and_twenty_one_end_hermesd_with_75(seed: int) -> None:
+    crashes.run(1, seed, say)
+
+
+def test_no_kill_request_on_a_recycled_pid_reaches_a_foreign_process(
+    seed: int, lacking: Callable[[str], NoReturn]
+) -> None:
+    if reason := recycled.lacks():
+        if os.geteuid() == 0:
+            lacking(reason)
+        pytest.skip(reason)
+    recycled.run(200, seed, say)
+
+
 def test_every_case_has_a_test_here_and_a_line_for_the_list(seed: int) -> None:
-    tested = {module.__name__.rpartition(".")[2] for module in (cpu, hogs, kill_hermesd, kill_worker, limits, starts,
-                                                              stop, two_homes)}  # fmt: skip
+    modules = (
+        cpu, crashes, frames, hang, hogs, journal, kill_hermesd, kill_worker, limits, logflood, lost, recycled, starts, stop, two_homes,
+    )  # fmt: skip
+    tested = {module.__name__.rpartition(".")[2] for module in modules}
     assert tested == {name.replace("-", "_") for name in soak.names()}
     assert all(soak.purpose(name).endswith(".") for name in soak.names())

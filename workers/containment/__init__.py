@@ -1,6 +1,7 @@
 """Containers of processes: everything a worker or an MCP server ever starts, measured and killed as one.
 
-`choose` is for the keeper and for ``doctor``; `open_containment` for every process after it.
+`choose` is for the keeper and for ``doctor``; `open_containment` for every process after it; `take` and `step_out` are
+for the keeper that takes a dead one's workers over, and for the guard that outlives its keeper.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable
 
 from .contract import Choice, Container, Containment, Entry, Leftover, Usage
 from .errors import ContainmentError, LeftAlive, TagError, Unsupported
+from .identity import Identity
 
 __all__ = [
     "STRATEGIES",
@@ -27,6 +29,8 @@ __all__ = [
     "Usage",
     "choose",
     "open_containment",
+    "step_out",
+    "take",
 ]
 
 
@@ -117,3 +121,31 @@ def open_containment(name: str, instance: str, *, place: str = "", pid: int = 0)
 
         return pgroup.GroupContainment(instance)
     raise ContainmentError(f"cannot open containment {name!r} on {sys.platform}")
+
+
+def take(instance: str, worker: str, tag: str, root: Identity) -> Container:
+    """The container of a worker whose keeper is dead, by the means that it was made with.
+
+    ``root``: the worker's process, dead or alive. The caller is a keeper, and not the parent of anything in there.
+    """
+    if _is_linux():
+        from . import cgroup, subreaper
+
+        return cgroup.take(instance, worker, tag) or subreaper.take(instance, worker, tag, root)
+    from . import pgroup
+
+    container = pgroup.GroupContainment(instance).worker(worker, tag)
+    container.started(root.pid)
+    return container
+
+
+def step_out(instance: str) -> None:
+    """Move the calling process out of the instance's place, so that it can be removed. Raises `ContainmentError`."""
+    if _is_linux():
+        from . import cgroup
+
+        cgroup.step_out(instance)
+
+
+def _is_linux() -> bool:
+    return sys.platform == "linux"

@@ -1,7 +1,7 @@
 """Containment by cgroup v2: the kernel knows who belongs, kills all at once and counts the CPU time of the dead.
 
     <where hermesd was started>/hermesd-<instance>/
-        keeper/
+        keeper-<pid>/                       one for each keeper: after a restart of hermesd there may be two
         w-<worker>/
             agent/                          the worker itself and what its agent starts
             mcp-<server>-<generation>/      one MCP server
@@ -28,20 +28,25 @@ from .tag import check_instance, plant, server_tag
 from .usage import memory_of
 
 _LEAVE_SECONDS = 2.0
+_KEEPER_LEAF = "keeper-"
+_MAKE_TRIES = 5
 
 
 class CgroupContainer:
     """A directory that takes processes itself (a server), or holds leaves that do (a worker)."""
 
-    def __init__(self, base: str, name: str, tag: str, *, is_worker: bool):
+    def __init__(self, containment: CgroupContainment, name: str, tag: str, *, is_worker: bool, taken: bool = False):
         self.name = name
         self.tag = tag
-        self.place = f"{base}/{name}"
+        self.place = f"{containment.base}/{name}"
+        self._containment = containment
+        self._taken = taken
         self._is_worker = is_worker
         self._leaf = self.place + "/agent" if is_worker else self.place
         self._cpu_seconds = 0.0
 
     def create(self) -> None:
+        self._containment.opened(self)
         try:
             os.mkdir(self.place)
             if self._is_worker:
@@ -72,7 +77,12 @@ class CgroupContainer:
         if cgroupfs.is_populated(self.place):
             return False
         self.cpu_seconds()  # it cannot be read any more once the directory is gone
-        return cgroupfs.remove(self.place) and over
+        if not (cgroupfs.remove(self.place) and over):
+            return False
+        self._containment.closed(self)
+        if self._taken:
+            self._containment.tidy()
+        return True
 
     def members(self) -> tuple[int, ...]:
         return tuple(cgroupfs.members(self.place))
@@ -93,27 +103,64 @@ class CgroupContainment:
     def __init__(self, instance: str, base: str):
         self.instance = check_instance(instance)
         self.base = base
+        self._open: list[CgroupContainer] = []  # made or taken over by this process, and not over yet
 
     def prepare(self) -> None:
-        keeper = self.base + "/keeper"
-        try:
-            os.makedirs(keeper, exist_ok=True)
-        except OSError as problem:
-            raise ContainmentError(f"cannot make container {keeper}: {problem.strerror}") from problem
-        cgroupfs.enter(keeper)
+        leaf = self._leaf()
+        for chance in reversed(range(_MAKE_TRIES)):
+            try:
+                os.makedirs(leaf, exist_ok=True)
+                break
+            except FileNotFoundError as problem:
+                # Another keeper of the instance has left just now, and has removed the directory above it.
+                if not chance:
+                    raise ContainmentError(f"cannot make container {leaf}: {problem.strerror}") from problem
+            except OSError as problem:
+                raise ContainmentError(f"cannot make container {leaf}: {problem.strerror}") from problem
+        cgroupfs.enter(leaf)
         prctl.set_child_subreaper()
 
     def leave(self) -> None:
-        above = posixpath.dirname(self.base)
-        cgroupfs.enter(above)
+        cgroupfs.enter(posixpath.dirname(self.base))
         deadline = time.monotonic() + _LEAVE_SECONDS
-        cgroupfs.kill(self.base)
-        while not cgroupfs.remove(self.base):
-            left = tuple(cgroupfs.members(self.base))
-            if time.monotonic() > deadline:
-                raise LeftAlive(f"cannot remove {self.base}: processes {left} do not die", left)
-            time.sleep(0.001)
-            cgroupfs.kill(self.base)
+        for place in [*(container.place for container in self._open), self._leaf()]:
+            cgroupfs.kill(place)
+            while not cgroupfs.remove(place):
+                left = tuple(cgroupfs.members(place))
+                if time.monotonic() > deadline:
+                    raise LeftAlive(f"cannot remove {place}: processes {left} do not die", left)
+                time.sleep(0.001)
+                cgroupfs.kill(place)
+        self._open.clear()
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove what is empty of the instance's place, unless a keeper is at work there.
+
+        What runs without a keeper is left alone: another keeper may be about to take it over.
+        """
+        if self._has_keeper():
+            return
+        for folder in cgroupfs.tree(self.base):
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
+
+    def opened(self, container: CgroupContainer) -> None:
+        self._open.append(container)
+
+    def closed(self, container: CgroupContainer) -> None:
+        self._open = [other for other in self._open if other.place != container.place]
+
+    def _leaf(self) -> str:
+        return f"{self.base}/{_KEEPER_LEAF}{os.getpid()}"
+
+    def _has_keeper(self) -> bool:
+        """Whether a leaf is of a keeper that lives, or is on its way in."""
+        try:
+            leaves = [name for name in os.listdir(self.base) if name.startswith(_KEEPER_LEAF)]
+        except FileNotFoundError:
+            return False
+        return any(os.path.exists(f"/proc/{leaf.removeprefix(_KEEPER_LEAF)}") for leaf in leaves)
 
     def register(self, pid: int) -> None:
         """A stray of the keeper needs no proof here: it is still in its worker's cgroup."""
@@ -122,11 +169,11 @@ class CgroupContainment:
         """See `register`."""
 
     def worker(self, worker: str, tag: str) -> Container:
-        return CgroupContainer(self.base, naming.worker_name(worker), tag, is_worker=True)
+        return CgroupContainer(self, naming.worker_name(worker), tag, is_worker=True)
 
     def server(self, worker: str, tag: str, server: str, generation: int) -> Container:
         name = naming.server_name(worker, server, generation)
-        return CgroupContainer(self.base, name, server_tag(tag, server, generation), is_worker=False)
+        return CgroupContainer(self, name, server_tag(tag, server, generation), is_worker=False)
 
     def usage(
         self, containers: Mapping[str, Container], roots: Mapping[str, int], *, memory: bool = False
@@ -160,6 +207,30 @@ def base_of(instance: str, pid: int | str = "self") -> str:
     name = naming.instance_name(instance)
     head, found, _ = (here + "/").partition(f"/{name}/")
     return f"{head}/{name}" if found else f"{here.rstrip('/')}/{name}"
+
+
+def take(instance: str, worker: str, tag: str) -> CgroupContainer | None:
+    """The container of a worker that a dead keeper made, wherever that one was started; None if there is none."""
+    try:
+        bases = cgroupfs.find_named([naming.instance_name(instance)])
+    except Unsupported:
+        return None
+    name = naming.worker_name(worker)
+    for base in bases:
+        if os.path.isdir(f"{base}/{name}"):
+            return CgroupContainer(CgroupContainment(instance, base), name, tag, is_worker=True, taken=True)
+    return None
+
+
+def step_out(instance: str) -> None:
+    """Move the caller out of the instance's place, if it is in there. Raises `ContainmentError`."""
+    try:
+        here = cgroupfs.directory_of()
+    except Unsupported:
+        return
+    head, found, _ = (here + "/").partition(f"/{naming.instance_name(instance)}/")
+    if found:
+        cgroupfs.enter(head)
 
 
 def probe(instance: str) -> CgroupContainment:

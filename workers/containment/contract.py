@@ -84,9 +84,11 @@ class Containment(Protocol):
         """Called by the keeper before its first fork: makes the instance's place and moves the caller into its leaf."""
 
     def leave(self) -> None:
-        """Called by the keeper as its last act: kills what is left, moves the caller out, removes the instance's place.
+        """Called by the keeper as its last act: kills what is left of its own, moves out, removes the instance's place.
 
-        Raises `hermesd.workers.containment.errors.LeftAlive` if that cannot be done.
+        Another keeper of the instance may live beside it: what that one made or started is not touched, and the
+        instance's place is removed by the last. Raises `hermesd.workers.containment.errors.LeftAlive` if that cannot be
+        done.
         """
 
     def register(self, pid: int) -> None:

@@ -150,7 +150,7 @@ class GroupContainer:
         self.tag = tag
         self._mark = worker_prefix(tag) if is_worker else tag
         self._known: dict[int, str] = {}
-        self._groups: set[int] = set()
+        self._groups: dict[int, str] = {}  # by number, with the start of the root that leads or led it
         self._stopped: set[tuple[int, str]] = set()
         self._cpu_seconds = 0.0
         self._empty_rounds = 0
@@ -159,8 +159,9 @@ class GroupContainer:
         """Nothing of it lies in the file system."""
 
     def started(self, pid: int) -> None:
-        self._known |= _starts([pid])
-        self._groups.add(pid)
+        root = _starts([pid])
+        self._known |= root
+        self._groups |= root
 
     def enter(self) -> None:
         # Without /proc a process cannot find its own environment block: its tag shows in what it starts.
@@ -194,9 +195,14 @@ class GroupContainer:
 
     def inside(self, table: Mapping[int, Row]) -> dict[int, Row]:
         """The members in ``table``, zombies too; they are remembered for when they lose their parent."""
-        # A group keeps its number as long as it has a member; one without may be another's soon.
+        # A group keeps its number as long as it has a member, and no process gets that number meanwhile: whoever has it
+        # and is not the root shows that the group was empty, and is another's now.
         in_use = {row.group for row in table.values()}
-        self._groups = {group for group in self._groups if group in in_use or group in table}
+        self._groups = {
+            group: started
+            for group, started in self._groups.items()
+            if (table[group].started == started if group in table else group in in_use)
+        }
         found = members_of(table, self._mark, self._known, self._groups, [os.getpid(), os.getppid()])
         self._known = {row.pid: row.started for row in found.values()}
         self._cpu_seconds = max(self._cpu_seconds, sum(row.cpu_seconds for row in found.values()))

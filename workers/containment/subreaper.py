@@ -56,6 +56,11 @@ class SubreaperContainer:
             self._roots.add(identity)
             self._known.add(identity)
 
+    def taken(self, root: Identity) -> None:
+        """Called by the keeper that takes the worker over: like `started`, for a process that is no child."""
+        self._roots.add(root)
+        self._known.add(root)
+
     def enter(self) -> None:
         plant(self.tag)
         with contextlib.suppress(PermissionError):  # it leads a session already
@@ -305,6 +310,16 @@ class SubreaperContainment:
 
     def _is_adopted(self, process: Process) -> bool:
         return process.identity in self._seen_below or any(box.owns_adopted(process) for box in self._open)
+
+
+def take(instance: str, worker: str, tag: str, root: Identity) -> SubreaperContainer:
+    """The container of a worker that a dead keeper made.
+
+    In a containment without a keeper: its orphans do not come to the caller, so that they have to be found first.
+    """
+    container = SubreaperContainer(SubreaperContainment(instance), naming.worker_name(worker), tag, is_worker=True)
+    container.taken(root)
+    return container
 
 
 def _reap(pid: int) -> bool:

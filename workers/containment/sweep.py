@@ -59,7 +59,7 @@ def sweep(instance: str, spare: Iterable[int] = (), *, seconds: float = 5.0) -> 
         found = sweep_round(instance, spare)
         for leftover in found:
             seen.setdefault(Identity(leftover.pid, leftover.start_ticks), leftover)
-        empty = 0 if found or _left_places(instance, spare) else empty + 1
+        empty = 0 if found or left_places(instance, spare) else empty + 1
         if empty == 2:
             return list(seen.values())
         if time.monotonic() > deadline:
@@ -124,7 +124,8 @@ def _places(instance: str) -> list[str]:
         return []
 
 
-def _left_places(instance: str, spare: frozenset[int]) -> list[str]:
+def left_places(instance: str, spare: frozenset[int] = frozenset()) -> list[str]:
+    """The cgroup directories of the instance in which no spared process is."""
     places = _places(instance)
     spared = _spared(Snapshot.take(), spare) if places else set()
     return [place for place in places if spared.isdisjoint(cgroupfs.members(place))]

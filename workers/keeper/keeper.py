@@ -1,36 +1,34 @@
 """The keeper's poll loop: one supervisor's requests in, deaths and ends out.
 
 Nothing here blocks. A kill is a state of a ward (`ward_life`), advanced by a round each time the loop comes by; a fork
-takes a few milliseconds. When the supervisor is gone for longer than ``adopt_timeout`` everything is emptied.
+takes a few milliseconds. While the supervisor is gone the workers go on; when it, or the next one, has not come for
+``adopt_timeout``, everything is emptied.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import hmac
 import logging
 import os
 import select
 import signal
-import socket
-import struct
 import sys
 import time
 from dataclasses import replace
 from typing import NoReturn
 
-from hermesd.ipc import codec, framing, keeping
-from hermesd.ipc.errors import PeerError
-from hermesd.ipc.messages import Message
+from hermesd.ipc import keeping
 from hermesd.ipc.version import VERSION
 from hermesd.workers import containment
 from hermesd.workers.containment import identity, prctl
 from hermesd.workers.containment.contract import Container
 from hermesd.workers.containment.errors import ContainmentError
+from hermesd.workers.patience import LOOK_EVERY
 from hermesd.workers.spec import KeeperSpec
 
-from . import birth
+from . import birth, guard
+from .claims import Claims, Request
 from .preload import preload
 from .ward import Ward
 from .ward_life import Event, State
@@ -40,8 +38,15 @@ log = logging.getLogger("hermesd.keeper")
 ROUND_PAUSE = 0.002
 """Seconds between two rounds of emptying a container: a killed process needs about one to be gone."""
 
-MAX_CLAIMANTS = 4
-"""Connections that have proved nothing; one more and the oldest goes."""
+TAKEN_LOOK_EVERY = 1.0
+"""Seconds between looks at what a taken worker has below it. Its orphans do not come to this keeper, so that without a
+cgroup only what was seen before its death is found after it."""
+
+GUARD_AGAIN = 1.0
+"""Seconds before a guard that died is followed by the next one."""
+
+STARTING_UP = 30.0
+"""Seconds that the hermesd which has started the keeper has for its first claim."""
 
 ALWAYS_PRELOADED = (
     "asyncio",
@@ -58,28 +63,29 @@ class Keeper:
         # Every worker is a copy of this heap: what proves a supervisor must not be readable there.
         self._secret = hashlib.sha256(spec.secret.encode()).digest()
         self._spec = replace(spec, secret="")
-        self._codec = codec.Codec(*keeping.TO_KEEPER, *keeping.FROM_KEEPER)
         self._wards: dict[str, Ward] = {}
         self._by_pid: dict[int, Ward] = {}
-        self._connection: socket.socket | None = None
-        self._claimants: dict[int, tuple[socket.socket, framing.Deframer]] = {}  # connected, and proved nothing yet
-        self._deframer = framing.Deframer()
-        self._claimed = False
-        self._descriptors: list[int] = []
-        self._unsent = b""
-        self._alone_since: float | None = time.monotonic()
+        self._ended: dict[str, keeping.Held] = {}  # whose `Gone` has not gone out
+        self._guard = 0
+        self._guard_due: float | None = None  # when to fork the next one
+        self._next_look = 0.0
+        self._retiring = False
         self._leaving = False
 
     def run(self) -> int:
         logging.basicConfig(
             stream=sys.stderr, level=logging.INFO, format="%(asctime)s keeper %(levelname)s %(message)s"
         )
+        # Small as long as nothing is imported, and there before the first worker is.
+        self._guard = guard.start(self._spec)
         # Before the imports: the supervisor connects while they run, and waits in the backlog.
-        self._listener = self._listen()
+        self._claims = Claims(self._spec.socket, self._secret, self._ready)
         prctl.set_child_subreaper()
         choice = containment.choose(self._spec.instance, self._spec.containment)
         self._containment = choice.containment
         self._containment.prepare()
+        if self._guard:
+            self._containment.register(self._guard)
         self._refused = tuple(f"{name}: {reason}" for name, reason in choice.refused)
         sys.path[:0] = self._spec.agent_path
         self._preloaded = preload(
@@ -91,23 +97,12 @@ class Keeper:
         try:
             self._loop()
         finally:
-            self._containment.leave()
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._spec.socket)
+            self._end_guard()
+            try:
+                self._containment.leave()
+            finally:
+                self._claims.close()
         return 0
-
-    def _listen(self) -> socket.socket:
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.setblocking(False)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._spec.socket)
-        old = os.umask(0o077)
-        try:
-            listener.bind(self._spec.socket)
-        finally:
-            os.umask(old)
-        listener.listen(4)
-        return listener
 
     # ---- the loop ----------------------------------------------------------------------------------------------------
 
@@ -121,30 +116,26 @@ class Keeper:
         while True:
             poller = select.poll()
             poller.register(wake_read, select.POLLIN)
-            poller.register(self._listener, select.POLLIN)
-            for claimant, _ in self._claimants.values():
-                poller.register(claimant, select.POLLIN)
-            if self._connection is not None:
-                poller.register(self._connection, select.POLLIN | (select.POLLOUT if self._unsent else 0))
+            self._claims.register(poller)
+            for ward in self._wards.values():
+                if ward.taken and not ward.dead:
+                    poller.register(ward.pidfd, select.POLLIN)
             ready = dict(poller.poll(self._pause() * 1000))
             if wake_read in ready:
                 with contextlib.suppress(BlockingIOError):
                     while os.read(wake_read, 4096):
                         pass
             now = time.monotonic()
-            if self._listener.fileno() in ready:
-                self._accept()
-            for descriptor in [descriptor for descriptor in self._claimants if descriptor in ready]:
-                self._hear(descriptor, now)
-            if self._connection is not None and self._connection.fileno() in ready:
-                self._serve(now)
+            for request in self._claims.serve(ready, now):
+                self._handle(request, now)
             self._reap(now)
+            self._notice_taken(now)
             self._advance(now)
-            if self._abandoned(now):
-                log.warning("no supervisor for %.1f s: emptying everything", self._spec.adopt_timeout)
+            self._keep_guard(now)
+            if not self._leaving and self._abandoned():
+                log.warning("no supervisor for %.1f s: emptying everything", self._claims.alone.lasted)
                 self._leave(now)
-            if self._leaving and not self._wards:
-                self._flush()
+            if self._is_over():
                 return
 
     def _pause(self) -> float:
@@ -156,123 +147,48 @@ class Keeper:
                 due.append(ROUND_PAUSE)
             elif ward.state is State.DUMPING:
                 due.append(max(0.0, ward.deadline - now))
-        if self._alone_since is not None and not self._leaving:
-            due.append(max(0.0, self._alone_since + self._grace() - now))
+            if ward.taken and not ward.container.place:
+                due.append(max(0.0, self._next_look - now))
+        if self._guard_due is not None:
+            due.append(max(0.0, self._guard_due - now))
+        if not self._claims.connected and not self._leaving:
+            due.append(min(LOOK_EVERY, max(0.0, self._grace() - self._claims.alone.lasted)))
         return min(due)
 
     def _grace(self) -> float:
         # Until the first claim the supervisor may still be starting up.
-        return self._spec.adopt_timeout if self._claimed else max(30.0, self._spec.adopt_timeout)
+        return self._spec.adopt_timeout if self._claims.claimed else max(STARTING_UP, self._spec.adopt_timeout)
 
-    def _abandoned(self, now: float) -> bool:
-        return self._alone_since is not None and not self._leaving and now - self._alone_since >= self._grace()
+    def _abandoned(self) -> bool:
+        return not self._claims.connected and self._claims.alone.lasted >= self._grace()
 
-    # ---- the supervisor's side ---------------------------------------------------------------------------------------
+    def _is_over(self) -> bool:
+        """A retired keeper stays for the next supervisor as long as that one has to be told of an end."""
+        if self._wards:
+            return False
+        return self._leaving or (self._retiring and not any(self._claims.waiting))
 
-    def _accept(self) -> None:
+    # ---- requests ----------------------------------------------------------------------------------------------------
+
+    def _handle(self, request: Request, now: float) -> None:
+        descriptor = request.descriptor
         try:
-            connection, _ = self._listener.accept()
-        except BlockingIOError:
-            return
-        if hasattr(socket, "SO_PEERCRED"):
-            packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-            peer, uid, _ = struct.unpack("3i", packed)
-            if uid != os.getuid():
-                log.warning("refused a connection of uid %d", uid)
-                connection.close()
-                return
-            if self._is_below(peer):
-                log.warning("refused a connection of pid %d: it is one of ours", peer)
-                connection.close()
-                return
-        connection.setblocking(False)
-        if len(self._claimants) >= MAX_CLAIMANTS:
-            oldest, _ = self._claimants.pop(next(iter(self._claimants)))
-            oldest.close()
-        self._claimants[connection.fileno()] = (connection, framing.Deframer())
-
-    @staticmethod
-    def _is_below(pid: int) -> bool:
-        """Whether a process is a descendant of the keeper: a worker, or something that one has started."""
-        keeper = os.getpid()
-        while pid > 1:
-            if pid == keeper:
-                return True
-            fields = identity.stat_fields(pid)
-            pid = int(fields[1]) if fields is not None else 0
-        return False
-
-    def _hear(self, descriptor: int, now: float) -> None:
-        """Let somebody who is connected prove that he is the supervisor; who is that already goes on meanwhile."""
-        connection, deframer = self._claimants[descriptor]
-        try:
-            data = connection.recv(4096)
-            frames = deframer.feed(data) if data else []
-            claims = [self._codec.decode(frame).message for frame in frames]
-        except (OSError, PeerError) as error:
-            log.warning("dropped a connection that did not claim: %s", error)
-            data, claims = b"", []
-        if data and not claims:
-            return
-        del self._claimants[descriptor]
-        claim = claims[0] if claims else None
-        digest = hashlib.sha256(claim.secret.encode()).digest() if isinstance(claim, keeping.Claim) else b""
-        if not hmac.compare_digest(digest, self._secret):
-            if data:
-                log.error("refused a claim with a wrong secret")
-            connection.close()
-            return
-        # The newest claim wins: a supervisor that lost its connection must not be locked out by its own ghost.
-        self._disconnect()
-        self._connection, self._deframer = connection, deframer
-        self._claimed = True
-        self._alone_since = None
-        self._send(self._ready())
-        for message in claims[1:]:
-            self._handle(message, now)
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        for descriptor in self._descriptors:
-            os.close(descriptor)
-        self._descriptors.clear()
-        self._unsent = b""
-        if self._alone_since is None:
-            self._alone_since = time.monotonic()
-
-    def _serve(self, now: float) -> None:
-        self._flush()
-        if self._connection is None:
-            return
-        try:
-            data, descriptors, _, _ = socket.recv_fds(self._connection, 65536, 16)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            log.warning("lost the supervisor: %s", error)
-            return self._disconnect()
-        self._descriptors.extend(descriptors)
-        for descriptor in descriptors:
-            os.set_inheritable(descriptor, False)
-        if not data:
-            return self._disconnect()
-        try:
-            messages = [self._codec.decode(frame).message for frame in self._deframer.feed(data)]
-        except PeerError as error:
-            log.error("dropped the connection: %s", error)
-            return self._disconnect()
-        for message in messages:
-            self._handle(message, now)
-
-    def _handle(self, message: Message, now: float) -> None:
-        if isinstance(message, keeping.Fork):
-            self._fork(message)
-        elif isinstance(message, keeping.Kill):
-            self._kill(message, now)
-        elif isinstance(message, keeping.Leave):
-            self._leave(now)
+            match request.message:
+                case keeping.Fork() as fork:
+                    self._fork(fork, descriptor)
+                case keeping.Kill() as kill:
+                    self._kill(kill, now)
+                case keeping.Take() as take:
+                    self._take(take, now)
+                case keeping.Retire():
+                    self._retiring = True
+                case keeping.Leave():
+                    self._leave(now)
+                case other:
+                    log.warning("ignored a %s", other.KIND)
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
 
     def _ready(self) -> keeping.KeeperReady:
         return keeping.KeeperReady(
@@ -283,46 +199,52 @@ class Keeper:
             refused=self._refused,
             forks=self._forks,
             warnings=self._preloaded.warnings,
-            workers=(),
+            workers=self._held(),
+            guard=self._guard,
         )
 
-    def _send(self, message: Message) -> None:
-        if self._connection is not None:
-            self._unsent += framing.frame(self._codec.encode(message))
-            self._flush()
+    def _held(self) -> tuple[keeping.Held, ...]:
+        """Every worker whose `Gone` has not gone out, the dead among them."""
+        untold = {message.worker for message in self._claims.waiting if isinstance(message, keeping.Gone)}
+        self._ended = {worker: held for worker, held in self._ended.items() if worker in untold}
+        return (*self._ended.values(), *(ward.held() for ward in self._wards.values()))
 
-    def _flush(self) -> None:
-        if self._connection is None or not self._unsent:
-            return
-        try:
-            sent = self._connection.send(self._unsent)
-            self._unsent = self._unsent[sent:]
-        except BlockingIOError:
-            return
-        except OSError as error:
-            log.warning("lost the supervisor: %s", error)
-            self._disconnect()
+    def _leave(self, now: float) -> None:
+        self._leaving = True
+        for ward in self._wards.values():
+            ward.apply(Event.KILL, now)
 
     # ---- wards -------------------------------------------------------------------------------------------------------
 
-    def _fork(self, request: keeping.Fork) -> None:
-        if not self._descriptors:
-            return self._send(keeping.ForkFailed(request.worker, "no descriptor came with the request"))
-        spec_fd = self._descriptors.pop(0)
+    def _fork(self, request: keeping.Fork, spec_fd: int | None) -> None:
+        refusal = self._refusal()
+        if refusal or spec_fd is None:
+            reason = refusal or "no descriptor came with the request"
+            return self._claims.send(keeping.ForkFailed(request.worker, reason))
+        container = self._containment.worker(request.worker, request.tag)
         try:
-            container = self._containment.worker(request.worker, request.tag)
             pid = self._bring_up(container, request.tag, spec_fd)
         except (ContainmentError, OSError) as error:
-            return self._send(keeping.ForkFailed(request.worker, str(error)))
-        finally:
-            os.close(spec_fd)
+            with contextlib.suppress(ContainmentError):
+                container.kill_round()
+            return self._claims.send(keeping.ForkFailed(request.worker, str(error)))
         # Safe without a check of the start time: the child is ours and cannot be reaped before we do it.
         container.started(pid)
         self._containment.register(pid)
         ward = Ward(request.worker, pid, os.pidfd_open(pid), identity.start_ticks(pid) or 0, container)
         self._wards[ward.worker] = ward
         self._by_pid[pid] = ward
-        self._send(keeping.Forked(ward.worker, pid, ward.start_ticks))
+        self._claims.send(keeping.Forked(ward.worker, pid, ward.start_ticks))
+
+    def _refusal(self) -> str:
+        """Why nothing is forked any more, "" if it is."""
+        if self._leaving:
+            return "this keeper leaves"
+        if self._retiring:
+            return "this keeper retires"
+        if self._claims.protocol != keeping.PROTOCOL:
+            return f"this keeper speaks protocol {keeping.PROTOCOL}, its supervisor {self._claims.protocol}"
+        return ""
 
     def _bring_up(self, container: Container, tag: str, spec_fd: int) -> int:
         """A new worker process in its container, by fork where that is sound and by exec where it is not."""
@@ -347,6 +269,23 @@ class Keeper:
         finally:
             os._exit(status)
 
+    def _take(self, request: keeping.Take, now: float) -> None:
+        """Hold a worker that another keeper forked."""
+        ward = self._wards.get(request.worker)
+        if ward is not None:
+            return self._claims.send(keeping.Forked(ward.worker, ward.pid, ward.start_ticks))
+        root = identity.Identity(request.pid, request.start_ticks)
+        pidfd = identity.open_pidfd(root)
+        container = containment.take(self._spec.instance, request.worker, request.tag, root)
+        # Without a process there is nothing to wait for; what it left is emptied all the same.
+        ward = Ward(request.worker, request.pid, -1 if pidfd is None else pidfd, request.start_ticks, container)
+        ward.taken = True
+        self._wards[ward.worker] = ward
+        if pidfd is not None and not identity.is_dead(pidfd):
+            return self._claims.send(keeping.Forked(ward.worker, ward.pid, ward.start_ticks))
+        ward.dead = True
+        ward.apply(Event.EXITED, now)
+
     def _kill(self, request: keeping.Kill, now: float) -> None:
         ward = self._wards.get(request.worker)
         if ward is None:
@@ -361,7 +300,7 @@ class Keeper:
             ward.apply(Event.KILL, now)
 
     def _reap(self, now: float) -> None:
-        """Collect the dead: workers, and the orphans that came to us as their subreaper."""
+        """Collect the dead: workers, the guard, and the orphans that came to us as their subreaper."""
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -369,12 +308,27 @@ class Keeper:
                 return
             if pid == 0:
                 return
+            if pid == self._guard:
+                self._containment.unregister(pid)
+                self._guard, self._guard_due = 0, now + GUARD_AGAIN
             ward = self._by_pid.pop(pid, None)
             if ward is None:
                 continue
             self._containment.unregister(pid)
             ward.reaped(status, usage.ru_utime, usage.ru_stime, usage.ru_maxrss)
             ward.apply(Event.EXITED, now)
+
+    def _notice_taken(self, now: float) -> None:
+        taken = [ward for ward in self._wards.values() if ward.taken and not ward.dead]
+        for ward in taken:
+            if identity.is_dead(ward.pidfd):
+                ward.dead = True
+                ward.apply(Event.EXITED, now)
+        if taken and now >= self._next_look:
+            self._next_look = now + TAKEN_LOOK_EVERY
+            for ward in taken:
+                if not ward.container.place:
+                    ward.container.members()
 
     def _advance(self, now: float) -> None:
         for ward in list(self._wards.values()):
@@ -386,18 +340,20 @@ class Keeper:
     def _empty(self, ward: Ward, now: float) -> None:
         if ward.left_over is None:
             ward.left_over = len([pid for pid in ward.container.members() if pid != ward.pid])
-        roots = () if ward.exit_code is not None else (ward.pidfd,)
+        roots = () if ward.dead else (ward.pidfd,)
         try:
-            over = ward.container.kill_round(roots)
+            over = ward.emptied or ward.container.kill_round(roots)
         except ContainmentError as error:
             log.error("cannot empty %s yet: %s", ward.worker, error)
             return
-        if not over or ward.exit_code is None:
+        ward.emptied = over
+        if not over or not ward.status_known(now):
             return
         ward.apply(Event.EMPTIED, now)
         del self._wards[ward.worker]
+        self._ended[ward.worker] = ward.held()
         ward.close()
-        self._send(
+        self._claims.send(
             keeping.Gone(
                 worker=ward.worker,
                 exit_code=ward.exit_code,
@@ -408,8 +364,26 @@ class Keeper:
                 took=time.monotonic() - ward.died_at,
             )
         )
+        self._held()
 
-    def _leave(self, now: float) -> None:
-        self._leaving = True
-        for ward in self._wards.values():
-            ward.apply(Event.KILL, now)
+    # ---- the guard ---------------------------------------------------------------------------------------------------
+
+    def _keep_guard(self, now: float) -> None:
+        if self._guard_due is None or now < self._guard_due or self._leaving:
+            return
+        log.warning("the guard died: forking another")
+        self._guard_due = None
+        self._guard = guard.start(self._spec)
+        if self._guard:
+            self._containment.register(self._guard)
+
+    def _end_guard(self) -> None:
+        """The wards are gone: nothing is left to guard."""
+        if self._guard:
+            # Nobody but this process reaps its children: until then the number is the guard's.
+            pidfd = os.pidfd_open(self._guard)
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.close(pidfd)
+            os.waitpid(self._guard, 0)
+            self._containment.unregister(self._guard)
+            self._guard = 0

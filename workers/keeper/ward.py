@@ -5,15 +5,23 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from hermesd.ipc.keeping import Held
+from hermesd.workers.containment import pidfd_info
 from hermesd.workers.containment.contract import Container
 
 from . import ward_life
 from .ward_life import Event, State
 
+STATUS_SECONDS = 1.0
+"""How long the exit status of a process that is not the keeper's child may take. Its parent has to reap it first."""
+
 
 @dataclass(slots=True)
 class Ward:
-    """``died_at`` and ``deadline`` are monotonic seconds."""
+    """``died_at`` and ``deadline`` are monotonic seconds; ``pidfd`` is -1 for one that had been reaped when it came.
+
+    ``taken``: another keeper forked it, which is dead.
+    """
 
     worker: str
     pid: int
@@ -22,6 +30,9 @@ class Ward:
     container: Container
     state: State = State.RUNNING
     deadline: float = 0.0
+    taken: bool = False
+    dead: bool = False
+    emptied: bool = False
     died_at: float = 0.0
     exit_code: int | None = None
     own_cpu: float = 0.0
@@ -38,9 +49,21 @@ class Ward:
 
     def reaped(self, status: int, user: float, system: float, max_rss_kib: int) -> None:
         """The kernel's last words on the worker's own process (``wait4``)."""
+        self.dead = True
         self.exit_code = os.waitstatus_to_exitcode(status)
         self.own_cpu = user + system
         self.max_rss = max_rss_kib * 1024
 
+    def status_known(self, now: float) -> bool:
+        """Whether all is known of its end that will ever be. Asks the kernel, for one that was taken over."""
+        if self.dead and self.exit_code is None and self.pidfd >= 0:
+            self.exit_code = pidfd_info.exit_code(self.pidfd)
+            return self.exit_code is not None or now - self.died_at >= STATUS_SECONDS
+        return self.dead
+
+    def held(self) -> Held:
+        return Held(self.worker, self.container.tag, self.pid, self.start_ticks)
+
     def close(self) -> None:
-        os.close(self.pidfd)
+        if self.pidfd >= 0:
+            os.close(self.pidfd)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hermesd.ipc.messages import ServerReport
+from hermesd.ipc.redaction import Redactor, secrets_of
 from hermesd.workers.agents.contract import Tool, ToolResult
 from hermesd.workers.containment.contract import Container
 from hermesd.workers.mcp.errors import CannotStart, NoSuchTool, ServersStopped
@@ -39,7 +40,11 @@ class Server:
         self._plan = plan
         self._container = container
         self._on_change = on_change
-        self._stderr = StderrLog(log_path(log_dir, plan.spec.name) if log_dir is not None else None)
+        self._stderr = StderrLog(
+            log_path(log_dir, plan.spec.name) if log_dir is not None else None,
+            # What its configuration hands it, it may print.
+            redactor=Redactor((*plan.spec.env.values(), *secrets_of(plan.environment))),
+        )
         self._changed = asyncio.Event()
         self._generation: Generation | None = None
         self._tools: list[Tool] | None = None
@@ -69,6 +74,12 @@ class Server:
     def stop(self, budget: float) -> None:
         """Begin to stop, for good; `at_rest` is its end."""
         self._stopped = True
+        self._stop_budget = budget
+        self._event(Event.STOP)
+
+    def restart(self, budget: float) -> None:
+        """End what runs; whoever needs the server next, and whoever waits for it now, gets a new one."""
+        self._tools = None
         self._stop_budget = budget
         self._event(Event.STOP)
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+RESTART_SECONDS = 3.0
+"""For the polite end of a server that is to be restarted; what is left of it then is killed."""
+
 
 class Servers:
     """Implements `hermesd.workers.agents.contract.Tools`. A server is started by the first call that needs it.
@@ -68,6 +71,11 @@ class Servers:
             self._servers[name].report() if name in self._servers else ServerReport(name, 0, Slot().state)
             for name in self._specs
         )
+
+    def restart(self, name: str) -> None:
+        """End the process of a server, politely at first; the next call that needs it starts another. Reports tell."""
+        if name in self._servers:
+            self._servers[name].restart(RESTART_SECONDS)
 
     async def stop(self, seconds: float) -> None:
         """Stop all servers at once, politely first, and start none any more.

@@ -29,9 +29,11 @@ def command(
 ) -> None:
     """The log, also of a hermesd that has stopped. With --json its lines as they are (JSON Lines).
 
-    With --since and without -n everything from that time on is shown.
+    With --since and without -n everything from that time on is shown. A session's lines come from its own file, which
+    reaches further back than the log of all.
     """
-    path = Daemon(options).log_file
+    daemon = Daemon(options)
+    path = (logview.of_session(daemon.paths.session_logs, session) if session else None) or daemon.log_file
     choice = logview.Choice(level.upper(), session, _pattern(grep), _moment(since))
     if since and click.get_current_context().get_parameter_source("lines") is click.core.ParameterSource.DEFAULT:
         lines = 1 << 62

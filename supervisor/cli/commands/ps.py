@@ -42,3 +42,5 @@ def command(options: Options, tree: bool, sort: str, filters: tuple[str, ...], o
         click.echo(psview.headline(document, total))
         for line in psview.lines(document, layout, datetime.now(UTC), options.paint, width):
             click.echo(line)
+        for finding in document.get("warnings", []):
+            click.echo(f"{options.paint.state(words.safe(finding['severity']))}: {words.safe(finding['message'])}")

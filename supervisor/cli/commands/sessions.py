@@ -99,6 +99,10 @@ def page(document: SessionDocument, now: datetime, paint: render.Paint, width: i
     yield f"Turns       {row['turns']}, {row['queue']} waiting"
     yield f"Transcript  {document['transcript_entries']} entries"
     yield f"Restarts    {document['restarts']}"
+    if document.get("last_end"):
+        yield f"Last end    {words.safe(document.get('last_end'))}"
+    if document.get("evidence"):
+        yield f"Evidence    {words.safe(document.get('evidence'))}"
     if not document["last_turns"]:
         return
     yield ""

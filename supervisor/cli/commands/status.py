@@ -106,6 +106,10 @@ def full(document: StatusDocument, now: datetime, paint: Paint, width: int | Non
         yield _line("", f"not {words.safe(reason)}")
     reason = f": {words.safe(journal['reason'])}" if journal["reason"] else ""
     yield _line("Journal", paint.state(journal["state"]) + reason)
+    if document["drain"]["everything"]:
+        yield _line("Draining", "no new turn begins; hermesctl undrain lifts that")
+    for key in document["drain"]["sessions"]:
+        yield _line("Draining", f"no new turn begins in {words.safe(key)}; hermesctl undrain --session lifts that")
     yield from _platforms(document, now, paint, width)
     yield from _warnings(document, paint)
     yield from _log(document, paint)

@@ -15,7 +15,7 @@ from .. import psview, render
 from ..daemon import Daemon
 from ..exits import Exit
 from ..options import Options, usage, verb
-from ..topview import Host, Sample, View, measured, screen
+from ..topview import Sample, View, measured, screen
 
 if TYPE_CHECKING:
     from hermesd.supervisor.control.shapes import PsDocument, StatusDocument
@@ -44,21 +44,20 @@ def command(options: Options, once: bool, interval: float, sort: str, tree: bool
 
     if options.json:
         return _json(options, take, interval, view, once)
-    look = host_figures()
     if once:
         before = take(False)
         time.sleep(interval)
         after = take(tree)
         sample = Sample(measured(before.ps, after.ps), after.status)
         width = render.terminal_width(sys.stdout)
-        for line in screen(sample, look(), view, datetime.now(UTC), options.paint, width):
+        for line in screen(sample, view, datetime.now(UTC), options.paint, width):
             click.echo(line)
         return Exit.DONE
     if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":
         usage("top needs a terminal that can move its cursor; give --once for one picture or --json for lines")
     from ..topscreen import Screen
 
-    Screen(take, look, interval, options.paint, view).run()
+    Screen(take, interval, options.paint, view).run()
     return Exit.DONE
 
 
@@ -74,22 +73,3 @@ def _json(options: Options, take: Take, interval: float, view: View, once: bool)
             return Exit.DONE
         render.json_line(document)
         before = after
-
-
-def host_figures() -> Callable[[], Host]:
-    """A function that tells how busy the machine has been since its last call."""
-    import psutil
-
-    psutil.cpu_percent()
-
-    def look() -> Host:
-        memory = psutil.virtual_memory()
-        return Host(
-            os.cpu_count() or 1,
-            psutil.cpu_percent(),
-            os.getloadavg()[0],
-            memory.total - memory.available,
-            memory.total,
-        )
-
-    return look

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
+from hermesd.supervisor import host
+from hermesd.supervisor.config.errors import Problem
 from hermesd.supervisor.control.shapes import SCHEMA
+from hermesd.supervisor.findings import BETTER_CONTAINMENT, of_host, of_leftovers, of_limits, of_survivors
+from hermesd.supervisor.logs import rfc3339
 from hermesd.supervisor.pool import worker_life
+from hermesd.supervisor.pool.hang import Verdict
+from hermesd.supervisor.surroundings import missing_commands
 
+from . import leftovers
 from .handler import Handler, Params
 
 if TYPE_CHECKING:
     from hermesd.supervisor.app import App
+    from hermesd.supervisor.pool.launchers.contract import Launcher
 
-BETTER_CONTAINMENT = (
-    "run hermesd where it may make cgroups: systemd-run --user --scope -p Delegate=yes hermesd, or as a service "
-    "with Delegate=yes"
-)
+NEWS_SECONDS = 15 * 60.0
+"""How long a hang that is over makes hermesd look degraded."""
 
 
 class DoctorHandler(Handler):
     async def doctor(self, params: Params) -> dict[str, Any]:
-        return {"schema": SCHEMA, "findings": findings(self._app, everything=True)}
+        app = self._app
+        figures = await asyncio.to_thread(host.figures, app.paths.home)
+        found = [*findings(app, everything=True), *of_survivors(app.pool.launcher.containment), *of_limits()]
+        found += of_host(figures, app.paths.home)
+        left = await leftovers.found(app)
+        return {"schema": SCHEMA, "findings": [*found, of_leftovers(left)], "leftovers": left}
 
 
 def findings(app: App, *, everything: bool = False) -> list[dict[str, Any]]:
@@ -34,11 +47,10 @@ def findings(app: App, *, everything: bool = False) -> list[dict[str, Any]]:
     if app.journal.state.word != "ok":
         found.append(_finding("journal", "error", f"the journal fails: {app.journal.state.reason}", "free the disk"))
     found += [_finding("keeper", "warning", warning, "") for warning in launcher.warnings]
-    found += [
-        _finding("configuration", "ok" if problem.quiet else "warning", problem.sentence, problem.fix)
-        for problem in app.loaded.warnings
-        if everything or not problem.quiet
-    ]
+    found += [of_problem(problem) for problem in app.loaded.warnings if everything or not problem.quiet]
+    # Looked for anew each time: what was missing at the start may have been installed since.
+    found += [of_problem(problem, "mcp") for problem in missing_commands(app.loaded)]
+    found += silences(app) + hangs(app)
     quarantined = [lane for lane in app.lanes.lanes.values() if lane.life is worker_life.State.QUARANTINED]
     found += [
         _finding(
@@ -57,15 +69,66 @@ def findings(app: App, *, everything: bool = False) -> list[dict[str, Any]]:
             fix = f"containment: auto in config.yaml, and {BETTER_CONTAINMENT}"
         found.append(_finding("containment", "warning" if launcher.refused else "ok",
                               "; ".join((text, *launcher.refused)), fix))  # fmt: skip
-        counts = app.pool.counts()
-        found.append(
-            _finding(
-                "wire", "ok" if not counts.refused_hellos else "warning",
-                f"{counts.foreign_frames} frames of nobody, {counts.refused_hellos} refused hellos, "
-                f"{counts.peer_errors} unreadable frames", "",
-            )
-        )  # fmt: skip
+        found += [keeper_of_before(app, keeper) for keeper in app.pool.launchers[1:]]
+    found += [finding for finding in [wire(app)] if everything or finding["severity"] != "ok"]
     return found
+
+
+def keeper_of_before(app: App, keeper: Launcher) -> dict[str, Any]:
+    """One that an earlier hermesd has left."""
+    held = sum(worker.launcher is keeper for worker in app.pool.workers.values())
+    text = f"keeper {keeper.pid} of an earlier hermesd holds {held} workers still; it leaves with the last one"
+    return _finding("keeper", "ok", text, "")
+
+
+def wire(app: App) -> dict[str, Any]:
+    """What was dropped at the pool's door; a warning while it is news that somebody spoke for others."""
+    counts = app.pool.counts()
+    text = (
+        f"{counts.foreign_frames} frames of nobody, {counts.refused_hellos} refused hellos, "
+        f"{counts.refused_keys} refused keys, {counts.false_claims} frames for other sessions, "
+        f"{counts.peer_errors} unreadable frames"
+    )
+    if time.time() - counts.intruded_at >= NEWS_SECONDS:
+        return _finding("wire", "ok", text, "")
+    return _finding("wire", "warning", f"somebody spoke in a worker's place: {text}", "hermesctl logs --level ERROR")
+
+
+def silences(app: App) -> list[dict[str, Any]]:
+    """A warning for each worker whose heartbeats are missing, with what it does meanwhile."""
+    found = []
+    for worker in app.pool.workers.values():
+        silence = worker.silence
+        if silence is None or silence.verdict is not Verdict.SILENT or worker.ending or worker.hung:
+            continue
+        text = (
+            f"worker {worker.id} of {worker.session or 'no session'} has given no sign of life for "
+            f"{time.monotonic() - worker.last_heard:.0f} s, and used {silence.used:.1f} s CPU meanwhile"
+        )
+        fix = f"hermesctl stop {worker.session}" if worker.session else ""
+        found.append(_finding("silent", "warning", text, fix))
+    return found
+
+
+def hangs(app: App) -> list[dict[str, Any]]:
+    """A warning for each worker that was ended because it hung, for as long as it is news."""
+    return [
+        {
+            **_finding(
+                "hang", "warning",
+                f"worker {one.worker} of {one.session or 'no session'} hung and was ended at {rfc3339(one.at)}"
+                + (f", see {one.evidence}" if one.evidence else ""), "",
+            ),
+            **({"path": one.evidence} if one.evidence else {}),
+        }
+        for one in app.watch.hangs
+        if time.time() - one.at < NEWS_SECONDS
+    ]  # fmt: skip
+
+
+def of_problem(problem: Problem, name: str = "configuration") -> dict[str, Any]:
+    """A warning of the configuration as a finding."""
+    return _finding(name, "ok" if problem.quiet else "warning", problem.sentence, problem.fix)
 
 
 def _finding(name: str, severity: str, message: str, fix: str) -> dict[str, Any]:

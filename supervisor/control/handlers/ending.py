@@ -8,11 +8,19 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from hermesd.ipc.ids import SessionKey
+from hermesd.supervisor.config.errors import ConfigError
 from hermesd.supervisor.control.api import Done
+from hermesd.supervisor.control.errors import Code, Refused
 from hermesd.supervisor.control.shapes import SCHEMA
 from hermesd.supervisor.journal import sessions
 
+from hermesd.supervisor.logs import rfc3339
+
 from .handler import Handler, Params, outcome_row, progress_event
+
+
+SHORTEST_RESTART = 2.0
+"""Seconds; a hermesd that is exec'd anew claims its keepers within some 0.3 s, on a machine that is not busy."""
 
 
 class EndingHandler(Handler):
@@ -48,6 +56,32 @@ class EndingHandler(Handler):
         if await self._app.journal.read(sessions.current, key) is not None:
             return outcome_row(key, "done", "no worker was running")
         return outcome_row(key, "not_found", "there is no such session")
+
+    async def restart_supervisor(self, params: Params) -> dict[str, Any]:
+        app = self._app
+        if app.console:
+            raise Refused(Code.FAILED, "hermesd talks in its own terminal (--console) and cannot be exec'd anew there",
+                          "end it and start it again")  # fmt: skip
+        if app.state != "running":
+            raise Refused(Code.BUSY, f"hermesd is {app.state}", "hermesctl status")
+        if app.loaded.settings.hermesd.adopt_timeout_seconds < SHORTEST_RESTART:
+            raise Refused(
+                Code.FAILED,
+                f"hermesd.adopt_timeout is under {SHORTEST_RESTART:g} s: the workers would not wait for the restart",
+                "raise hermesd.adopt_timeout, which takes effect with the next start",
+            )
+        try:
+            await app.reloader.reload(dry_run=True)
+        except ConfigError as error:
+            raise Refused(Code.FAILED, f"hermesd would not start with its configuration as it is now:\n{error}",
+                          "hermesd --check") from error  # fmt: skip
+        app.request_restart()
+        return {
+            "schema": SCHEMA,
+            "pid": os.getpid(),
+            "started_at": rfc3339(app.started_at),
+            "workers": sum(worker.session is not None for worker in app.pool.workers.values()),
+        }
 
     async def restart(self, params: Params) -> AsyncIterator[Any]:
         yield progress_event("stopping", len(params["sessions"]), 0, 5.0)

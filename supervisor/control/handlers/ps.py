@@ -7,13 +7,16 @@ import os
 import time
 from typing import Any
 
+from hermesd.supervisor import host
 from hermesd.supervisor.control.shapes import SCHEMA
 from hermesd.supervisor.gateway.lane import Lane
 from hermesd.supervisor.logs import rfc3339
 from hermesd.supervisor.pool import census, worker_life
+from hermesd.supervisor.pool.hang import Verdict
 from hermesd.supervisor.pool.usage import NOTHING, Figures
 from hermesd.supervisor.pool.worker import Worker
 
+from .doctor import hangs, silences
 from .handler import Handler, Params
 
 
@@ -53,13 +56,31 @@ class PsHandler(Handler):
                 "cpu_seconds": sample.sample.keeper,
                 "memory_bytes": sample.keeper_memory,
             },
+            **({"keepers": self._adopted_keepers(sample)} if sample.adopted else {}),
             "figures": {
                 "source": sample.source,
                 "exact": sample.exact,
                 "taken_at": rfc3339(sample.sample.taken_at),
                 "monotonic_s": sample.sample.at,
             },
+            "host": await asyncio.to_thread(host.figures, app.paths.home),
+            "warnings": silences(app) + hangs(app),
         }
+
+    def _adopted_keepers(self, sample: Figures) -> list[dict[str, Any]]:
+        """Those that an earlier hermesd has left, and that hold workers still."""
+        return [
+            {
+                "pid": launcher.pid,
+                "state": launcher.state,
+                "started_at": rfc3339(launcher.started_at),
+                "cpu_percent": cost.percent,
+                "cpu_seconds": cost.cpu_seconds,
+                "memory_bytes": cost.memory,
+            }
+            for launcher in self._app.pool.launchers[1:]
+            if (cost := sample.adopted.get(launcher.pid)) is not None
+        ]
 
     def _worker_row(
         self, worker: Worker, lane: Lane | None, sample: Figures, lines: list[census.ProcessLine], *, tree: bool
@@ -95,6 +116,10 @@ class PsHandler(Handler):
         }
         if turn is not None and turn.started_at:
             row["turn_s"] = now - turn.started_at
+        if worker.connected:
+            row["heard_s"] = max(0.0, now - worker.last_heard)
+        if worker.silence is not None and worker.silence.verdict is not Verdict.HEARD:
+            row["silent_s"], row["silent_cpu_s"] = worker.silence.unheard, worker.silence.used
         if tree:
             row["tree"] = [
                 {

@@ -36,6 +36,8 @@ class SessionsHandler(Handler):
             "session": await self._session_row(history.current),
             "transcript_entries": history.entries,
             "restarts": lane.restarts if lane is not None else 0,
+            "last_end": lane.last_end if lane is not None else "",
+            "evidence": hang.evidence if (hang := self._app.watch.last_of(key)) is not None else "",
             "last_turns": [_turn_row(turn) for turn in last],
         }
 

@@ -30,13 +30,14 @@ class StatusHandler(Handler):
         found = findings(app)
         degraded = any(finding["severity"] != "ok" for finding in found)
         ages = [age for age in (counted.inbox_oldest_age, counted.outbox_oldest_age) if age]
+        state = "draining" if app.state == "running" and app.lanes.drain_order.everything else app.state
         by_state: dict[str, int] = {}
         for lane in app.lanes.lanes.values():
             by_state[lane.life.value] = by_state.get(lane.life.value, 0) + 1
-        launcher, settings = app.pool.launcher, app.lanes.settings
+        launcher, settings, wire = app.pool.launcher, app.lanes.settings, app.pool.counts()
         return {
             "schema": SCHEMA,
-            "state": "degraded" if app.state == "running" and degraded else app.state,
+            "state": "degraded" if state == "running" and degraded else state,
             "pid": os.getpid(),
             "version": VERSION,
             "instance": app.paths.instance,
@@ -51,6 +52,7 @@ class StatusHandler(Handler):
                 "running_turns": app.lanes.running,
                 "max_turns": settings.max_turns,
                 "waiting_turns": app.lanes.waiting,
+                "adopted": app.lanes.adoption.adopted,
             },
             "queues": {
                 "inbox": sum(counted.inbox[state] for state in ("received", "queued", "dispatched", "accepted")),
@@ -61,9 +63,21 @@ class StatusHandler(Handler):
             "cpu": {"percent": _total_percent(sample), "seconds": _total_seconds(sample) + app.pool.cpu_of_the_gone},
             "memory_bytes": sample.supervisor_memory
             + sample.keeper_memory
+            + sum(cost.memory for cost in sample.adopted.values())
             + sum(usage.memory_bytes for usage in sample.sample.workers.values()),
+            "wire": {
+                "foreign_frames": wire.foreign_frames,
+                "refused_hellos": wire.refused_hellos,
+                "refused_keys": wire.refused_keys,
+                "unreadable_frames": wire.peer_errors,
+                "false_claims": wire.false_claims,
+            },
             "containment": {"name": launcher.containment, "refused": list(launcher.refused)},
             "journal": {"state": app.journal.state.word, "reason": app.journal.state.reason},
+            "drain": {
+                "everything": app.lanes.drain_order.everything,
+                "sessions": sorted(app.lanes.drain_order.sessions),
+            },
             "warnings": [finding for finding in found if finding["severity"] != "ok"],
             "log_tail": list(app.tail.lines)[-5:],
         }
@@ -86,9 +100,10 @@ class StatusHandler(Handler):
 def _total_percent(sample: Figures) -> float | None:
     if sample.supervisor_percent is None or sample.keeper_percent is None:
         return None
-    return sample.supervisor_percent + sample.keeper_percent + sum(sample.percent.values())
+    adopted = sum(cost.percent or 0.0 for cost in sample.adopted.values())
+    return sample.supervisor_percent + sample.keeper_percent + adopted + sum(sample.percent.values())
 
 
 def _total_seconds(sample: Figures) -> float:
     workers = sum(usage.cpu_seconds for usage in sample.sample.workers.values())
-    return sample.sample.supervisor + sample.sample.keeper + workers
+    return sample.sample.supervisor + sample.sample.keeper + sum(sample.sample.adopted.values()) + workers

@@ -40,6 +40,8 @@ async def status(call: Call) -> str:
     if lane is not None and lane.current is not None:
         seconds = time.monotonic() - (lane.current.started_at or lane.current.queued_at)
         lines.append(f"running: {lane.current.state.value} for {seconds:.0f} s")
+    if call.lanes.drain_order.covers(call.key):
+        lines.append("draining: new messages wait until hermesctl undrain")
     if lane is not None and lane.queue:
         lines.append(f"waiting messages: {len(lane.queue)}")
     if lane is not None and lane.restarts:

@@ -9,7 +9,7 @@ from hermesd.workers.spec import WorkerSpec
 
 
 class LauncherListener(Protocol):
-    """The pool's side: each of these is called on the event loop, once per worker, in this order."""
+    """The pool's side: each of these is called on the event loop, the first three once per worker, in this order."""
 
     def forked(self, message: Forked) -> None: ...
 
@@ -17,28 +17,35 @@ class LauncherListener(Protocol):
 
     def gone(self, message: Gone) -> None: ...
 
-    def launcher_died(self, reason: str) -> None:
-        """No worker can be started any more and the fate of the living ones is unknown."""
+    def launcher_died(self, launcher: Launcher, reason: str) -> None:
+        """It is dead, unasked; what it said before has been told. Its workers may live on."""
 
 
 class Launcher(Protocol):
-    """One way to start workers."""
+    """What holds worker processes: it reports and ends them, and the newest one also starts them."""
 
     containment: str
     refused: tuple[str, ...]
     warnings: tuple[str, ...]
     pid: int
+    start_ticks: int
     started_at: float  # Unix seconds
-    state: str  # "starting" | "running" | "gone"
+    state: str  # "starting" | "running" | "lost" (about to be gone) | "leaving" | "gone"
 
     async def start(self) -> None:
         """Ready to launch when it returns. Raises `hermesd.supervisor.errors.StartFailed`."""
 
     def launch(self, spec: WorkerSpec) -> None:
-        """Start a worker. Answered by ``forked`` or ``fork_failed``."""
+        """Start a worker. Answered by ``forked`` or ``fork_failed``, unless the launcher dies over it."""
+
+    def take(self, worker: str, tag: str, pid: int, start_ticks: int) -> None:
+        """Hold a worker whose own launcher is dead. Answered by ``forked``, or by ``fork_failed``; later by ``gone``."""
 
     def kill(self, worker: str, *, dump: bool = False) -> None:
         """End a worker and all below it; answered by ``gone``. A worker that is not there is no error."""
 
     async def stop(self, timeout: float) -> None:
         """End every worker and the launcher itself; nothing of it is left when this returns."""
+
+    def leave_alone(self) -> None:
+        """Let go of it and its workers as they are: another hermesd will take them over."""

@@ -20,7 +20,7 @@ import zmq
 
 from hermesd.ipc.codec import Codec
 from hermesd.ipc.keeping import Gone
-from hermesd.ipc.messages import DOWN, Assign, Logs, Message, Steer, ToolUse
+from hermesd.ipc.messages import DOWN, Assign, Logs, Message, Snapshot, Steer, ToolUse
 from hermesd.supervisor.pool.launchers.contract import LauncherListener
 from hermesd.supervisor.pool.pool import Pool
 from hermesd.supervisor.pool.worker import Worker
@@ -132,6 +132,12 @@ class _Ours:
     def worker_ready(self, worker: Worker, error: str) -> None:
         """An echo has no agent."""
 
+    def worker_forked(self, worker: Worker) -> None:
+        pass
+
+    def worker_snapshot(self, worker: Worker, snapshot: Snapshot) -> None:
+        pass
+
     def worker_has(self, worker: Worker, message: Message) -> None:
         """The echo says it."""
 
@@ -148,7 +154,9 @@ class _EchoLauncher:
     containment = "pgroup"
     refused: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    pid = 0
+    pid = start_ticks = 0
+    started_at = 0.0
+    state = "running"
 
     def __init__(self, listener: LauncherListener):
         self._children = contextlib.ExitStack()
@@ -162,6 +170,12 @@ class _EchoLauncher:
 
     def kill(self, worker: str, *, dump: bool = False) -> None:
         self._children.close()
+
+    def take(self, worker: str, tag: str, pid: int, start_ticks: int) -> None:
+        pass
+
+    def leave_alone(self) -> None:
+        pass
 
     async def stop(self, timeout: float) -> None:
         self._children.close()

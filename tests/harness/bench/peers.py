@@ -45,15 +45,22 @@ def echo_over_link(endpoint: str, worker: str, token: str) -> None:
     """A worker without an agent: its event loop gives every `Steer` back, through the real link thread."""
     import asyncio
     import os
+    import sys
 
     from hermesd.ipc.codec import Codec
     from hermesd.ipc.link import Link, Received
     from hermesd.ipc.messages import DOWN, UP, Hello, Steer, ToolUse
     from hermesd.ipc.version import VERSION
     from hermesd.workers.link_thread import LinkThread
+    from hermesd.workers.watchdog import Watchdog
 
     class NoLogs:
-        def take(self, now: float) -> Any:
+        def notify(self, call: Any) -> None: ...
+
+        def take(self, now: float, *, ending: bool = False) -> Any:
+            return None
+
+        def due(self, now: float) -> float | None:
             return None
 
     def answer(event: object) -> None:
@@ -71,7 +78,9 @@ def echo_over_link(endpoint: str, worker: str, token: str) -> None:
         on_event=answer,
         logs=NoLogs(),
         keeper_pidfd=-1,
-        on_keeper_death=lambda: None,
+        adopt_timeout=0.0,
+        watchdog=Watchdog(sys.stderr),
+        on_abandoned=lambda: None,
         captures=[],
     )
     link.start()

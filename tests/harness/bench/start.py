@@ -13,6 +13,8 @@ from hermesd.ipc.codec import Codec
 from hermesd.ipc.keeping import Forked, ForkFailed, Gone
 from hermesd.ipc.messages import UP, Hello
 from hermesd.ipc.sockets import Router
+from hermesd.supervisor.instance.keepers import Keepers
+from hermesd.supervisor.pool.launchers.contract import Launcher
 from hermesd.supervisor.pool.launchers.keeper import KeeperLauncher
 from hermesd.workers.containment.tag import make_tag
 from hermesd.workers.spec import WorkerSpec
@@ -109,6 +111,7 @@ class _Keeper:
             agent_path=(),
             preload=PRELOAD,
             adopt_timeout=0.0,
+            keepers=Keepers(directory / "keepers.json"),
         )
 
     async def start_one(self) -> float:
@@ -148,7 +151,7 @@ class _Keeper:
         if self._gone is not None:
             self._gone.set_result(None)
 
-    def launcher_died(self, reason: str) -> None:
+    def launcher_died(self, launcher: Launcher, reason: str) -> None:
         raise RuntimeError(reason)
 
 

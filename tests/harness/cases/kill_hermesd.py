@@ -1,4 +1,4 @@
-"""``kill -9`` of hermesd while turns run and MCP servers live: nothing is left after 5 s, and the next start knows."""
+"""``kill -9`` of hermesd that nobody is to take over from: nothing is left after 5 s, and the next start knows."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ class _Lives:
     """One home whose hermesd is killed again and again; every message that it accepted is on ``said``."""
 
     def __init__(self, ground: Ground, chance: random.Random):
-        self.scene = Scene(ours={"containment": ground.containment}, unprivileged=ground.unprivileged)
+        # Nobody is waited for; what a hermesd does that comes in time is the case "adopt".
+        ours = {"containment": ground.containment, "adopt_timeout": "0s"}
+        self.scene = Scene(ours=ours, unprivileged=ground.unprivileged)
         self.scene.configure(
             plain=self.scene.hostile("be_plain"),
             setsid=self.scene.hostile("leave_a_child"),

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from hermesd.ipc.version import VERSION
-from hermesd.supervisor.control.api import Done
+from hermesd.supervisor import host
+from hermesd.supervisor.control.api import VERBS, Done
 from hermesd.supervisor.control.errors import Code, Refused
 from hermesd.supervisor.control.server import ControlServer, Limits
 from hermesd.supervisor.instance import lock, pidfile
@@ -84,6 +85,7 @@ class Handlers:
             "queues": {"inbox": 0, "outbox": 0, "oldest_s": None, "dead": 0},
             "cpu": {"percent": None, "seconds": cpu_seconds(os.getpid())}, "memory_bytes": memory_bytes(os.getpid()),
             "containment": {"name": "subreaper", "refused": []}, "journal": {"state": "ok", "reason": ""},
+            "drain": {"everything": False, "sessions": []},
             "warnings": warnings, "log_tail": [], "counters": self.server.counters.as_dict(), "told": self.told,
             "tasks": sorted(task.get_name() for task in asyncio.all_tasks()),
         }  # fmt: skip
@@ -103,6 +105,7 @@ class Handlers:
             "figures": {
                 "source": "proc", "exact": False, "taken_at": stamp(time.time()), "monotonic_s": time.monotonic(),
             },
+            "host": host.figures(self.paths.home),
         }  # fmt: skip
 
     def _row(self, worker: str, session: str, process: asyncio.subprocess.Process, tree: bool) -> dict[str, Any]:
@@ -122,7 +125,11 @@ class Handlers:
 
     async def doctor(self, params: dict[str, Any]) -> dict[str, Any]:
         finding = {"id": "live", "severity": "ok", "message": f"process {os.getpid()} answers", "fix": ""}
-        return {"schema": 1, "findings": [finding]}
+        return {"schema": 1, "findings": [finding], "leftovers": []}
+
+    async def doctor_fix(self, params: dict[str, Any]) -> AsyncIterator[Any]:
+        yield {"left_s": 1.0}
+        yield Done({"schema": 1, "mended": [], "left": []})
 
     async def logs_path(self, params: dict[str, Any]) -> dict[str, Any]:
         return {"path": str(self.paths.logs / "hermesd.log")}
@@ -210,6 +217,20 @@ class Handlers:
             yield Done({"answered": answered, "failed": failed})  # type: ignore[misc]
         finally:
             self.told.append("a chat has ended")
+
+
+async def _not_here(self: Handlers, params: dict[str, Any]) -> dict[str, Any]:
+    raise Refused(Code.UNKNOWN_VERB, "this host does not serve it")
+
+
+async def _no_stream_here(self: Handlers, params: dict[str, Any]) -> AsyncIterator[Any]:
+    raise Refused(Code.UNKNOWN_VERB, "this host does not serve it")
+    yield
+
+
+for _verb in VERBS.values():
+    if not hasattr(Handlers, _verb.handler):
+        setattr(Handlers, _verb.handler, _no_stream_here if _verb.streams else _not_here)
 
 
 async def serve(home: Path, contain: bool, quiet: bool) -> None:

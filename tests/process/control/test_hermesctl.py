@@ -281,7 +281,18 @@ def test_single_sessions_are_stopped_and_restarted(host: ControlHost) -> None:
 HEAVY = ("asyncio", "pydantic", "zmq", "aiohttp", "rich", "psutil", "multiprocessing", "ssl", "sqlite3")
 
 
-@pytest.mark.parametrize("verb", [["--version"], ["status"], ["ps"], ["stop", "--help"], ["chat", "--help"]])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ["--version"],
+        ["status"],
+        ["ps"],
+        ["top", "--help"],
+        ["stop", "--help"],
+        ["chat", "--help"],
+        ["doctor", "--help"],
+    ],
+)
 def test_hermesctl_imports_nothing_heavy(host: ControlHost, verb: list[str]) -> None:
     script = (
         "import sys; from hermesd.supervisor.cli.hermesctl import run\n"

@@ -293,14 +293,18 @@ async def test_a_server_sees_an_allow_list_and_its_own_variables_only(pen):
     assert seen["HERMESD_TAG"].startswith(pen.tag[:29])
 
 
-async def test_stderr_goes_to_a_file_with_a_cap(pen):
+async def test_stderr_goes_to_a_file_with_a_cap_and_what_comes_too_fast_is_counted(pen):
     servers = pen.servers(pen.hostile("be_plain", "../odd name"))
     for _ in range(40):
         await servers.call("../odd name", "loud", {"size": 100_000})
     await servers.stop(2.0)
-    files = sorted(path.name for path in pen.log_dir.iterdir())
-    assert files == ["mcp-.._odd_name.log", "mcp-.._odd_name.log.1"]
-    assert all((pen.log_dir / name).stat().st_size <= 1 << 20 for name in files)
+    files = sorted(pen.log_dir.iterdir())
+    assert {path.name for path in files} <= {"mcp-.._odd_name.log", "mcp-.._odd_name.log.1"}
+    assert all(path.stat().st_size <= 1 << 20 for path in files)
+    text = "".join(path.read_text() for path in files)
+    assert "bytes came too fast and are not kept" in text
+    kept = sum(path.stat().st_size for path in files)
+    assert 100_000 < kept < 4_000_000
 
 
 async def test_twenty_crashes_leave_the_last_generation_and_nothing_else(pen):

@@ -244,9 +244,15 @@ def never_read(server):
 
 
 def flood_stderr(server):
+    rate = float(os.environ.get("FLOOD_MB_PER_SECOND", "inf")) * 1e6
+
     def flood():
+        began, written = time.monotonic(), 0
         while True:
-            os.write(2, b"spam " * 1000 + b"\n")
+            if written > (time.monotonic() - began) * rate:
+                time.sleep(0.001)
+            else:
+                written += os.write(2, b"spam " * 1000 + b"\n")
 
     threading.Thread(target=flood, daemon=True).start()
     server.serve()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hermesd.adapters.contract import AdapterSettings, Inbound, Outbound, Target
-from hermesd.adapters.errors import DeliveryError, Gone, NotAccepted, Rejected, Retry, Unauthorized
+from hermesd.adapters.errors import DeliveryError, Gone, NotAccepted, Rejected, Retry, Unauthorized, Uncertain
 from hermesd.adapters.fake import FakeAdapter
 
 
@@ -71,7 +71,14 @@ async def test_what_was_not_confirmed_comes_again_with_the_same_number(fake: Fak
 
 
 @pytest.mark.parametrize(
-    ("error", "kind"), [("retry", Retry), ("gone", Gone), ("rejected", Rejected), ("unauthorized", Unauthorized)]
+    ("error", "kind"),
+    [
+        ("retry", Retry),
+        ("gone", Gone),
+        ("rejected", Rejected),
+        ("unauthorized", Unauthorized),
+        ("uncertain", Uncertain),
+    ],
 )
 async def test_a_cut_fails_the_next_sends_and_no_more(fake: FakeAdapter, error: str, kind: type[Exception]) -> None:
     await fake.say("hello", chat="c")
@@ -86,7 +93,7 @@ async def test_a_cut_fails_the_next_sends_and_no_more(fake: FakeAdapter, error: 
 async def test_a_cut_may_lose_only_the_confirmation(fake: FakeAdapter) -> None:
     await fake.say("hello", chat="c")
     fake.cut(delivered=True)
-    with pytest.raises(Retry):
+    with pytest.raises(Uncertain):
         await fake.send(to("c"), Outbound("k", "text"))
     await fake.send(to("c"), Outbound("k", "text"))
     assert [(shown.number, shown.key) for shown in fake.transcript(chat="c")] == [(1, "k"), (2, "k")]
@@ -126,6 +133,66 @@ async def test_the_record_outlives_the_process(core: Core, tmp_path: Path) -> No
     assert [shown.text for shown in second.transcript()] == ["answer"]
     await second.send(to("c"), Outbound("k2", "the chat is still known"))
     assert second.transcript()[-1].number == 2
+
+
+async def test_what_was_not_confirmed_outlives_the_process_and_comes_again(core: Core, tmp_path: Path) -> None:
+    record = str(tmp_path / "record")
+    first = make(record=record)
+    await first.start(core)
+    await first.say("taken", chat="c", message_id="m1")
+    core.refuse = True
+    for number in (2, 3):
+        with pytest.raises(NotAccepted):
+            await first.say("not taken", chat="c", message_id=f"m{number}", user="u7", trusted=True)
+    core.refuse = False
+    second = make(record=record)
+    assert second.unconfirmed() == ["m2", "m3"]
+    await second.start(core)
+    while second.unconfirmed():
+        await asyncio.sleep(0)
+    assert [(one.message_id, one.user_id, one.trusted) for one in core.received[1:]] == [
+        ("m2", "u7", True),
+        ("m3", "u7", True),
+    ]
+    assert await second.redeliver(confirmed=True) == 0
+    await second.stop()
+    assert make(record=record).unconfirmed() == []
+
+
+async def test_a_broken_connection_keeps_what_is_said_and_delivers_it_in_order(fake: FakeAdapter, core: Core) -> None:
+    await fake.say("before", chat="c", message_id="m0")
+    fake.disconnect(0.02, confirmed=True)
+    assert fake.state().word == "backing_off"
+    with pytest.raises(Retry):
+        await fake.send(to("c"), Outbound("k", "text"))
+    for number in (1, 2):
+        with pytest.raises(NotAccepted):
+            await fake.say("meanwhile", chat="c", message_id=f"m{number}")
+    while fake.unconfirmed():
+        await asyncio.sleep(0.001)
+    assert [inbound.message_id for inbound in core.received] == ["m0", "m0", "m1", "m2"]
+    assert fake.state().word == "online"
+
+
+async def test_a_chat_that_waits_is_delivered_before_what_is_said_next(fake: FakeAdapter, core: Core) -> None:
+    core.refuse = True
+    with pytest.raises(NotAccepted):
+        await fake.say("one", chat="c", message_id="m1")
+    core.refuse = False
+    assert await fake.say("two", chat="c", message_id="m2")
+    assert [inbound.message_id for inbound in core.received] == ["m1", "m2"]
+
+
+@pytest.mark.parametrize(("after", "shown"), [(0.01, []), (0.06, ["text"])])
+async def test_a_break_in_mid_send_leaves_the_core_uncertain(core: Core, after: float, shown: list[str]) -> None:
+    fake = make(latency=0.1)
+    await fake.start(core)
+    await fake.say("hello", chat="c")
+    asyncio.get_running_loop().call_later(after, fake.disconnect, 60.0)
+    with pytest.raises(Uncertain):
+        await fake.send(to("c"), Outbound("k", "text"))
+    assert [one.text for one in fake.transcript()] == shown
+    await fake.stop()
 
 
 async def test_the_socket_takes_every_operation_and_survives_nonsense(core: Core, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, ClassVar, get_type_hints
+from typing import Any, ClassVar, get_args, get_type_hints
 
 import msgpack  # type: ignore[import-untyped]
 import pytest
@@ -68,8 +68,9 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
     }
     if hint in simple:
         return simple[hint]
-    if hint == int | None:
-        return st.none() | simple[int]
+    if type(None) in get_args(hint):
+        (some,) = (inner for inner in get_args(hint) if inner is not type(None))
+        return st.none() | (simple[some] if some in simple else instances(some))
     if getattr(hint, "__origin__", None) is tuple:
         return st.lists(instances(hint.__args__[0]), max_size=3).map(tuple)
     raise AssertionError(f"a message has a field of a new type, {hint}: teach this test about it")

@@ -17,14 +17,17 @@ from hermesd.ipc.messages import (
     Delta,
     Finished,
     Heartbeat,
+    Hello,
     Interrupt,
-    Logs,
     Message,
     Send,
     Servers,
+    Snapshot,
     StartTurn,
     Status,
+    Steer,
     ToolUse,
+    Welcome,
 )
 
 CODEC = Codec(*UP, *DOWN)
@@ -258,8 +261,8 @@ def test_a_message_that_cannot_be_sent_is_refused_at_once_and_nothing_is_queued(
 def test_of_unreliable_messages_the_oldest_give_way() -> None:
     link = make()
     for number in range(300):
-        link.send(Logs((), dropped=number))
-    assert [message.dropped for message in messages(link) if isinstance(message, Logs)] == list(range(44, 300))
+        link.send(Heartbeat("", number))
+    assert [message.loop_age for message in messages(link) if isinstance(message, Heartbeat)] == list(range(44, 300))
     assert link.statistics().dropped == 44
 
 
@@ -465,3 +468,73 @@ def test_a_supervisor_that_opens_an_epoch_itself_tells_the_worker_even_with_noth
     for frame in supervisor.frames(0.0):
         worker.receive(frame, 0.0)
     assert worker.epoch == supervisor.epoch == 1
+
+
+def test_the_end_that_opens_epochs_follows_nobody_into_one() -> None:
+    link = make(leads=True)
+    link.send(Steer("t", "text"))
+    sent(link)
+    (event,) = give(link, Send("s", "t", "", "text"), seq=1, epoch=1)
+    assert isinstance(event, Refused)
+    assert "epoch 1, not 0" in str(event.error)
+    assert link.epoch == 0
+    assert link.statistics().unacknowledged == 1
+
+
+def test_an_owner_that_settles_nothing_holds_a_bounded_memory() -> None:
+    link = make()
+    text = "x" * (4 << 20)
+    taken = [bool(give(link, Send(str(seq), "t", "", text), seq=seq)) for seq in range(1, 20)]
+    assert sum(taken) == 8
+    assert taken == sorted(taken, reverse=True)
+    link.settle(1)
+    assert give(link, Send("9", "t", "", text), seq=9)
+
+
+def test_a_hello_is_answered_at_once_also_in_an_earlier_epoch() -> None:
+    link = make(epoch=1)
+    hello = Hello("w1", "token", 1, 1, "0")
+    assert give(link, hello, epoch=0, now=1.0) == [Received(hello, 0)]
+    assert sent(link, 1.0) == [Envelope(Ack(), 0, 0, 1)]
+    assert give(link, Heartbeat("t", 0.0), epoch=1, now=2.0) == [Received(Heartbeat("t", 0.0), 0)]
+    assert sent(link, 2.0) == []
+
+
+def test_a_sealed_message_passes_everything_that_waits_and_changes_nothing() -> None:
+    link = make(window=1, epoch=2)
+    give(link, StartTurn("t", "", ""), 1, epoch=2)
+    link.send(Accept("t"))
+    hello = Hello("w1", "token", 1, 1, "0", epoch=2)
+    assert CODEC.decode(link.seal(hello)) == Envelope(hello, 0, 1, 2)
+    assert [envelope.seq for envelope in sent(link)] == [1]
+
+
+def test_a_worker_that_is_taken_over_repeats_what_is_durable_and_then_tells_its_state() -> None:
+    worker, second = make(window=2), make(epoch=1)
+    accept, send = Accept("t"), Send("s1", "t", "", "x")
+    for message in (accept, Delta("t", "a"), send, Status("t", "y"), Delta("t", "b")):
+        worker.send(message)
+    sent(worker)
+    second.send(Welcome())
+    [welcome] = second.frames(1.0)
+    opened, received = worker.receive(welcome, 1.0)
+    assert opened == EpochOpened(1, (Delta("t", "a"), Status("t", "y"), Delta("t", "b")))
+    assert received == Received(Welcome(), 1)
+    snapshot = Snapshot("key", "id", True, turn="t", text="ab")
+    for message in (snapshot, Servers(()), Delta("t", "c")):
+        worker.send(message)
+    heard: list[Message] = []
+    confirmed: list[Event] = []
+    for now in (1.0, 2.0, 3.0):
+        for frame in worker.frames(now):
+            for event in second.receive(frame, now):
+                if isinstance(event, Received):
+                    heard.append(event.message)
+                    if event.message.DURABLE:
+                        second.settle(event.seq)
+        for frame in second.frames(now):
+            confirmed += [event for event in worker.receive(frame, now) if isinstance(event, Confirmed)]
+    assert heard == [accept, send, snapshot, Servers(()), Delta("t", "c")]
+    # The very objects, by which their sender knows them.
+    assert [event.message for event in confirmed if isinstance(event, Confirmed)] == [accept, send]
+    assert all(one.message is other for one, other in zip(confirmed, (accept, send), strict=True))

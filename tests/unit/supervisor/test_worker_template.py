@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from hermesd.supervisor.config.settings import McpServer
-from hermesd.supervisor.worker_template import environment, servers
+from hermesd.supervisor.config.settings import McpServer, Settings
+from hermesd.supervisor.instance.paths import paths_of
+from hermesd.supervisor.worker_template import environment, servers, template
 
 
 def test_the_environment_is_an_allow_list() -> None:
@@ -31,3 +32,9 @@ def test_only_enabled_stdio_servers_are_started(caplog: pytest.LogCaptureFixture
         "time", "uvx", ("mcp-server-time",), {"A": "1"}, "/tmp",
     )  # fmt: skip
     assert "mcp_servers.remote is reached by url" in caplog.text
+
+
+@pytest.mark.parametrize(("hang_timeout", "beat"), [("60s", 1.0), ("3s", 0.2), ("1h", 1.0), ("100ms", 0.1)])
+def test_workers_beat_often_enough_to_be_judged_in_time(tmp_path: Path, hang_timeout: str, beat: float) -> None:
+    settings = Settings.model_validate({"hermesd": {"workers": {"hang_timeout": hang_timeout}}})
+    assert template(settings, paths_of(tmp_path, {}), {}, 1.0).heartbeat == pytest.approx(beat)

@@ -30,8 +30,9 @@ class Wire:
         done.set_result(None)
         return done
 
-    def asked(self, ask: str) -> asyncio.Future[str]:
-        return self.answers.setdefault(ask, asyncio.get_running_loop().create_future())
+    def asked(self, ask: Ask) -> asyncio.Future[str]:
+        self.post(ask)
+        return self.answers.setdefault(ask.ask, asyncio.get_running_loop().create_future())
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
-
-from hermesd.adapters.local.lines import LONGEST, LineTooLong, lines
+from hermesd.adapters.local.lines import LONGEST, TooLong, lines
 
 
 async def test_lines_come_from_files_and_from_dev_null(tmp_path: Path) -> None:
@@ -17,10 +15,11 @@ async def test_lines_come_from_files_and_from_dev_null(tmp_path: Path) -> None:
         os.close(fd)
 
 
-async def test_a_line_without_end_is_not_read_into_memory_for_ever(tmp_path: Path) -> None:
+async def test_a_line_that_is_too_long_is_counted_not_kept_and_the_next_ones_come(tmp_path: Path) -> None:
     path = tmp_path / "input"
-    path.write_bytes(b"x" * (3 * LONGEST))
+    longest = b"y" * LONGEST
+    path.write_bytes(b"first\n" + b"x" * (3 * LONGEST) + b"\nsecond\n" + longest + b"\n" + b"z" * (LONGEST + 1))
     fd = os.open(path, os.O_RDONLY)
-    with pytest.raises(LineTooLong, match="longer than"):
-        _ = [line async for line in lines(fd)]
+    found = [line async for line in lines(fd)]
     os.close(fd)
+    assert found == ["first", TooLong(3 * LONGEST), "second", longest.decode(), TooLong(LONGEST + 1)]

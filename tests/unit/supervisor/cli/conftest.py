@@ -89,6 +89,11 @@ def _ps_document(at: float = 100.0) -> PsDocument:
         "supervisor": _own(300, 41.2),
         "keeper": _own(400, 0.3),
         "figures": {"source": "cgroup", "exact": True, "taken_at": "2026-11-22T19:00:00Z", "monotonic_s": at},
+        "host": {
+            "cores": 2, "load": 1.25, "cpu_percent": None, "cpu_seconds": 5000.0,
+            "memory_total_bytes": 8 << 30, "memory_available_bytes": 5 << 30,
+            "disk_total_bytes": 100 << 30, "disk_free_bytes": 60 << 30, "monotonic_s": at,
+        },
     }  # fmt: skip
 
 
@@ -106,6 +111,6 @@ def _status_document(**changed: Any) -> StatusDocument:
         "queues": {"inbox": 1, "outbox": 0, "oldest_s": 2.0, "dead": 0},
         "cpu": {"percent": 12.3, "seconds": 727.3}, "memory_bytes": 300 << 20,
         "containment": {"name": "subreaper", "refused": ["cgroup: cannot make /x: Permission denied"]},
-        "journal": {"state": "ok", "reason": ""}, "warnings": [], "log_tail": [],
+        "journal": {"state": "ok", "reason": ""}, "warnings": [], "drain": {"everything": False, "sessions": []}, "log_tail": [],
     }  # fmt: skip
     return {**document, **changed}  # type: ignore[typeddict-item,return-value]

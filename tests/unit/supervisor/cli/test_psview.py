@@ -106,6 +106,15 @@ def test_the_headline_says_where_the_figures_come_from(ps_document: Document) ->
     assert headline(document, 3).startswith("1 of 3 workers; CPU and memory from a scan of /proc (the dead that nobody")
 
 
+def test_a_silent_worker_says_for_how_long_beside_its_state(ps_document: Document, now: datetime) -> None:
+    document = ps_document()
+    busy = next(row for row in document["workers"] if row["state"] == "busy")
+    busy["heard_s"] = 12.4
+    assert "busy(" not in "\n".join(lines(document, Layout(), now, PLAIN, None))
+    busy["silent_s"], busy["silent_cpu_s"] = 11.0, 10.9
+    assert "busy(silent 12s)" in "\n".join(lines(document, Layout(), now, PLAIN, None))
+
+
 def test_a_session_that_is_named_to_drive_the_terminal_cannot(ps_document: Document, now: datetime) -> None:
     document = ps_document()
     document["workers"][0]["session"] = "evil\x1b[2J"

@@ -170,6 +170,27 @@ class TestPrecedence:
         assert load(tmp_path, other, {}).settings.hermesd.busy == "interrupt"
 
 
+class TestHermesAgentSection:
+    def test_one_key_of_it_is_ours_too_and_the_rest_is_left_to_hermes(self, tmp_path: Path) -> None:
+        result = loaded(tmp_path, "agent: {gateway_timeout: 1800, max_turns: 90, personalities: {a: b}}")
+        assert result.settings.agent.gateway_timeout_seconds == 1800
+        assert result.warnings == ()
+
+    def test_without_it_a_turn_may_be_quiet_for_ever(self, tmp_path: Path) -> None:
+        assert loaded(tmp_path).settings.agent.gateway_timeout_seconds == 0
+        assert loaded(tmp_path).settings.hermesd.workers.turn_timeout_seconds == 0
+
+    def test_the_variable_of_hermes_beats_the_file(self, tmp_path: Path) -> None:
+        result = loaded(tmp_path, "agent: {gateway_timeout: 1800}", {"HERMES_AGENT_TIMEOUT": "900"})
+        assert result.settings.agent.gateway_timeout_seconds == 900
+
+    def test_what_is_no_duration_is_told_where_it_stands(self, tmp_path: Path) -> None:
+        with pytest.raises(
+            ConfigError, match=r"agent\.gateway_timeout: \"soon\" is not a duration\n.*config\.yaml:1:26"
+        ):
+            loaded(tmp_path, "agent: {gateway_timeout: soon}")
+
+
 class TestApiServer:
     def test_it_has_hermes_defaults(self, tmp_path: Path) -> None:
         server = loaded(tmp_path, "platforms: {api_server: {enabled: true}}").settings.platforms["api_server"]

@@ -35,11 +35,9 @@ hermesd:
 """,
     )
     assert told(result) == [
-        ("hermesd.workers.hang_timeout", 2, 27, False),
         ("hermesd.workers.memory_soft", 2, 44, False),
         ("hermesd.workers.memory_hard", 2, 61, False),
         ("hermesd.workers.max_processes", 2, 80, False),
-        ("hermesd.adopt_timeout", 3, 18, False),
         ("hermesd.web", 5, 5, False),
     ]
     assert {problem.origin.file for problem in result.warnings} == {str(tmp_path / "config.yaml")}

@@ -12,7 +12,10 @@ from hermesd.supervisor.control.access import Access
 from hermesd.supervisor.control.api import VERBS, bind, bind_input, check_handlers
 from hermesd.supervisor.control.errors import CannotServe, Code, Refused
 
-READING = {"version", "status", "ps", "doctor", "logs.path", "sessions.list", "sessions.show"}
+READING = {
+    "version", "status", "ps", "doctor", "logs.path", "sessions.list", "sessions.show", "inbox.list", "inbox.show",
+    "outbox.list", "outbox.show", "mcp.list",
+}  # fmt: skip
 
 
 def test_exactly_the_verbs_that_only_look_may_be_used_from_inside_a_container() -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from hermesd.adapters.contract import Adapter, Outbound, Sent, Target
-from hermesd.adapters.errors import Gone, Rejected, Retry, Unauthorized
-from hermesd.supervisor.delivery.deliverer import Deliverer
+from hermesd.adapters.errors import Gone, Rejected, Retry, Unauthorized, Uncertain
+from hermesd.supervisor.delivery.deliverer import PERHAPS_AGAIN, Deliverer
 from hermesd.supervisor.journal import Journal, outbox
+from hermesd.supervisor.journal.errors import IllegalTransition
 from hermesd.supervisor.tasks import Tasks
 
 ANN, BOB = Target("fake", "ann"), Target("fake", "bob")
@@ -140,13 +141,91 @@ async def test_a_row_that_is_not_what_it_seems_does_not_stop_its_chat(scene: Sce
     assert scene.platform.texts == ["b"]
 
 
+@pytest.mark.parametrize("then", [[], [Retry("flood", after=0.01)], [Uncertain("cut", after=0.01)]])
+async def test_a_call_that_was_cut_goes_again_with_a_mark_that_stays(scene: Scene, then: list[Exception]) -> None:
+    scene.platform.answers = [Uncertain("cut", after=0.01), *then]
+    await scene.say("a")
+    await scene.say("b")
+    await scene.idle()
+    assert scene.platform.texts == [f"{PERHAPS_AGAIN}\n\na", "b"]
+    assert [state for state, _, _ in await scene.states()] == ["sent", "sent"]
+
+
+class TestOrders:
+    async def test_a_failed_one_is_sent_again(self, scene: Scene) -> None:
+        scene.platform.answers = [Rejected("no")]
+        await scene.say("a")
+        await scene.idle()
+        await scene.deliverer.retry(1)
+        await scene.idle()
+        assert scene.platform.texts == ["a"]
+        assert await scene.states() == [("sent", "", 2)]
+
+    async def test_an_ambiguous_one_is_sent_again_with_a_mark(self, scene: Scene) -> None:
+        scene.platform.answers = [ValueError("oops")]
+        await scene.say("a")
+        await scene.idle()
+        assert (await scene.deliverer.retry(1)).uncertain
+        await scene.idle()
+        assert scene.platform.texts == [f"{PERHAPS_AGAIN}\n\na"]
+
+    async def test_one_that_failed_after_it_was_cut_keeps_its_mark(self, scene: Scene) -> None:
+        scene.platform.answers = [Uncertain("cut", after=0.0), Rejected("no")]
+        await scene.say("a")
+        await scene.idle()
+        assert [state for state, _, _ in await scene.states()] == ["failed"]
+        await scene.deliverer.retry(1)
+        await scene.idle()
+        assert scene.platform.texts == [f"{PERHAPS_AGAIN}\n\na"]
+
+    async def test_one_that_was_sent_is_not_sent_again(self, scene: Scene) -> None:
+        await scene.say("a")
+        await scene.idle()
+        with pytest.raises(IllegalTransition):
+            await scene.deliverer.retry(1)
+        with pytest.raises(IllegalTransition):
+            await scene.deliverer.drop(1, "by somebody")
+
+    async def test_one_that_is_given_up_holds_nobody_behind_it_up(self, scene: Scene) -> None:
+        scene.platform.answers = [Retry("flood", after=3600.0)]
+        await scene.say("a")
+        await scene.say("b")
+        while (await scene.states())[0] != ("pending", "flood", 1):
+            assert not scene.platform.texts
+        await scene.deliverer.drop(1, "by somebody")
+        await scene.idle()
+        assert scene.platform.texts == ["b"]
+        assert (await scene.states())[0] == ("dropped", "by somebody", 1)
+
+    async def test_one_that_is_given_up_before_its_turn_is_left_out(self, scene: Scene) -> None:
+        scene.platform.open.clear()
+        slow = Target("fake", "slow")
+        for text in "abc":
+            await scene.say(text, slow)
+        await scene.deliverer.drop(2, "by somebody")
+        scene.platform.open.set()
+        await scene.idle()
+        assert scene.platform.texts == ["a", "c"]
+
+
 class TestRecovery:
+    async def test_what_is_new_waits_for_what_is_older(self, scene: Scene) -> None:
+        for text in ("old one", "old two"):
+            await scene.journal.write(outbox.add, ANN, Outbound(text, text), time.time())
+        await scene.deliverer.recover()
+        await scene.say("new")
+        assert not scene.platform.texts
+        await scene.deliverer.take_up()
+        await scene.idle()
+        assert scene.platform.texts == ["old one", "old two", "new"]
+
     async def test_all_that_waited_goes_out_in_order(self, scene: Scene) -> None:
         for number in range(3):
             for target in (ANN, BOB):
                 key = f"{target.chat_id}{number}"
                 await scene.journal.write(outbox.add, target, Outbound(key, key), time.time())
         await scene.deliverer.recover()
+        await scene.deliverer.take_up()
         await scene.idle()
         assert [text for text in scene.platform.texts if "ann" in text] == ["ann0", "ann1", "ann2"]
         assert [text for text in scene.platform.texts if "bob" in text] == ["bob0", "bob1", "bob2"]
@@ -156,6 +235,7 @@ class TestRecovery:
         await scene.journal.write(outbox.sending, row.id, time.time())
         await scene.journal.write(outbox.add, ANN, Outbound("k2", "b"), time.time())
         await scene.deliverer.recover()
+        await scene.deliverer.take_up()
         await scene.idle()
         first, second = scene.platform.texts
         assert first != "a"
@@ -169,6 +249,7 @@ class TestRecovery:
         due = time.time() + 0.05
         await scene.journal.write(outbox.postponed, row.id, due, "flood", time.time())
         await scene.deliverer.recover()
+        await scene.deliverer.take_up()
         await scene.idle()
         assert scene.platform.texts == ["a"]
         assert time.time() >= due
@@ -176,6 +257,7 @@ class TestRecovery:
     async def test_a_platform_that_is_missing_keeps_its_rows(self, scene: Scene) -> None:
         await scene.journal.write(outbox.add, Target("telegram", "c"), Outbound("k", "a"), time.time())
         await scene.deliverer.recover()
+        await scene.deliverer.take_up()
         await scene.idle()
         assert await scene.states() == [("pending", "", 0)]
 
@@ -183,6 +265,7 @@ class TestRecovery:
         scene.platform.open.clear()
         await scene.say("slow", Target("fake", "slow"))
         await scene.deliverer.recover()
+        await scene.deliverer.take_up()
         scene.platform.open.set()
         await scene.idle()
         assert scene.platform.texts == ["slow"]

@@ -30,6 +30,7 @@ class Life:
         await self.journal.open()
         await self.fake.start(self)  # type: ignore[arg-type]
         await self.deliverer.recover()
+        await self.deliverer.take_up()
 
     async def receive(self, inbound: Inbound) -> bool:
         return True

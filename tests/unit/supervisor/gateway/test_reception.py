@@ -124,6 +124,27 @@ class TestBusy:
 
 
 class TestRestart:
+    async def test_what_comes_early_waits_behind_what_an_earlier_life_left_and_is_run_once(
+        self, gateway: Gateway
+    ) -> None:
+        await gateway.start()
+        await gateway.say("one", chat="c1")
+        await (await gateway.pool.ready()).turn()
+        await gateway.die()
+        await gateway.begin()
+        await gateway.say("two", chat="c1")
+        await gateway.say("elsewhere", chat="c2")
+        assert await gateway.inbox() == ["dispatched", "received", "received"]
+        assert not gateway.lanes.lanes
+        await gateway.reception.resume()
+        worker, other = await gateway.pool.ready(1), await gateway.pool.ready(2)
+        if worker.assign.chat_id != "c1":
+            worker, other = other, worker
+        assert [(await worker.answer(f"re {text}")).text for text in ("one", "two")] == ["one", "two"]
+        assert (await other.answer("re elsewhere")).text == "elsewhere"
+        await gateway.shown(3)
+        assert await gateway.turns() == ["done"] * 3
+
     async def test_what_was_only_received_is_judged_and_answered(
         self, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -172,7 +172,7 @@ class TestEndsOfATurn:
         await gateway.say("x" * 9_000_000, chat="c1")
         worker = await gateway.pool.ready()
         (text,) = await gateway.shown(1)
-        assert text.startswith("The agent failed: cannot send start_turn")
+        assert text.startswith("This message cannot be given to the agent: cannot send start_turn")
         await gateway.say("short", chat="c1")
         await worker.answer("re short")
         await gateway.shown(2)

@@ -31,6 +31,11 @@ def test_an_interrupted_answer_shows_what_there_is() -> None:
     assert words.interrupted("") == "Interrupted."
 
 
+def test_a_turn_whose_time_was_over_says_so() -> None:
+    assert words.interrupted("", "it took too long") == "Stopped: it took too long."
+    assert words.interrupted("Half", "it took too long") == "Half\n\n(stopped: it took too long)"
+
+
 def test_the_line() -> None:
     assert words.place_in_line(2, 8) == "All 8 places are taken: your message is number 2 in the line."
     assert words.place_in_line(1, 1) == "The one place is taken: your message is number 1 in the line."

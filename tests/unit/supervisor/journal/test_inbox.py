@@ -114,7 +114,52 @@ def test_the_way_of_a_message_is_counted_and_dated(connection: sqlite3.Connectio
     dead = inbox.show(connection, row.id)
     assert (dead.turn, dead.worker, dead.attempt, dead.killed) == ("t1", "w2", 2, 2)
     assert (dead.error, dead.received_at, dead.changed_at) == ("w2 died", 100.0, 106.0)
-    assert inbox.dead_letters(connection) == [dead]
+    assert inbox.listed(connection, [InboxState.DEAD]) == [dead]
+
+
+def test_a_message_is_tried_afresh_as_if_it_had_just_come(connection: sqlite3.Connection, message: Message) -> None:
+    row = received(connection, message())
+    for _ in range(2):
+        inbox.queued(connection, row.id, KEY, 101.0)
+        inbox.dispatched(connection, row.id, "t1", "w1", 102.0)
+    inbox.finish(connection, row.id, InboxState.DEAD, 103.0, error="w1 died", killed_worker=True)
+    again = inbox.afresh(connection, row.id, KEY, 104.0)
+    assert again == replace(row, state=InboxState.QUEUED, changed_at=104.0, session_key=KEY)
+    assert inbox.unfinished(connection) == [again]
+    with pytest.raises(IllegalTransition, match="afresh: it is 'queued'"):
+        inbox.afresh(connection, row.id, KEY, 105.0)
+
+
+@pytest.mark.parametrize("state", list(InboxState))
+def test_only_what_ended_without_an_answer_is_tried_afresh(
+    connection: sqlite3.Connection, message: Message, state: InboxState
+) -> None:
+    row = received(connection, message())
+    for step in shortest_way(state):
+        bring(connection, row.id, step)
+    if state in (InboxState.FAILED, InboxState.LOST, InboxState.DEAD, InboxState.DROPPED):
+        assert inbox.afresh(connection, row.id, KEY, 300.0).state is InboxState.QUEUED
+    else:
+        with pytest.raises(IllegalTransition):
+            inbox.afresh(connection, row.id, KEY, 300.0)
+        assert inbox.show(connection, row.id).state is state
+
+
+def test_a_list_is_chosen_by_state_and_session_newest_first(connection: sqlite3.Connection, message: Message) -> None:
+    rows = [received(connection, message()) for _ in range(4)]
+    inbox.queued(connection, rows[0].id, KEY, 101.0)
+    inbox.queued(connection, rows[1].id, "another", 101.0)
+    inbox.finish(connection, rows[2].id, InboxState.REFUSED, 101.0)
+
+    def ids(*args: object) -> list[int]:
+        return [row.id for row in inbox.listed(connection, *args)]  # type: ignore[arg-type]
+
+    first, second, third, fourth = (row.id for row in rows)
+    assert ids() == [fourth, third, second, first]
+    assert ids((), "", 2) == [fourth, third]
+    assert ids([InboxState.QUEUED]) == [second, first]
+    assert ids([InboxState.QUEUED, InboxState.REFUSED]) == [third, second, first]
+    assert ids((), KEY) == [first]
 
 
 @pytest.mark.parametrize("now", list(InboxState))

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from hermesd.adapters.contract import Attachment, Outbound, Target
-from hermesd.supervisor.journal import IllegalTransition, UnknownRow, outbox
-from hermesd.supervisor.journal.rows import OutboxRow
+from hermesd.adapters.contract import Attachment, Inbound, Outbound, Target
+from hermesd.supervisor.journal import IllegalTransition, UnknownRow, inbox, outbox, turns
+from hermesd.supervisor.journal.rows import UNCERTAIN, OutboxRow
 from hermesd.supervisor.journal.states import OUTBOX, OutboxState
 
 CHAT = Target("fake", "c1")
@@ -29,6 +29,8 @@ def bring(connection: sqlite3.Connection, outbox_id: int, state: OutboxState, no
             outbox.failed(connection, outbox_id, "gone", now)
         case OutboxState.AMBIGUOUS:
             outbox.ambiguous(connection, outbox_id, "cut", now)
+        case OutboxState.DROPPED:
+            outbox.dropped(connection, outbox_id, "by somebody", now)
 
 
 def keys(rows: list[OutboxRow]) -> list[str]:
@@ -83,6 +85,7 @@ def test_exactly_the_steps_of_the_table_are_taken(
         OutboxState.SENT: [OutboxState.SENDING, OutboxState.SENT],
         OutboxState.FAILED: [OutboxState.FAILED],
         OutboxState.AMBIGUOUS: [OutboxState.SENDING, OutboxState.AMBIGUOUS],
+        OutboxState.DROPPED: [OutboxState.DROPPED],
     }
     row = add(connection, "k")
     for state in ways[now]:
@@ -180,3 +183,37 @@ def test_the_lane_of_a_chat_is_looked_up_and_not_searched(connection: sqlite3.Co
     ]
     assert any("outbox_lane" in line for line in plan), plan
     assert not any(line.startswith("SCAN") for line in plan), plan
+
+
+def test_a_retry_keeps_in_mind_what_the_platform_may_have(connection: sqlite3.Connection) -> None:
+    failed, cut, both, fresh = (add(connection, key) for key in ("failed", "cut", "both", "fresh"))
+    for row in (failed, cut, both):
+        outbox.sending(connection, row.id, 101.0)
+    outbox.failed(connection, failed.id, "too long", 102.0)
+    outbox.ambiguous(connection, cut.id, "hermesd ended", 102.0)
+    outbox.failed(connection, both.id, f"{UNCERTAIN}; too long", 102.0)
+    again = [outbox.retried(connection, row.id, 103.0) for row in (failed, cut, both)]
+    assert [row.state for row in again] == [OutboxState.PENDING] * 3
+    assert [row.uncertain for row in again] == [False, True, True]
+    outbox.sending(connection, failed.id, 104.0)
+    for row in (failed, fresh):
+        with pytest.raises(IllegalTransition):
+            outbox.retried(connection, row.id, 105.0)
+
+
+def test_a_list_names_the_session_of_a_turn_or_of_the_message_that_is_answered(connection: sqlite3.Connection) -> None:
+    inbound = Inbound("fake", "c1", "m1", "u1", "hello")
+    message = inbox.receive(connection, inbound, 100.0)
+    assert message is not None
+    inbox.queued(connection, message.id, "of-the-message", 101.0)
+    turns.dispatched(connection, "t1", "of-the-turn", "s1", None, "w1", 102.0)
+    of_turn = outbox.add(connection, Target("fake", "c9"), Outbound("k1", "x"), 103.0, turn="t1")
+    of_message = outbox.add(connection, message.target, Outbound("k2", "x"), 103.0)
+    of_nobody = outbox.add(connection, Target("fake", "c1"), Outbound("k3", "x"), 103.0)
+    outbox.sending(connection, of_turn.id, 104.0)
+    found = {row.id: key for row, key in outbox.listed(connection)}
+    assert found == {of_nobody.id: "", of_message.id: "of-the-message", of_turn.id: "of-the-turn"}
+    assert list(found) == [of_nobody.id, of_message.id, of_turn.id]
+    assert [row.id for row, _ in outbox.listed(connection, (), "of-the-turn")] == [of_turn.id]
+    assert [row.id for row, _ in outbox.listed(connection, [OutboxState.PENDING], limit=1)] == [of_nobody.id]
+    assert outbox.session_of(connection, of_message.id) == "of-the-message"

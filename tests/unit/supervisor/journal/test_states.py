@@ -77,4 +77,4 @@ def test_a_missing_step_is_refused_with_both_states() -> None:
 
 
 def test_a_list_for_sql_quotes_each_word() -> None:
-    assert sql_list(OUTBOX_ENDED) == "('sent', 'failed')"
+    assert sql_list(OUTBOX_ENDED) == "('sent', 'failed', 'dropped')"

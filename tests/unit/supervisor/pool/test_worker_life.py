@@ -45,6 +45,17 @@ def test_every_living_worker_can_crash_be_stopped_and_be_killed(state: State) ->
     assert step(state, Event.KILL).actions == (Action.KILL,)
 
 
+@pytest.mark.parametrize("state", sorted(WITH_PROCESS))
+def test_a_hung_worker_is_killed_in_whatever_it_does(state: State) -> None:
+    assert step(state, Event.HUNG).actions == (Action.KILL,)
+
+
+def test_a_hang_is_a_crash_where_a_turn_runs_and_an_end_where_none_does() -> None:
+    for state in (State.STARTING, State.BUSY, State.WAITING, State.DRAINING):
+        assert go(state, Event.HUNG, Event.CRASHED)[0] is State.BACKOFF
+    assert go(State.IDLE, Event.HUNG, Event.ENDED) == (State.HIBERNATED, [Action.KILL, Action.OFFER])
+
+
 @pytest.mark.parametrize("state", State)
 def test_a_person_may_always_pardon_stop_kill_and_retire(state: State) -> None:
     assert Action.FORGET_CRASHES in step(state, Event.PARDON).actions
@@ -59,8 +70,8 @@ def test_without_a_process_nothing_of_one_happens(state: State) -> None:
             step(state, event)
 
 
-def test_only_a_start_begins_a_process() -> None:
+def test_only_a_start_begins_a_process_and_only_an_adoption_finds_one() -> None:
     for state, row in TABLE.items():
-        for one in row.values():
-            if one.state in WITH_PROCESS and state not in WITH_PROCESS:
+        for event, one in row.items():
+            if one.state in WITH_PROCESS and state not in WITH_PROCESS and event is not Event.ADOPTED:
                 assert Action.START in one.actions

@@ -55,6 +55,21 @@ def test_a_number_that_was_used_again_is_not_known() -> None:
     assert members_of(parse_table(TABLE), "", {500: "Sat Nov 21 10:00:00 2026"}) == {}
 
 
+def test_a_group_outlives_its_leader_until_its_number_is_another_process() -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, start_new_session=True) as child:
+        container = pgroup.GroupContainment("0123456789ab").worker("w1", TAG)
+        container.started(child.pid)
+        leader = pgroup.process_table()[child.pid]
+        member = leader._replace(pid=1 << 22, parent=1)
+        assert set(container.inside({leader.pid: leader, member.pid: member})) == {leader.pid, member.pid}
+        fresh = member._replace(pid=member.pid + 1)
+        assert set(container.inside({fresh.pid: fresh})) == {fresh.pid}, (
+            "the group has a member, so the number is its own"
+        )
+        stranger = leader._replace(started="Mon Nov 16 08:00:00 2026")
+        assert container.inside({stranger.pid: stranger, member.pid: member._replace(started="later")}) == {}
+
+
 def test_the_ps_of_this_system_is_understood_and_its_process_is_killed() -> None:
     containment = pgroup.probe("0123456789ab")
     container = containment.worker("w1", TAG)

@@ -3,6 +3,7 @@
 import os
 import stat
 
+from hermesd.ipc.redaction import Redactor
 from hermesd.workers.mcp.stderr import LAST_LINES, StderrLog, log_path
 
 
@@ -21,7 +22,34 @@ def test_the_file_is_rotated_once_at_its_cap(tmp_path):
 def test_one_write_beyond_the_cap_keeps_its_end(tmp_path):
     log = StderrLog(tmp_path / "a.log", cap=100)
     log.write(b"x" * 5000 + b"end")
-    assert (tmp_path / "a.log").read_bytes() == b"x" * 97 + b"end"
+    log.end()
+    assert (tmp_path / "a.log").read_bytes() == b"x" * 96 + b"end\n"
+
+
+def test_what_comes_too_fast_is_counted_and_its_end_remembered(tmp_path):
+    log = StderrLog(tmp_path / "a.log")
+    log.write(b"kept\nits beginning")
+    log.skip(b"x" * 5000)
+    log.skip(b"\nmore\nthe last wo")
+    assert log.last_lines().endswith("more | the last wo")
+    log.write(b"rds\nquiet again\n")
+    assert (tmp_path / "a.log").read_text().splitlines() == [
+        "kept", "its beginning", "--- 5017 bytes came too fast and are not kept", "the last words", "quiet again",
+    ]  # fmt: skip
+
+
+def test_a_secret_is_found_in_a_line_that_came_in_two_pieces(tmp_path):
+    log = StderrLog(tmp_path / "a.log", redactor=Redactor(["hunter22-key"]))
+    log.begin("generation 1: server --key hunter22-key")
+    log.write(b"connected with hunter22")
+    log.write(b"-key as guest, Authorization: Bearer abc123def456\nhunter22-key")
+    assert log.last_lines() == "connected with [redacted] as guest, Authorization: Bearer [redacted] | [redacted]"
+    log.end()
+    assert (tmp_path / "a.log").read_text().splitlines() == [
+        "--- generation 1: server --key [redacted]",
+        "connected with [redacted] as guest, Authorization: Bearer [redacted]",
+        "[redacted]",
+    ]
 
 
 def test_only_the_owner_may_read_it(tmp_path):

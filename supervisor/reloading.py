@@ -1,0 +1,89 @@
+"""A new reading of the configuration for a hermesd that runs: at SIGHUP and for ``hermesctl reload``.
+
+It is read and checked whole before anything of it applies; a bad one changes nothing. Which key applies when is the
+table of `hermesd.supervisor.config.diff`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from . import worker_template
+from .config.diff import Changes, diff, hold
+from .config.errors import ConfigError, Problem
+from .config.loader import Loaded
+from .secrets import secrets_in
+from .surroundings import missing_commands
+
+if TYPE_CHECKING:
+    from .app import App
+
+log = logging.getLogger("hermesd.reload")
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What a reload found. ``warnings``: of the new reading."""
+
+    changes: Changes
+    warnings: tuple[Problem, ...]
+
+
+class Reloader:
+    """Owned by the app. ``read`` loads the files that the start has loaded; raises `ConfigError`."""
+
+    def __init__(self, app: App, read: Callable[[], Loaded]):
+        self._app = app
+        self._read = read
+        self._one_at_a_time = asyncio.Lock()
+
+    async def reload(self, *, dry_run: bool = False) -> Reloaded:
+        """Apply what can be applied; ``dry_run``: only say what would. Raises `ConfigError`: then nothing changed."""
+        async with self._one_at_a_time:
+            fresh = await asyncio.to_thread(self._read)
+            warnings = (*fresh.warnings, *await asyncio.to_thread(missing_commands, fresh))
+            running = self._app.loaded
+            changes = diff(running.settings, fresh.settings)
+            held = replace(fresh, settings=hold(running.settings, fresh.settings))
+            before, after = self._environment(running), self._environment(held)
+            variables = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+            changes = replace(
+                changes, new_workers=(*changes.new_workers, *(f"environment.{name}" for name in variables))
+            )
+            if not dry_run:
+                self._apply(held, changes)
+            return Reloaded(changes, warnings)
+
+    def _environment(self, loaded: Loaded) -> dict[str, str]:
+        """Of a worker: a variable that is let through may have changed in ``.env``, and is no key."""
+        return worker_template.environment(loaded.environ, loaded.settings.hermesd.workers.env, self._app.paths.home)
+
+    async def on_signal(self) -> None:
+        """SIGHUP: the same with nobody to answer to but the log."""
+        try:
+            reloaded = await self.reload()
+        except ConfigError as error:
+            log.error("the configuration was not reloaded, the old one stays:\n%s", error)
+            return
+        for warning in reloaded.warnings:
+            log.log(logging.INFO if warning.quiet else logging.WARNING, "%s", warning.sentence)
+
+    def _apply(self, loaded: Loaded, changes: Changes) -> None:
+        # Values only from here to the end: nothing waits and nothing can fail half way.
+        app = self._app
+        app.loaded = loaded
+        app.tail.redactor.know(loaded.environ, secrets_in(loaded.settings))
+        if "hermesd.log_level" in changes.live:
+            logging.getLogger().setLevel(loaded.settings.hermesd.log_level)
+        app.lanes.reconfigure(app.lane_settings())
+        app.reception.reconfigure(app.reception_rules())
+        app.watch.reconfigure(loaded.settings.hermesd.workers.hang_timeout_seconds)
+        app.pool.reconfigure(app.worker_template(), loaded.settings.hermesd.workers.spare)
+        log.info(
+            "the configuration was reloaded; at once: %s; for new workers: %s; with the next start: %s",
+            *(", ".join(keys) or "nothing" for keys in (changes.live, changes.new_workers, changes.restart)),
+        )

@@ -1,0 +1,188 @@
+"""Stopped workers are found in time with evidence; a paused hermesd and a worker busy in C judge and lose nobody."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import stat
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from harness.figures import summary
+from harness.scene import Scene
+
+HANG_TIMEOUT = 2.0
+FOUND_SECONDS = HANG_TIMEOUT + 5.0
+PAUSE_SECONDS = 5.0  # more than twice the time limit
+TURN_TIMEOUT = 1.0
+OVERRUN_SECONDS = TURN_TIMEOUT + 8.0
+IDLE, BUSY, IN_C, SLEEPER = "idle", "busy", "in-c", "sleeper"
+
+
+def run(times: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """A round pauses hermesd over workers of every kind, then stops an idle one and one in the middle of a turn."""
+    with ThreadPoolExecutor(1) as beside:
+        overrun = beside.submit(_overrun)
+        result = _hangs(times, random.Random(seed), say)
+        result["ended_in_c_s"] = round(overrun.result(), 2)
+    say(f"turns that took longer than {TURN_TIMEOUT:g} s were ended; in C after {result['ended_in_c_s']:.2f} s")
+    return result
+
+
+def _hangs(times: int, chance: random.Random, say: Callable[[str], None]) -> dict[str, Any]:
+    found: dict[str, list[float]] = {"mid_turn": [], "idle": []}
+    with Scene(ours={"workers": {"hang_timeout": f"{HANG_TIMEOUT}s"}}) as scene:
+        scene.start()
+        fake = scene.fake
+        for chat in (IDLE, BUSY, IN_C, SLEEPER):
+            fake.talk("hello", chat=chat)
+        in_c = fake.say("!regex", chat=IN_C)
+        _wait(lambda: "silent_s" in scene.worker(IN_C), "a worker in C is shown as silent")
+        for number in range(times):
+            busy = fake.say("!sleep 600", chat=BUSY)
+            _wait(lambda: scene.worker(BUSY)["state"] == "busy", "the turn runs")
+            _pause(scene)
+            say(f"round {number + 1}: hermesd was stopped for {PAUSE_SECONDS:g} s and judged nobody")
+            time.sleep(chance.uniform(0.0, 1.0))  # anywhere between two heartbeats
+            with ThreadPoolExecutor(1) as beside:
+                idle = beside.submit(_stopped_idle, scene)
+                found["mid_turn"].append(_stopped_mid_turn(scene, busy))
+                found["idle"].append(idle.result())
+            say(f"round {number + 1}: found mid-turn after {found['mid_turn'][-1]:.2f} s, idle {found['idle'][-1]:.2f}")
+        row = scene.worker(IN_C)
+        assert (row["state"], row["restarts"]) == ("busy", 0), row
+        assert row["silent_cpu_s"] > 0.2 * row["silent_s"], row
+        warned = [one for one in scene.daemon.json("status")["warnings"] if one["id"] == "silent"]
+        assert [scene.session(IN_C) in one["message"] for one in warned] == [True], warned
+        assert f"{row['state']}(silent" in scene.daemon.ctl("ps").stdout
+        assert scene.daemon.ctl("stop", scene.session(IN_C)).returncode == 0
+        assert "nterrupted" in fake.final(in_c, chat=IN_C)["text"]
+        scene.daemon.stop()
+    return {
+        "rounds": times,
+        "hang_timeout": HANG_TIMEOUT,
+        "found_within_s": FOUND_SECONDS,
+        "found": {kind: summary(took) for kind, took in found.items()},
+        "pauses_of_hermesd": times,
+        "pause_s": PAUSE_SECONDS,
+        "judged_by_mistake": 0,
+        "turn_timeout": TURN_TIMEOUT,
+    }
+
+
+def _pause(scene: Scene) -> None:
+    """Stop hermesd for longer than any worker may be silent: afterwards everybody is who he was."""
+    before = _who(scene)
+    scene.daemon.signal(signal.SIGSTOP)
+    time.sleep(PAUSE_SECONDS)
+    scene.daemon.signal(signal.SIGCONT)
+    assert scene.fake.talk("still there?", chat=SLEEPER)
+    began = time.monotonic()
+    while time.monotonic() - began < 2.2:  # two looks at least
+        assert _who(scene) == before
+        time.sleep(0.5)
+
+
+def _who(scene: Scene) -> dict[str, tuple[int, int]]:
+    return {row["session"]: (row["pid"], row["restarts"]) for row in scene.daemon.workers()}
+
+
+def _stopped_mid_turn(scene: Scene, turn: str) -> float:
+    """Returns the seconds from the stop of the process to the word in its chat."""
+    fake, session = scene.fake, scene.session(BUSY)
+    worker = scene.worker(BUSY)
+    began = time.monotonic()
+    os.kill(worker["pid"], signal.SIGSTOP)
+    told = fake.final(turn, chat=BUSY, seconds=FOUND_SECONDS + 1)
+    took = time.monotonic() - began
+    assert took <= FOUND_SECONDS, f"a stopped worker was found after {took:.2f} s"
+    assert told["kind"] == "error", told
+    assert "hung: no sign of life and no CPU time" in told["text"], told
+    assert "/retry" in told["text"], told
+    shown = scene.daemon.json("sessions", "show", session)
+    assert shown["last_turns"][0]["state"] == "lost", shown
+    _check_evidence(Path(shown["evidence"]), worker, turn=shown["last_turns"][0]["turn"])
+    for place in (scene.daemon.ctl("ps"), scene.daemon.ctl("status"), scene.daemon.ctl("sessions", "show", session)):
+        assert shown["evidence"] in place.stdout, place.stdout
+    log = (scene.daemon.home / "hermesd" / "logs" / "hermesd.log").read_text("utf-8")
+    assert shown["evidence"] in log
+    assert "hello" in fake.talk("!history", chat=BUSY)
+    assert scene.worker(BUSY)["pid"] != worker["pid"]
+    assert len(fake.shown(chat=BUSY, reply_to=turn)) == 1, "told once"
+    return took
+
+
+def _stopped_idle(scene: Scene) -> float:
+    """Returns the seconds from the stop of the process to its end. Its chat is told nothing."""
+    fake = scene.fake
+    worker = scene.worker(IDLE)
+    before = len(fake.shown(chat=IDLE))
+    began = time.monotonic()
+    os.kill(worker["pid"], signal.SIGSTOP)
+    _wait(lambda: all(row["pid"] != worker["pid"] for row in scene.daemon.workers()), "it is ended", FOUND_SECONDS)
+    took = time.monotonic() - began
+    assert len(fake.shown(chat=IDLE)) == before
+    _check_evidence(Path(scene.daemon.json("sessions", "show", scene.session(IDLE))["evidence"]), worker, turn="none")
+    assert "hello" in fake.talk("!history", chat=IDLE)
+    assert len(fake.shown(chat=IDLE)) == before + 1
+    return took
+
+
+def _overrun() -> float:
+    """Turns that take too long: the worker ends one that listens, hermesd kills one that is busy in C.
+
+    Returns the seconds from its message to the word in the chat of the latter.
+    """
+    with Scene(ours={"workers": {"turn_timeout": f"{TURN_TIMEOUT}s"}}) as scene:
+        scene.start()
+        fake = scene.fake
+        pids = {}
+        for chat in (BUSY, IN_C):
+            fake.talk("hello", chat=chat)
+            pids[chat] = scene.worker(chat)["pid"]
+        began = time.monotonic()
+        turns = {BUSY: fake.say("!sleep 600", chat=BUSY), IN_C: fake.say("!regex", chat=IN_C)}
+        reason = f"the turn took longer than {TURN_TIMEOUT:g} s"
+        assert fake.final(turns[BUSY], chat=BUSY)["text"] == f"The agent failed: {reason}"
+        told = fake.final(turns[IN_C], chat=IN_C, seconds=OVERRUN_SECONDS)
+        took = time.monotonic() - began
+        assert (told["text"], told["kind"]) == (f"Stopped: {reason}.", "error"), told
+        assert "hello" in fake.talk("!history", chat=BUSY)
+        assert scene.worker(BUSY)["pid"] == pids[BUSY], "a failed turn keeps its worker"
+        assert "hello" in fake.talk("!history", chat=IN_C)
+        assert scene.worker(IN_C)["pid"] != pids[IN_C]
+        scene.daemon.stop()
+        return took
+
+
+def _check_evidence(path: Path, worker: dict[str, Any], *, turn: str) -> None:
+    assert path.name.startswith(f"{worker['worker']}-"), path
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    text = path.read_text("utf-8")
+    wanted = [
+        f"pid {worker['pid']}",
+        f"session     {worker['session']}",
+        f"turn        {turn}",
+        "last heard  ",
+        "T (stopped by a signal)",
+        "waits in   ",
+        "syscall",
+        "ZMQbg/IO/0",
+        "processes below",
+        "exit code -9",
+        "Python stacks",
+        "in run_until_complete",  # the main thread, as it was continued for its dump
+    ]
+    missing = [one for one in wanted if one not in text]
+    assert not missing, (missing, text)
+
+
+def _wait(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, f"it did not come to it that {what} within {seconds} s"
+        time.sleep(0.02)

@@ -1,0 +1,218 @@
+"""The next hermesd over the same disk, while the workers of the one before live on."""
+
+from __future__ import annotations
+
+from harness.gateway import Chat, Gateway, until
+
+from hermesd.ipc.messages import Accept, Answer, Ask, Finished, Send, StartTurn
+from hermesd.supervisor.gateway import words
+from hermesd.supervisor.journal import workers
+
+ASK = ("approve", "deny")
+
+
+async def test_a_running_turn_ends_in_its_worker_and_is_answered_once(gateway: Gateway) -> None:
+    await gateway.start()
+    await gateway.say("one", chat="c1")
+    start = await (await gateway.pool.ready()).accept()
+    (worker,) = await gateway.taken_over()
+    assert gateway.life() == "busy"
+    worker.snapshot(turn=start.turn, text="so f")
+    assert isinstance(gateway.chat, Chat)
+    assert [text for _, text in gateway.chat.streamed] == ["so f"]
+    worker.finish(start, "so far, so good")
+    assert await gateway.shown(1) == ["so far, so good"]
+    await until(lambda: gateway.life() == "idle")
+    assert await gateway.inbox() == ["answered"]
+    assert not [message for message in worker.told if isinstance(message, StartTurn)]
+    assert len(gateway.pool.all) == 1
+
+
+async def test_an_end_that_was_on_its_way_comes_before_the_snapshot(gateway: Gateway) -> None:
+    await gateway.start()
+    await gateway.say("one", chat="c1")
+    start = await (await gateway.pool.ready()).accept()
+    (worker,) = await gateway.taken_over()
+    worker.finish(start, "done meanwhile")
+    worker.snapshot()
+    assert await gateway.shown(1) == ["done meanwhile"]
+    assert worker.told == []
+
+
+async def test_a_turn_that_never_reached_its_worker_is_sent_again(gateway: Gateway) -> None:
+    await gateway.start()
+    await gateway.say("one", chat="c1")
+    first = await gateway.pool.ready()
+    lost = await first.turn()
+    (worker,) = await gateway.taken_over()
+    assert await gateway.inbox() == ["dispatched"]
+    worker.snapshot()
+    again = await worker.turn()
+    assert again == lost, "the same turn: a worker that knows it does not run it twice"
+    await worker.answer("here I am")
+    assert await gateway.shown(1) == ["here I am"]
+    assert await gateway.turns() == ["done"]
+
+
+async def test_an_accept_and_an_end_that_were_not_on_disk_come_again_and_count_once(gateway: Gateway) -> None:
+    await gateway.start()
+    await gateway.say("one", chat="c1")
+    start = await (await gateway.pool.ready()).turn()
+    (worker,) = await gateway.taken_over()
+    accept = Accept(start.turn)
+    worker.say(accept)
+    await until(lambda: accept in worker.settled)
+    worker.say(Send("s1", start.turn, "", "besides"))
+    worker.finish(start, "the end")
+    worker.snapshot()
+    assert sorted(await gateway.shown(2)) == ["besides", "the end"]
+    await until(lambda: len(worker.settled) == 3)
+    assert await gateway.turns() == ["done"]
+    # The same words once more, as after another lost acknowledgement.
+    worker.say(Finished(start.turn, "done", "the end"))
+    assert await gateway.shown(2) == gateway.texts
+    assert await gateway.inbox() == ["answered"]
+
+
+async def test_an_open_question_waits_on_and_its_user_is_not_asked_again(gateway: Gateway) -> None:
+    await gateway.start()
+    await gateway.say("one", chat="c1")
+    first = await gateway.pool.ready()
+    start = await first.accept()
+    ask = Ask("a1", start.turn, "May I?", ASK, 60.0)
+    first.say(ask)
+    await gateway.shown(1)
+    (worker,) = await gateway.taken_over()
+    worker.snapshot(turn=start.turn, asks=(ask,))
+    assert gateway.life() == "waiting"
+    await gateway.say("/approve", chat="c1")
+    await until(lambda: [message for message in worker.told if isinstance(message, Answer)])
+    assert worker.told == [Answer("a1", "approve", "u1")]
+    assert gateway.life() == "busy"
+    worker.finish(start, "did it")
+    await until(lambda: "did it" in gateway.texts)
+    assert sum("May I?" in text for text in gateway.texts) == 1
+
+
+async def test_a_question_that_was_not_on_disk_is_asked_once_although_the_snapshot_has_it_too(gateway: Gateway) -> None:
+    await gateway.start()
+    await gateway.say("one", chat="c1")
+    start = await (await gateway.pool.ready()).accept()
+    ask = Ask("a1", start.turn, "May I?", ASK, 60.0)
+    (worker,) = await gateway.taken_over()
+    worker.say(ask)
+    worker.snapshot(turn=start.turn, asks=(ask,))
+    assert len(await gateway.shown(1)) == 1
+    await until(lambda: ask in worker.settled)
+    assert gateway.life() == "waiting"
+    await gateway.say("/deny", chat="c1")
+    await until(lambda: worker.told == [Answer("a1", "deny", "u1")])
+    assert gateway.life() == "busy"
+
+
+async def test_a_session_never_gets_a_second_worker_also_while_the_first_is_silent(gateway: Gateway) -> None:
+    await gateway.start()
+    await gateway.say("one", chat="c1")
+    start = await (await gateway.pool.ready()).accept()
+    await gateway.say("two", chat="c1")
+    (worker,) = await gateway.taken_over()
+    await gateway.say("three", chat="c1")
+    assert gateway.life() == "busy"
+    worker.snapshot(turn=start.turn)
+    worker.finish(start, "1")
+    for text in ("2", "3"):
+        await worker.answer(text)
+    assert await gateway.shown(3) == ["1", "2", "3"]
+    assert gateway.pool.most_alive == 0
+    assert gateway.pool.all == [worker], "no worker was started"
+
+
+async def test_an_idle_worker_takes_the_next_message_before_its_hello(gateway: Gateway) -> None:
+    await gateway.start()
+    await gateway.say("one", chat="c1")
+    await (await gateway.pool.ready()).answer("1")
+    await gateway.shown(1)
+    (worker,) = await gateway.taken_over()
+    assert gateway.life() == "idle"
+    await gateway.say("two", chat="c1")
+    start = await worker.turn()
+    worker.snapshot()  # it had not heard of the turn when it wrote this
+    assert worker.told.count(start) == 2
+    worker.taken += 1
+    await worker.answer("2")
+    assert (await gateway.shown(2))[-1] == "2"
+
+
+async def test_a_stop_before_the_hello_reaches_the_turn(gateway: Gateway) -> None:
+    await gateway.start()
+    await gateway.say("one", chat="c1")
+    start = await (await gateway.pool.ready()).accept()
+    (worker,) = await gateway.taken_over()
+    await gateway.say("/stop", chat="c1")
+    await until(worker.interrupts)
+    worker.snapshot(turn=start.turn)
+    worker.has(worker.interrupts()[0])
+    worker.finish(start, "", "interrupted")
+    assert words.interrupted("") in await gateway.shown(1)
+
+
+async def test_a_stop_of_a_turn_that_the_worker_never_had_comes_after_the_turn(gateway: Gateway) -> None:
+    await gateway.start()
+    await gateway.say("one", chat="c1")
+    start = await (await gateway.pool.ready()).turn()
+    (worker,) = await gateway.taken_over()
+    await gateway.say("/stop", chat="c1")
+    await until(worker.interrupts)
+    worker.told.clear()
+    worker.snapshot()
+    assert [type(message).__name__ for message in worker.told] == ["StartTurn", "Interrupt"]
+    worker.has(worker.interrupts()[0])
+    worker.finish(start, "", "interrupted")
+    await until(lambda: gateway.life() == "idle")
+
+
+async def test_a_worker_that_died_meanwhile_ends_its_turn_as_any_other(gateway: Gateway) -> None:
+    await gateway.start()
+    await gateway.say("one", chat="c1")
+    await (await gateway.pool.ready()).accept()
+    (worker,) = await gateway.taken_over()
+    worker.gone(-9)
+    (told,) = await gateway.shown(1)
+    assert told == words.lost("killed by SIGKILL")
+    assert await gateway.inbox() == ["lost"]
+    assert await gateway.rows("SELECT * FROM workers") == []
+
+
+async def test_a_worker_without_its_session_is_ended_and_another_one_answers(gateway: Gateway) -> None:
+    await gateway.start()
+    await gateway.say("one", chat="c1")
+    first = await gateway.pool.worker()
+    await until(lambda: first.worker.session)
+    (worker,) = await gateway.taken_over()
+    worker.snapshot(session_key="", session_id="", ready=False)
+    await until(lambda: worker.stopped)
+    other = await gateway.pool.ready(2)
+    await other.answer("1")
+    assert await gateway.shown(1) == ["1"]
+
+
+async def test_a_message_whose_worker_is_gone_is_told_as_lost(gateway: Gateway) -> None:
+    await gateway.start()
+    await gateway.say("one", chat="c1")
+    await (await gateway.pool.ready()).accept()
+    await gateway.again()
+    assert await gateway.shown(1) == [words.lost_with_hermesd()]
+
+
+async def test_every_worker_with_a_session_is_on_disk_for_as_long_as_it_lives(gateway: Gateway) -> None:
+    await gateway.start()
+    await gateway.say("one", chat="c1")
+    worker = await gateway.pool.ready()
+    await worker.turn()
+    ((name, key, wire_name, proof),) = await gateway.rows("SELECT worker, session_key, wire_name, proof FROM workers")
+    assert (name, key) == (worker.worker.id, "agent:main:fake:dm:c1")
+    assert wire_name == worker.worker.identity.decode()
+    assert proof == worker.worker.proof
+    worker.gone(0)
+    await gateway.journal.write(workers.forget, "the next write comes after those before it")
+    assert await gateway.rows("SELECT * FROM workers") == []
