@@ -54,6 +54,9 @@ def still_quarantined(seconds: float) -> str:
 
 
 def place_in_line(place: int, busy: int) -> str:
+    """``busy``: turns that run now. There may be none, while an idle worker makes room."""
+    if not busy:
+        return f"A place is being made: your message is number {place} in the line."
     taken = "The one place is" if busy == 1 else f"All {busy} places are"
     return f"{taken} taken: your message is number {place} in the line."
 

@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+from harness import figures
+
 CASES = Path(__file__).parent / "cases"
 
 TIMES = {"kill-worker": 50, "kill-hermesd": 20, "starts": 50, "two-homes": 10, "hogs": 5}
@@ -44,6 +46,7 @@ def main() -> int:
     print(f"{arguments.case} --times {times} --seed {seed}", file=sys.stderr)
     case = importlib.import_module(f"harness.cases.{arguments.case.replace('-', '_')}")
     document = {"schema": 1, "case": arguments.case, "times": times, "seed": seed}
+    figures.STRICT = True
     began = time.monotonic()
     try:
         document |= {

@@ -40,6 +40,12 @@ log = logging.getLogger("hermesd.keeper")
 ROUND_PAUSE = 0.002
 """Seconds between two rounds of emptying a container: a killed process needs about one to be gone."""
 
+UNCLAIMED_SECONDS = 30.0
+"""What a supervisor that lives may take from the start of its keeper to the claim."""
+
+PARENT_CHECK = 1.0
+"""Seconds between two looks at whether it does."""
+
 MAX_CLAIMANTS = 4
 """Connections that have proved nothing; one more and the oldest goes."""
 
@@ -158,11 +164,14 @@ class Keeper:
                 due.append(max(0.0, ward.deadline - now))
         if self._alone_since is not None and not self._leaving:
             due.append(max(0.0, self._alone_since + self._grace() - now))
+            if not self._claimed:
+                due.append(PARENT_CHECK)
         return min(due)
 
     def _grace(self) -> float:
-        # Until the first claim the supervisor may still be starting up.
-        return self._spec.adopt_timeout if self._claimed else max(30.0, self._spec.adopt_timeout)
+        # Until the first claim the supervisor may still be starting up: its life is what counts, not its silence.
+        orphaned = self._spec.supervisor not in (0, os.getppid())
+        return self._spec.adopt_timeout if self._claimed or orphaned else UNCLAIMED_SECONDS
 
     def _abandoned(self, now: float) -> bool:
         return self._alone_since is not None and not self._leaving and now - self._alone_since >= self._grace()
@@ -309,20 +318,31 @@ class Keeper:
         if not self._descriptors:
             return self._send(keeping.ForkFailed(request.worker, "no descriptor came with the request"))
         spec_fd = self._descriptors.pop(0)
+        container = self._containment.worker(request.worker, request.tag)
+        pid = 0
         try:
-            container = self._containment.worker(request.worker, request.tag)
             pid = self._bring_up(container, request.tag, spec_fd)
+            # Safe without a check of the start time: the child is ours and cannot be reaped before we do it.
+            container.started(pid)
+            self._containment.register(pid)
+            ward = Ward(request.worker, pid, os.pidfd_open(pid), identity.start_ticks(pid) or 0, container)
         except (ContainmentError, OSError) as error:
+            self._undo(container, pid)
             return self._send(keeping.ForkFailed(request.worker, str(error)))
         finally:
             os.close(spec_fd)
-        # Safe without a check of the start time: the child is ours and cannot be reaped before we do it.
-        container.started(pid)
-        self._containment.register(pid)
-        ward = Ward(request.worker, pid, os.pidfd_open(pid), identity.start_ticks(pid) or 0, container)
         self._wards[ward.worker] = ward
         self._by_pid[pid] = ward
         self._send(keeping.Forked(ward.worker, pid, ward.start_ticks))
+
+    def _undo(self, container: Container, pid: int) -> None:
+        """Leave nothing of a worker that could not be made; short of descriptors, for one."""
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            self._containment.unregister(pid)
+        with contextlib.suppress(ContainmentError):
+            container.kill_round()
 
     def _bring_up(self, container: Container, tag: str, spec_fd: int) -> int:
         """A new worker process in its container, by fork where that is sound and by exec where it is not."""

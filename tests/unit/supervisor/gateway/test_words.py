@@ -33,4 +33,5 @@ def test_an_interrupted_answer_shows_what_there_is() -> None:
 
 def test_the_line() -> None:
     assert words.place_in_line(2, 8) == "All 8 places are taken: your message is number 2 in the line."
+    assert words.place_in_line(1, 0) == "A place is being made: your message is number 1 in the line."
     assert words.place_in_line(1, 1) == "The one place is taken: your message is number 1 in the line."
