@@ -56,6 +56,9 @@ class SubreaperContainer:
             self._roots.add(identity)
             self._known.add(identity)
 
+    def fork(self) -> int:
+        return os.fork()
+
     def enter(self) -> None:
         plant(self.tag)
         with contextlib.suppress(PermissionError):  # it leads a session already

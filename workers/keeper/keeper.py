@@ -349,7 +349,7 @@ class Keeper:
         container.create()
         if not self._forks:
             return birth.spawn(tag, spec_fd)
-        pid = os.fork()
+        pid = container.fork()
         if pid == 0:
             self._become_worker(container, spec_fd)
         return pid
