@@ -7,7 +7,9 @@ with its answer. There is no sending to a client that does not wait: everything 
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
+import os
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
@@ -33,11 +35,16 @@ from hermesd.adapters.contract import (
     State,
     Target,
 )
-from hermesd.adapters.errors import AdapterError, Gone, NotAccepted
+from hermesd.adapters.errors import AdapterError, Gone, NotAccepted, StartLater
 
 USER = "api"
 RETRY_AFTER = 5
 STOP_SECONDS = 2.0
+
+FREE_PORT = "set API_SERVER_PORT (platforms.api_server.extra.port) to a free port, 0 for any"
+
+_MAY_PASS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
+"""Another program has the port, or the interface is not up yet."""
 
 
 class ApiServerAdapter:
@@ -68,9 +75,13 @@ class ApiServerAdapter:
             await site.start()
         except OSError as error:
             await self._runner.cleanup()
+            self._runner = None
+            # asyncio puts a sentence of its own around the system's.
+            why = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else str(error)
+            self._state = State("refused", detail=why, since=time.time())
+            kind = StartLater if error.errno in _MAY_PASS else AdapterError
             where = f"{self._options.host}:{self._options.port}"
-            self._state = State("refused", detail=str(error.strerror or error), since=time.time())
-            raise AdapterError(f"cannot serve the API on {where}: {error.strerror or error}") from error
+            raise kind(f"cannot serve the API on {where}: {why}", fix=FREE_PORT) from error
         self._port = int(self._runner.addresses[0][1])
         self._receiver = receiver
         self._state = State("online", detail=self._url(), since=time.time())

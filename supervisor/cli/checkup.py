@@ -98,6 +98,7 @@ def of_configuration(home: Path) -> Iterator[Finding]:
         loaded = load(home, None, os.environ)
     except ConfigError as error:
         yield from (_of_problem(problem, "error") for problem in error.problems)
+        yield from (_of_problem(problem, "ok" if problem.quiet else "warning") for problem in error.warnings)
         return
     yield from (_of_problem(problem, "ok" if problem.quiet else "warning") for problem in loaded.warnings)
     if all(problem.quiet for problem in loaded.warnings):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ from hermesd.supervisor.instance.errors import AlreadyRunning, DaemonNotStarted,
 from hermesd.supervisor.instance.paths import Paths, paths_of, resolve_home
 
 if TYPE_CHECKING:
+    from hermesd.supervisor.app import App
+    from hermesd.supervisor.config.errors import Problem
     from hermesd.supervisor.config.loader import Loaded
     from hermesd.supervisor.instance.daemonize import Readiness
 
@@ -76,7 +79,8 @@ def main(
 def _start_daemon(paths: Paths, timeout: float) -> int:
     try:
         paths.prepare_logs()
-        pid = daemonize.start(daemonize.same_program(), paths.start_log, timeout, os.environ)
+        pid = daemonize.start(daemonize.same_program(), paths.start_log, timeout, os.environ,
+                              tell=partial(click.echo, err=True))  # fmt: skip
     except DaemonNotStarted as error:
         click.echo(str(error), err=True)
         return error.exit_status
@@ -110,9 +114,9 @@ def _run(
     try:
         loaded = load(paths.home, config, os.environ)
     except config_errors.ConfigError as error:
-        return EXIT_CONFIG, str(error)
+        return EXIT_CONFIG, "\n".join([*map(_warning, error.warnings), str(error)])
     for warning in loaded.warnings:
-        click.echo(warning.render("note" if warning.quiet else "warning"), err=True)
+        click.echo(_warning(warning), err=True)
     if check:
         click.echo(f"the configuration of {paths.home} is fine")
         return 0, ""
@@ -131,6 +135,10 @@ def _run(
         return _serve(loaded, paths, console=console, readiness=readiness)
     finally:
         held.release()
+
+
+def _warning(problem: Problem) -> str:
+    return problem.render("note" if problem.quiet else "warning")
 
 
 def _serve(loaded: Loaded, paths: Paths, *, console: bool, readiness: Readiness | None) -> tuple[int, str]:
@@ -162,7 +170,7 @@ def _serve(loaded: Loaded, paths: Paths, *, console: bool, readiness: Readiness 
             await app.stop()
             raise
         if readiness is not None:
-            readiness.ready(os.getpid())
+            readiness.ready(os.getpid(), _degraded(app))
         elif not console:
             _greet(app)
         return await app.run(console=console)
@@ -175,6 +183,17 @@ def _serve(loaded: Loaded, paths: Paths, *, console: bool, readiness: Readiness 
         return error.exit_status, f"error: {error}"
     except (IpcError, ControlError, JournalError, InstanceError) as error:
         return EXIT_FAILED, f"error: {error}"
+
+
+def _degraded(app: App) -> list[str]:
+    """What whoever started it should know although it is up."""
+    from hermesd.supervisor.control.handlers.doctor import findings
+
+    return [
+        f"{found['severity']}: {found['message']}" + (f"\n  fix: {found['fix']}" if found["fix"] else "")
+        for found in findings(app)
+        if found["severity"] != "ok"
+    ]
 
 
 def _greet(app: object) -> None:

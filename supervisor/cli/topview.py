@@ -114,7 +114,8 @@ def screen(
         f" {turns['waiting_turns']} waiting",
         f"host: {words.count(host.cores, 'core')}, CPU {host.cpu_percent:.0f} %, load {host.load:.2f},"
         f" memory {words.size(host.memory_used)} of {words.size(host.memory_total)}",
-        f"{'paused, ' if view.paused else ''}by {view.sort}; {psview.headline(document, len(document['workers']))}",
+        f"{'paused, ' if view.paused else ''}by {view.sort};"
+        f" {psview.headline(document, psview.count_workers(document))}",
     ]
     lines = [line if width is None else cut(line, width) for line in head]
     if trouble:

@@ -30,6 +30,7 @@ def command(options: Options, only: tuple[str, ...], skip: tuple[str, ...]) -> i
     for found in _findings(Daemon(options)):
         if (only and found["id"] not in only) or found["id"] in skip:
             continue
+        found["fix"] = options.suggest(found["fix"])
         shown.append(found)
         if not options.json:
             _print(options, found)
