@@ -110,6 +110,7 @@ class State:
     detail: str = ""
     since: float = 0.0
     received_at: float = 0.0  # when the platform last gave a sign of life; 0 = never
+    fix: str = ""  # what a person can do about it
 
 
 class Receiver(Protocol):
@@ -128,12 +129,15 @@ class Receiver(Protocol):
 
 @runtime_checkable
 class Adapter(Protocol):
-    """The required six. None of them blocks; ``start`` and ``stop`` are called once each."""
+    """The required six. None of them blocks; ``start`` and ``stop`` are called once each, but for `StartLater`."""
 
     name: str
 
     async def start(self, receiver: Receiver) -> None:
-        """Connect. Returns when the way in is usable, or raises `hermesd.adapters.errors.AdapterError`."""
+        """Connect. Returns when the way in is usable, or raises `hermesd.adapters.errors.AdapterError`.
+
+        After `hermesd.adapters.errors.StartLater` it is called again.
+        """
 
     async def stop(self) -> None:
         """Disconnect and end every task of this adapter. No message is received after it returned."""

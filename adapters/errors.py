@@ -2,11 +2,19 @@
 
 
 class AdapterError(Exception):
-    """Base of every error of an adapter."""
+    """Base of every error of an adapter. ``fix`` is what a person can do about it."""
+
+    def __init__(self, reason: str = "", *, fix: str = ""):
+        super().__init__(reason)
+        self.fix = fix
 
 
 class Unavailable(AdapterError):
     """The platform's client library is not installed; the text holds the pip command."""
+
+
+class StartLater(AdapterError):
+    """The way in cannot be up yet, for a reason that may pass by itself: start it again in a while."""
 
 
 class NotAccepted(AdapterError):

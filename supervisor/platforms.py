@@ -9,15 +9,19 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from itertools import chain, repeat
 
 from hermesd.adapters import registry
 from hermesd.adapters.contract import Adapter, AdapterSettings, Receiver, State
-from hermesd.adapters.errors import AdapterError
+from hermesd.adapters.errors import AdapterError, StartLater
 
 log = logging.getLogger("hermesd.platforms")
 
 STOP_SECONDS = 3.0
 """For one adapter to disconnect."""
+
+RETRY_DELAYS = (1.0, 2.0, 5.0, 10.0, 30.0)
+"""Seconds between the tries of an adapter that said `StartLater`; the last one for ever."""
 
 
 class Platforms:
@@ -26,6 +30,7 @@ class Platforms:
     def __init__(self) -> None:
         self.live: dict[str, Adapter] = {}
         self._down: dict[str, State] = {}
+        self._retries: set[asyncio.Task[None]] = set()
 
     def make(self, wanted: Mapping[str, AdapterSettings]) -> None:
         """Build every enabled platform's adapter, importing its client library. Blocks for as long as that takes."""
@@ -34,7 +39,7 @@ class Platforms:
                 # Live before it is started: an answer may be faster than the end of start.
                 self.live[settings.name] = registry.make(settings.name, settings)
             except AdapterError as error:
-                self._fail(settings.name, "unavailable", str(error))
+                self._fail(settings.name, "unavailable", str(error), error.fix)
             except Exception as error:  # an adapter's fault must not keep the others, or hermesd, from starting
                 log.exception("%s cannot be made", settings.name)
                 self._fail(settings.name, "unavailable", f"{type(error).__name__}: {error}")
@@ -46,19 +51,50 @@ class Platforms:
     async def _start_one(self, name: str, adapter: Adapter, receiver: Receiver) -> None:
         try:
             await adapter.start(receiver)
+        except StartLater as error:
+            self._fail(name, "backing_off", str(error), error.fix)
+            retry = asyncio.create_task(self._retry(name, adapter, receiver), name=f"start {name} again")
+            self._retries.add(retry)
+            retry.add_done_callback(self._retries.discard)
         except AdapterError as error:
-            self._fail(name, "unavailable", str(error))
+            self._fail(name, "unavailable", str(error), error.fix)
         except Exception as error:  # an adapter's fault must not keep the others, or hermesd, from starting
             log.exception("%s failed to start", name)
             self._fail(name, "unavailable", f"{type(error).__name__}: {error}")
 
-    def _fail(self, name: str, word: str, reason: str) -> None:
+    async def _retry(self, name: str, adapter: Adapter, receiver: Receiver) -> None:
+        """Until what stood in its way has gone."""
+        for delay in chain(RETRY_DELAYS, repeat(RETRY_DELAYS[-1])):
+            await asyncio.sleep(delay)
+            self.live[name] = adapter
+            try:
+                await adapter.start(receiver)
+            except StartLater as error:
+                self.live.pop(name, None)
+                log.debug("%s is still backing off: %s", name, error)
+            except AdapterError as error:
+                self._fail(name, "unavailable", str(error), error.fix)
+                return
+            except Exception as error:  # an adapter's fault must not end hermesd
+                log.exception("%s failed to start", name)
+                self._fail(name, "unavailable", f"{type(error).__name__}: {error}")
+                return
+            else:
+                del self._down[name]
+                log.warning("%s is online now", name)
+                return
+
+    def _fail(self, name: str, word: str, reason: str, fix: str = "") -> None:
         self.live.pop(name, None)
-        self._down[name] = State(word, reason, time.time())
-        log.error("%s is %s: %s", name, word, reason)
+        self._down[name] = State(word, reason, time.time(), fix=fix)
+        log.error("%s is %s: %s%s", name, word, reason, f" (fix: {fix})" if fix else "")
 
     async def stop(self) -> None:
         """Disconnect them all at once; the map stays empty afterwards."""
+        for retry in list(self._retries):
+            retry.cancel()
+        if self._retries:
+            await asyncio.wait(list(self._retries))
         await asyncio.gather(*(self._stop_one(name, adapter) for name, adapter in list(self.live.items())))
         self.live.clear()
 

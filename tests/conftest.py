@@ -18,6 +18,7 @@ from typing import NoReturn
 
 import psutil
 import pytest
+from harness.lacking import lacking
 from hypothesis import settings
 
 # A shell without job control starts background jobs with SIGINT ignored, and that is inherited: no program under test
@@ -65,16 +66,10 @@ class Home(type(Path())):  # type: ignore[misc]
         return hashlib.sha256(os.fsencode(os.path.realpath(self))).hexdigest()[:12]
 
 
-@pytest.fixture(scope="session")
-def lacking() -> Callable[[str], NoReturn]:
-    """``lacking("no tmux here")``: a reason to skip on somebody's machine, a failure where everything must run."""
-
-    def say(reason: str) -> NoReturn:
-        if os.environ.get("HERMESD_CI") == "1" or os.environ.get("CI") == "true":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
-
-    return say
+@pytest.fixture(scope="session", name="lacking")
+def _lacking() -> Callable[[str], NoReturn]:
+    """``lacking("no tmux here")``, as `harness.lacking` has it."""
+    return lacking
 
 
 @pytest.fixture(autouse=True)

@@ -51,6 +51,7 @@ from hermesd.workers import containment
 from hermesd.workers.agents import factory
 from hermesd.workers.agents.contract import Agent, Session, Turn
 from hermesd.workers.containment import identity, procfs
+from hermesd.workers.errors import NoAgent
 from hermesd.workers.mcp.servers import Servers as McpServers
 from hermesd.workers.spec import WorkerSpec
 
@@ -306,6 +307,9 @@ class Worker:
             )
             made = factory.load(self._spec.agent, self._spec.agent_path)(self._session)
             self._agent = await made if inspect.isawaitable(made) else made
+        except NoAgent as error:
+            self._agent_error = str(error)
+            log.exception("%s", self._agent_error)
         except Exception as error:  # anybody's code: whatever it raises is this session's problem, told with each turn
             self._agent_error = f"cannot make the agent {self._spec.agent!r}: {type(error).__name__}: {error}"
             log.exception("%s", self._agent_error)
@@ -345,7 +349,7 @@ class Worker:
             await self._durable(Accept(message.turn))
             await self._assigned.wait()
             if self._agent is None:
-                raise RuntimeError(self._agent_error)
+                raise NoAgent(self._agent_error)
             deadline = asyncio.timeout(message.timeout or None)
             turn = Turn(
                 message.turn, message.text, message.sender, message.sender_name, message.attachments, message.attempt
@@ -363,6 +367,11 @@ class Worker:
                 # It waited for something of its own that was cancelled. Without an end the turn would run for ever.
                 log.exception("turn %s failed", message.turn)
                 outcome, text, error = "failed", out.text, "the agent cancelled itself"
+        except NoAgent as failure:
+            outcome, error = (
+                "failed",
+                codec.clean(str(failure)),
+            )  # its traceback was logged when the agent was to be made
         except Exception as failure:  # an agent may raise anything; it and its servers are kept for the next message
             if self._interrupted:
                 outcome, text, error = "interrupted", out.text, self._interrupted
@@ -437,7 +446,9 @@ def run(spec: WorkerSpec) -> int:
     os.environ.update(spec.environment)
     os.environ["HERMESD_TAG"] = spec.tag
     # Not standard error: that is a pipe to a thread of this process. faulthandler writes to the file until the end.
-    stacks = open(spec.stacks or os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    stacks = os.open(
+        spec.stacks or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+    )
     if spec.stacks:
         faulthandler.enable(stacks)
         faulthandler.register(signal.SIGUSR1, stacks, all_threads=True)

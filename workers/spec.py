@@ -36,6 +36,7 @@ class KeeperSpec:
     socket: str  # Unix socket path that the keeper listens on
     containment: str  # preference: "auto" or the name of a strategy
     adopt_timeout: float  # seconds without a supervisor after which everything is emptied
+    supervisor: int = 0  # its pid: until the first claim a keeper with another parent knows that it is dead
     preload: tuple[str, ...] = ()  # modules that every worker will need
     agent: str = ""
     agent_path: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import os
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
@@ -34,12 +35,17 @@ from hermesd.adapters.contract import (
     State,
     Target,
 )
-from hermesd.adapters.errors import AdapterError, Gone, NotAccepted
+from hermesd.adapters.errors import AdapterError, Gone, NotAccepted, StartLater
 from hermesd.adapters.ports import holder_of
 
 USER = "api"
 RETRY_AFTER = 5
 STOP_SECONDS = 2.0
+
+FREE_PORT = "set API_SERVER_PORT (platforms.api_server.extra.port) to a free port, 0 for any"
+
+_MAY_PASS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
+"""Another program has the port, or the interface is not up yet."""
 
 
 class ApiServerAdapter:
@@ -70,9 +76,11 @@ class ApiServerAdapter:
             await site.start()
         except OSError as error:
             await self._runner.cleanup()
-            reason = await self._why_not(error)
-            self._state = State("refused", detail=reason, since=time.time())
-            raise AdapterError(reason) from error
+            self._runner = None
+            why = await self._why_not(error)
+            self._state = State("refused", detail=why, since=time.time())
+            kind = StartLater if error.errno in _MAY_PASS else AdapterError
+            raise kind(why, fix=FREE_PORT) from error
         self._port = int(self._runner.addresses[0][1])
         self._receiver = receiver
         self._state = State("online", detail=self._url(), since=time.time())
@@ -80,13 +88,12 @@ class ApiServerAdapter:
     async def _why_not(self, error: OSError) -> str:
         where = f"{self._options.host}:{self._options.port}"
         if error.errno != errno.EADDRINUSE:
-            return f"cannot serve the API on {where}: {error.strerror or error}"
+            # asyncio puts a sentence of its own around the system's.
+            why = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else str(error)
+            return f"cannot serve the API on {where}: {why}"
         holder = await asyncio.to_thread(holder_of, self._options.port)
         who = f" by {holder}" if holder else ""
-        return (
-            f"cannot serve the API on {where}: the port is in use{who}; end that, or set another "
-            "platforms.api_server.extra.port (API_SERVER_PORT), and start hermesd again"
-        )
+        return f"cannot serve the API on {where}: the port is in use{who}"
 
     async def stop(self) -> None:
         self._receiver = None

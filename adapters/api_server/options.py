@@ -53,12 +53,13 @@ def read(settings: AdapterSettings) -> Options:
     if not options.key and not options.on_loopback:
         raise AdapterError(
             f"cannot serve the API on {options.host} without a key: everybody who reaches that address could use the "
-            "agent; set platforms.api_server.extra.key (API_SERVER_KEY), or host to 127.0.0.1"
+            "agent",
+            fix="set API_SERVER_KEY (platforms.api_server.api_key), or host: 127.0.0.1",
         )
     if not options.key and "*" in options.cors_origins:
         raise AdapterError(
-            "cannot allow every origin (cors_origins: '*') without a key: any web page could use the agent; set "
-            "platforms.api_server.extra.key (API_SERVER_KEY), or name the origins"
+            "cannot allow every origin (cors_origins: '*') without a key: any web page could use the agent",
+            fix="set API_SERVER_KEY (platforms.api_server.api_key), or name the origins",
         )
     return options
 

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 import uuid
+from dataclasses import replace
 from typing import Any
 
 from hermesd.adapters.contract import (
@@ -59,6 +60,7 @@ class LocalAdapter:
         self._console: Console | None = None
         self._talking: asyncio.Task[int] | None = None
         self._state = State("stopped", since=time.time())
+        self._received_at = 0.0
 
     async def start(self, receiver: Receiver) -> None:
         self._receiver = receiver
@@ -105,7 +107,7 @@ class LocalAdapter:
         return Capabilities()
 
     def state(self) -> State:
-        return self._state
+        return replace(self._state, received_at=self._received_at)
 
     def describe(self) -> dict[str, Any]:
         return {"attached": sorted(chat.name for chat in self._chats), "console": self._console is not None}
@@ -136,6 +138,7 @@ class LocalAdapter:
         """For `LocalChat.say`."""
         if self._receiver is None or chat not in self._chats:
             raise NotAccepted("this terminal is not attached any more", code="stopped")
+        self._received_at = time.time()
         inbound = Inbound(
             platform=self.name,
             chat_id=chat.name,
@@ -144,7 +147,7 @@ class LocalAdapter:
             text=clean(text),
             user_name=USER,
             trusted=True,
-            sent_at=time.time(),
+            sent_at=self._received_at,
         )
         # Before the journal has it: the answer may be faster than the return of receive.
         self._asked[(chat.name, message_id)] = chat

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import click
 
@@ -25,15 +29,41 @@ if TYPE_CHECKING:
 
 PROMPT = "> "
 
+READ_AHEAD = 64  # lines
+
+PAUSE = 0.25
+"""Seconds before a line after which it comes from a person, or from a program that watches."""
+
+SILENT = ("open", "delta")
+"""Events that a pipe does not print: the whole answer follows."""
+
+_READ_SIZE = 64 * 1024
+
+
+class Line(NamedTuple):
+    """One line of a pipe. ``pause``: seconds since the line before it was read."""
+
+    text: str
+    pause: float
+
+
+def may_go(line: Line, *, running: bool, asked: bool) -> bool:
+    """Whether a line is sent now, or waits until the one before it is answered: the rule of ``hermesd --console``,
+    where `hermesd.adapters.local.script` has it with its reasons."""
+    return not running or (line.text.startswith("/") and (asked or line.pause >= PAUSE))
+
 
 class Printer(Protocol):
-    """Where lines come from and where events go. `show` is called from another thread than the rest."""
+    """Where lines come from and where events go. `show` and `over` are called from another thread than the rest."""
 
     def lines(self) -> Iterator[str]:
-        """What the user says, until the end of input."""
+        """What the user says, until the end of input or of the chat."""
 
     def show(self, event: dict[str, Any]) -> None:
         """One event of hermesd."""
+
+    def over(self) -> None:
+        """The chat has ended: nothing more is read. Ends a read that waits."""
 
     def close(self) -> None:
         """Leaves the terminal as it was."""
@@ -46,8 +76,6 @@ class Conversation:
         self._stream = stream
         self._printer = printer
         self._deadline = None if timeout is None else time.monotonic() + timeout
-        self._main = threading.main_thread().ident
-        self._reading = False  # the main thread waits for the user and can be woken by a signal
         self._over = threading.Event()
         self._error: BaseException | None = None
         self._refused = 0  # lines that hermesd would not take
@@ -72,8 +100,7 @@ class Conversation:
         return words.count(failed, "message") if failed else ""
 
     def _speak(self) -> None:
-        lines = self._printer.lines()
-        while (line := self._next(lines)) is not None:
+        for line in self._printer.lines():
             if len(line) > TEXT_LIMIT:
                 self._refused += 1
                 text = f"not sent: {len(line)} characters; a message may have {TEXT_LIMIT}"
@@ -81,14 +108,6 @@ class Conversation:
             elif line.strip():
                 self._stream.send({"text": line})
         self._stream.end_input()
-
-    def _next(self, lines: Iterator[str]) -> str | None:
-        """The next line; None at the end of input or of the chat."""
-        self._reading = True  # before the look: the other thread sets its flag first and looks at this one then
-        try:
-            return None if self._over.is_set() else next(lines, None)
-        finally:
-            self._reading = False
 
     def _hear(self) -> None:
         try:
@@ -100,22 +119,94 @@ class Conversation:
             self._error = error
         finally:
             self._over.set()
-            if self._reading and self._main is not None:
-                # A read from a terminal or a pipe cannot be ended in another way.
-                signal.pthread_kill(self._main, signal.SIGINT)
+            self._printer.over()
 
 
 class Pipe:
-    """Lines from stdin. Answers to stdout, one after the other and whole; the rest to stderr."""
+    """Lines from stdin, each sent when `may_go` says so. Answers to stdout, one after the other and whole; the rest to
+    stderr."""
 
     def __init__(self, as_json: bool = False) -> None:
         self._as_json = as_json
+        self._held: deque[Line] = deque()
+        self._partial = b""
+        self._read_at = time.monotonic()
+        self._shown_before = 0  # events, when the last line was read
+        self._held_up = False  # there was input, and no room for it
+        self._input_ended = False
+        # Each of these has one thread that writes it.
+        self._sent = 0
+        self._ended = 0
+        self._shown = 0
+        self._asked = False
+        self._over = False
+        # Both ends live as long as the process: the other thread may still write when this one has left.
+        self._woken, self._waker = os.pipe()
+        os.set_blocking(self._waker, False)
 
     def lines(self) -> Iterator[str]:
-        for line in sys.stdin:
-            yield line.rstrip("\n")
+        while not self._over:
+            if self._held and may_go(self._held[0], running=self._sent > self._ended, asked=self._asked):
+                self._sent += 1
+                yield self._held.popleft().text
+            elif self._input_ended and not self._held:
+                return
+            else:
+                self._wait()
+
+    def _wait(self) -> None:
+        """Until there is input to read, or something has happened that a line may have waited for."""
+        stdin = sys.stdin.fileno()
+        reading = not self._input_ended and len(self._held) < READ_AHEAD
+        self._held_up = self._held_up or not reading
+        ready = select.select([self._woken, stdin] if reading else [self._woken], [], [])[0]
+        if self._woken in ready:
+            os.read(self._woken, _READ_SIZE)
+        if stdin in ready:
+            self._take(os.read(stdin, _READ_SIZE))
+
+    def _take(self, data: bytes) -> None:
+        *whole, self._partial = (self._partial + data).split(b"\n")
+        if not data:
+            self._input_ended = True
+            whole.append(self._partial)
+        for raw in whole:
+            text = raw.decode(sys.stdin.encoding, "replace").rstrip("\r")
+            if text.strip():
+                self._held.append(Line(text, self._pause()))
+        self._held_up = False
+
+    def _pause(self) -> float:
+        """Since the line before. Who has been shown something since then may write because of that, however fast."""
+        now, shown = time.monotonic(), self._shown
+        pause = 0.0 if self._held_up else now - self._read_at
+        if shown > self._shown_before and not self._held_up:
+            pause = max(pause, PAUSE)
+        self._read_at, self._shown_before = now, shown
+        return pause
 
     def show(self, event: dict[str, Any]) -> None:
+        if self._as_json or event.get("kind") not in SILENT:
+            self._shown += 1  # before it is: the line that comes of it may be faster than the return
+            self._print(event)
+        if event.get("final"):
+            self._ended += 1
+            self._asked = False
+        elif event.get("kind") == "question":
+            self._asked = True
+        else:
+            return
+        self._wake()
+
+    def over(self) -> None:
+        self._over = True
+        self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # full, so that it wakes anyway
+            os.write(self._waker, b"!")
+
+    def _print(self, event: dict[str, Any]) -> None:
         if self._as_json:
             render.json_line(event)
             return
@@ -125,13 +216,15 @@ class Pipe:
                 click.echo(text)
             case "failed":
                 click.echo(f"failed: {text}", err=True)
-            case "notice" | "status":
+            case _:
                 click.echo(text, err=True)
-            case _:  # "open", "delta": the whole answer follows
-                pass
 
     def close(self) -> None:
         """Nothing was changed."""
+
+
+class _ChatOver(Exception):
+    """Raised by the signal that ends the terminal's read."""
 
 
 class Terminal:
@@ -146,20 +239,37 @@ class Terminal:
         self._restore = partial(termios.tcsetattr, 0, termios.TCSADRAIN, termios.tcgetattr(0))
         self._lock = threading.Lock()
         self._prompting = False
+        self._over = False
+        # A read inside readline cannot be ended in another way. Not by SIGINT, which may have come ignored: a shell
+        # does that for what runs behind its back.
+        signal.signal(signal.SIGUSR1, self._end_read)
         self._streaming = ""  # the turn whose text is in the line that is being written
         self._streamed: dict[str, str] = {}
 
     def lines(self) -> Iterator[str]:
-        while True:
-            self._prompting = True
-            try:
-                line = input(PROMPT)
-            except EOFError:
-                click.echo()
-                return
-            finally:
-                self._prompting = False
-            yield line
+        with contextlib.suppress(_ChatOver):
+            while (line := self._read()) is not None:
+                yield line
+
+    def _read(self) -> str | None:
+        self._prompting = True  # before the look: `over` sets its flag first and looks at this one then
+        try:
+            return None if self._over else input(PROMPT)
+        except EOFError:
+            click.echo()
+            return None
+        finally:
+            self._prompting = False
+
+    def over(self) -> None:
+        self._over = True
+        main = threading.main_thread().ident
+        if self._prompting and main is not None:
+            signal.pthread_kill(main, signal.SIGUSR1)
+
+    def _end_read(self, number: int, frame: FrameType | None) -> None:
+        if self._prompting:
+            raise _ChatOver
 
     def show(self, event: dict[str, Any]) -> None:
         text = words.safe(event.get("text", ""), newlines=True)
@@ -175,7 +285,7 @@ class Terminal:
                 case "failed":
                     self._streamed.pop(turn, None)
                     self._above(self._paint("failed: ", "red") + text)
-                case "notice":
+                case "notice" | "question":
                     self._above(self._paint(text, "yellow"))
                 case "status":
                     self._above(self._paint(text, "dim"))

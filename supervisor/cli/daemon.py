@@ -6,6 +6,7 @@ Whether it runs is decided by its lock alone; PID file and /proc only say more a
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any, NoReturn
 from hermesd.supervisor.control import client
 from hermesd.supervisor.control.errors import (
     Code,
+    Hangup,
     NobodyThere,
     NotAllowed,
     Refused,
@@ -46,7 +48,11 @@ _LETTERS = {
 }
 
 
+LETS_GO = 0.5
+"""Seconds from the end of a connection to the end of its process, where that is the reason."""
+
 _HALTED = ("T", "t", "D")
+_ENDED = ("Z", "X")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +152,12 @@ class Daemon:
         if isinstance(error, NotAllowed):
             return Sight("unknown", Exit.NO_ANSWER, f"{error}: it belongs to another user", "run it as that user")
         found = self.describe()
+        if isinstance(error, Hangup):
+            # A process that dies lets go of its sockets and of its lock one after the other.
+            until = time.monotonic() + LETS_GO
+            while found.state == "running" and time.monotonic() < until:
+                time.sleep(0.01)
+                found = self.describe()
         pid, version = found.pid or None, found.record.version if found.record else None
         if found.state == "none":
             return Sight("stopped", Exit.STOPPED, "no process holds the lock of this home", "hermesd --daemon")
@@ -154,6 +166,9 @@ class Daemon:
             detail = f"its PID file {named}, but no process holds the lock of this home"
             return Sight("dead", Exit.DEAD, detail, "hermesd --daemon, which clears it away", pid, version)
         letter = process_state(pid) if pid else None
+        if letter in _ENDED:
+            detail = f"process {pid} has ended (state {letter}, {_LETTERS[letter]}), and its parent has not noticed yet"
+            return Sight("dead", Exit.DEAD, detail, "hermesd --daemon, which clears it away", pid, version, letter)
         process = f"process {pid}" if pid else "a process that has not said its pid yet"
         if letter:
             process += f" (state {letter}, {_LETTERS.get(letter, 'unknown')})"

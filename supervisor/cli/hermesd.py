@@ -12,6 +12,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ from hermesd.supervisor.instance.errors import AlreadyRunning, DaemonNotStarted,
 from hermesd.supervisor.instance.paths import Paths, paths_of, resolve_home
 
 if TYPE_CHECKING:
+    from hermesd.supervisor.app import App
+    from hermesd.supervisor.config.errors import Problem
     from hermesd.supervisor.config.loader import Loaded
     from hermesd.supervisor.instance.daemonize import Readiness
     from hermesd.supervisor.logs import Limits
@@ -110,7 +113,8 @@ def _exec_anew(background: bool) -> tuple[int, str]:
 def _start_daemon(paths: Paths, timeout: float) -> int:
     try:
         paths.prepare_logs()
-        pid = daemonize.start(daemonize.same_program(), paths.start_log, timeout, os.environ)
+        pid = daemonize.start(daemonize.same_program(), paths.start_log, timeout, os.environ,
+                              tell=partial(click.echo, err=True))  # fmt: skip
     except DaemonNotStarted as error:
         click.echo(str(error), err=True)
         return error.exit_status
@@ -150,9 +154,9 @@ def _run(
     try:
         loaded = load(paths.home, config, os.environ)
     except config_errors.ConfigError as error:
-        return EXIT_CONFIG, str(error)
+        return EXIT_CONFIG, "\n".join([*map(_warning, error.warnings), str(error)])
     for warning in loaded.warnings:
-        click.echo(warning.render("note" if warning.quiet else "warning"), err=True)
+        click.echo(_warning(warning), err=True)
     if check:
         return _check(loaded, paths.home)
     loaded = with_level(loaded)
@@ -205,6 +209,10 @@ def _check(loaded: Loaded, home: Path) -> tuple[int, str]:
     return 0, ""
 
 
+def _warning(problem: Problem) -> str:
+    return problem.render("note" if problem.quiet else "warning")
+
+
 def _serve(
     loaded: Loaded,
     paths: Paths,
@@ -244,7 +252,7 @@ def _serve(
             await app.give_up()
             raise
         if readiness is not None:
-            readiness.ready(os.getpid())
+            readiness.ready(os.getpid(), _degraded(app))
         elif not console and not background:
             _greet(app)
         return await app.run(console=console)
@@ -264,6 +272,17 @@ def _log_limits(loaded: Loaded) -> Limits:
 
     logs = loaded.settings.hermesd.logs
     return Limits(logs.max_size_bytes, logs.backups, logs.session_size_bytes, logs.sessions)
+
+
+def _degraded(app: App) -> list[str]:
+    """What whoever started it should know although it is up."""
+    from hermesd.supervisor.control.handlers.doctor import findings
+
+    return [
+        f"{found['severity']}: {found['message']}" + (f"\n  fix: {found['fix']}" if found["fix"] else "")
+        for found in findings(app)
+        if found["severity"] != "ok"
+    ]
 
 
 def _greet(app: object) -> None:

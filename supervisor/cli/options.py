@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +18,10 @@ from .exits import CommandError, Exit
 
 Command = TypeVar("Command", bound=click.Command)
 
+# A name that is followed by a verb or an option, or that is the program of systemd-run; else it is no command.
+_OURS = re.compile(r"\bhermesctl(?= (?:status|ps|top|logs|chat|sessions|stop|restart|doctor|version)\b)"
+                   r"|\bhermesd(?= --(?!home\b))|(?<=Delegate=yes )hermesd\b")  # fmt: skip
+
 
 @dataclass(slots=True)
 class Options:
@@ -29,6 +35,12 @@ class Options:
     @property
     def paint(self) -> render.Paint:
         return render.Paint(render.wants_color(self.color, sys.stdout))
+
+    def suggest(self, text: str) -> str:
+        """A text with commands of ours in it; they get the --home that this command was given."""
+        if self.home is None:
+            return text
+        return _OURS.sub(lambda match: f"{match[0]} --home {shlex.quote(str(self.home))}", text)
 
     def print_json(self, document: object) -> None:
         """``--json``: one document; indented where a person looks at it."""
@@ -56,7 +68,10 @@ def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         setattr(options, str(param.name), value)
 
 
-def _global_options() -> list[click.Option]:
+ONE_DOCUMENT = 'One JSON document with "schema": 1 on stdout.'
+
+
+def _global_options(json_help: str) -> list[click.Option]:
     return [
         click.Option(
             ["--home"],
@@ -68,7 +83,7 @@ def _global_options() -> list[click.Option]:
         click.Option(
             ["--json"],
             is_flag=True,
-            help='One JSON document with "schema": 1 on stdout.',
+            help=json_help,
             expose_value=False,
             callback=_remember,
         ),
@@ -89,16 +104,16 @@ def _global_options() -> list[click.Option]:
     ]
 
 
-def with_global_options(command: Command) -> Command:
-    """Adds them to a command or group."""
-    command.params.extend(_global_options())
+def with_global_options(command: Command, json_help: str = ONE_DOCUMENT) -> Command:
+    """Adds them to a command or group. ``json_help`` says what --json prints."""
+    command.params.extend(_global_options(json_help))
     return command
 
 
 Body = Callable[..., int | None]
 
 
-def verb(name: str, **settings: Any) -> Callable[[Body], click.Command]:
+def verb(name: str, *, json_help: str = ONE_DOCUMENT, **settings: Any) -> Callable[[Body], click.Command]:
     """A command whose function takes `Options` first and returns its exit status (None: 0)."""
 
     def decorate(body: Body) -> click.Command:
@@ -107,17 +122,23 @@ def verb(name: str, **settings: Any) -> Callable[[Body], click.Command]:
             context = click.get_current_context()
             options = context.ensure_object(Options)
             context.color = options.paint.on  # else click takes colours away where stdout is no terminal
-            return body(options, *args, **kwargs)
+            try:
+                return body(options, *args, **kwargs)
+            except CommandError as error:
+                error.fix = options.suggest(error.fix)
+                raise
 
         make: Callable[[Body], click.Command] = click.command(name, **settings)
-        return with_global_options(make(run))
+        return with_global_options(make(run), json_help)
 
     return decorate
 
 
 def hint(text: str) -> None:
     """A line beside the data: progress, warnings, what to do next."""
-    click.echo(text, err=True)
+    context = click.get_current_context(silent=True)
+    options = None if context is None else context.find_object(Options)
+    click.echo(text if options is None else options.suggest(text), err=True)
 
 
 def usage(message: str) -> NoReturn:

@@ -26,7 +26,7 @@ SORTS: dict[str, tuple[Callable[[Any], Any], bool]] = {
 }
 """What --sort takes: how to read it from a row, and whether the greatest comes first."""
 
-FILTERS = ("worker", "session", "pid", "state", "turn", "queue", "restarts")
+FILTERS = ("worker", "session", "pid", "state", "turn", "queue", "restarts", "platform", "user")
 
 
 class Layout(NamedTuple):
@@ -47,6 +47,8 @@ class Row(NamedTuple):
 
 _COLUMNS: dict[str, Column] = {
     "SESSION": Column("SESSION", shrinks=True),
+    "PLATFORM": Column("PLATFORM"),
+    "USER": Column("USER", shrinks=True),
     "WORKER": Column("WORKER"),
     "PID": Column("PID", right=True),
     "STATE": Column("STATE", states=True),
@@ -66,9 +68,9 @@ _COLUMNS: dict[str, Column] = {
 
 
 def chosen_columns(layout: Layout) -> list[str]:
-    hidden = {"TURN-ID", "PROCS", "COMMAND"}
+    hidden = {"PLATFORM", "USER", "TURN-ID", "PROCS", "COMMAND"}
     if layout.wide:
-        hidden -= {"TURN-ID", "PROCS"}
+        hidden -= {"PLATFORM", "USER", "TURN-ID", "PROCS"}
     if layout.tree:
         hidden = hidden - {"COMMAND"} | {"MCP", "IDLE"}
     if layout.live:
@@ -96,13 +98,19 @@ def matches(row: WorkerRow, filters: Sequence[tuple[str, str]]) -> bool:
 
 
 def headline(document: PsDocument, total: int) -> str:
-    """How many of ``total`` there are and where the figures come from."""
-    shown = len(document["workers"])
+    """How many of ``total`` workers there are and where the figures come from. A session without one is no worker."""
+    shown = count_workers(document)
     figures = document["figures"]
     source = {"cgroup": "cgroup", "proc": "a scan of /proc"}.get(figures["source"], words.safe(figures["source"]))
     exact = "exact, with the dead" if figures["exact"] else "the dead that nobody waited for may be missing"
     some = f"{shown} of {words.count(total, 'worker')}" if shown != total else words.count(total, "worker")
-    return f"{some}; CPU and memory from {source} ({exact})"
+    resting = len(document["workers"]) - shown
+    without = f", {words.count(resting, 'session')} without one" if resting else ""
+    return f"{some}{without}; CPU and memory from {source} ({exact})"
+
+
+def count_workers(document: PsDocument) -> int:
+    return sum(row["worker"] != "" for row in document["workers"])
 
 
 def lines(
@@ -169,6 +177,8 @@ def _worker(row: WorkerRow, now: datetime, depth: int) -> Row:
         depth,
         words.safe(row["session"] or "(spare)"),
         {
+            "PLATFORM": words.safe(row["platform"]) or words.NOTHING,
+            "USER": words.safe(row["user"]) or words.NOTHING,
             "WORKER": words.safe(row["worker"]) or words.NOTHING,
             "PID": _number(row["pid"]),
             "STATE": words.safe(row["state"]) + (f"({note})" if note else ""),

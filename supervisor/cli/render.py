@@ -19,10 +19,10 @@ _STYLES = {"green": "32", "yellow": "33", "red": "31", "cyan": "36", "dim": "2",
 STATE_STYLES: Mapping[str, str] = {
     "running": "green", "connected": "green", "online": "green", "ok": "green", "idle": "green", "busy": "cyan",
     "waiting": "yellow", "starting": "yellow", "connecting": "yellow", "degraded": "yellow", "warning": "yellow",
-    "draining": "yellow", "stopping": "yellow", "backoff": "yellow", "quarantined": "red", "unavailable": "red",
-    "failed": "red", "error": "red", "dead": "red", "unresponsive": "red", "stopped": "dim", "hibernated": "dim",
-    "failing": "red", "lost": "red", "refused": "yellow", "ambiguous": "yellow", "dropped": "dim", "answered": "green",
-    "sent": "green",
+    "draining": "yellow", "stopping": "yellow", "backoff": "yellow", "backing_off": "yellow", "quarantined": "red",
+    "unavailable": "red", "failed": "red", "error": "red", "dead": "red", "unresponsive": "red", "stopped": "dim",
+    "hibernated": "dim", "failing": "red", "lost": "red", "refused": "yellow", "ambiguous": "yellow", "dropped": "dim",
+    "answered": "green", "sent": "green",
 }  # fmt: skip
 
 

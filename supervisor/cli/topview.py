@@ -122,7 +122,8 @@ def screen(sample: Sample, view: View, now: datetime, paint: Paint, width: int |
         f" loop {loop:.1f} ms late (p99); {turns['running_turns']} of {turns['max_turns']} turns running,"
         f" {turns['waiting_turns']} waiting",
         host_line(document["host"]),
-        f"{'paused, ' if view.paused else ''}by {view.sort}; {psview.headline(document, len(document['workers']))}",
+        f"{'paused, ' if view.paused else ''}by {view.sort};"
+        f" {psview.headline(document, psview.count_workers(document))}",
     ]
     lines = [line if width is None else cut(line, width) for line in head]
     if trouble:

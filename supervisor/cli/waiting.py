@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -12,11 +12,13 @@ from hermesd.supervisor.control.errors import NoAnswer
 
 from . import words
 from .exits import CommandError, Exit
+from .options import hint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hermesd.supervisor.control.client import Stream
+    from hermesd.supervisor.control.shapes import OutcomesDocument
 
 SLACK = 5.0
 """Seconds that hermesd may take beyond the time that it says is left, for its own last steps."""
@@ -63,7 +65,7 @@ def stop_line(event: Mapping[str, Any]) -> str:
 
 
 def watch(stream: Stream, timeout: float | None, no_wait: bool) -> float:
-    """Follows ``stop`` or ``restart`` to its result, with ``no_wait`` to its first event.
+    """Follows ``stop`` to its result, with ``no_wait`` to its first event.
 
     Gives the time by which all should be over; raises `CommandError` when it passes. Ctrl-C ends the watching only.
     """
@@ -87,7 +89,19 @@ def watch(stream: Stream, timeout: float | None, no_wait: bool) -> float:
         ) from error
     except KeyboardInterrupt:
         progress.close()
-        click.echo("no longer watching; it goes on all the same (hermesctl status)", err=True)
+        hint("no longer watching; it goes on all the same (hermesctl status)")
         raise
     finally:
         progress.close()
+
+
+def of_sessions(stream: Stream, no_wait: bool) -> tuple[list[str], OutcomesDocument | None]:
+    """Follows ``stop`` or ``restart`` of sessions, as `watch` does; hermesd itself says how long that may take.
+
+    Gives the sessions that there are none of, and the result; None for it with ``no_wait``.
+    """
+    first = stream.next() or {}
+    if not no_wait:
+        watch(stream, float(first.get("left_s", 0.0)), no_wait)
+    result = None if stream.result is None else cast("OutcomesDocument", stream.result)
+    return list(first.get("not_found", ())), result

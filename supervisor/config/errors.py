@@ -50,10 +50,12 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; nothing of it was applied. Carries every problem, not only the first."""
+    """The configuration cannot be used; nothing of it was applied. Carries every problem, not only the first, and the
+    ``warnings`` that were found on the way, for one of them may be the cause."""
 
-    def __init__(self, problems: Iterable[Problem]):
+    def __init__(self, problems: Iterable[Problem], warnings: Iterable[Problem] = ()):
         self.problems = tuple(problems)
+        self.warnings = tuple(warnings)
         super().__init__("\n".join(problem.render() for problem in self.problems))
 
 

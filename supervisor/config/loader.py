@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from . import agents
 from . import environment as env
 from .complaints import explain, shown
 from .document import Document, KeyPath, parse, read_text
@@ -74,14 +76,23 @@ def load(home: Path, config_file: Path | None, environ: Mapping[str, str]) -> Lo
     warnings += without_effect(sources.values, sources.origin)
 
     try:
+        settings, more = _checked(sources)
+    except ConfigError as error:
+        raise ConfigError(error.problems, (*warnings, *error.warnings)) from error.__cause__
+    return Loaded(settings, tuple(warnings + more), dict(environment.values), tuple(files))
+
+
+def _checked(sources: _Sources) -> tuple[Settings, list[Problem]]:
+    """The settings and what is worth a warning about them."""
+    try:
         settings = Settings.model_validate(sources.values)
     except ValidationError as error:
         raise ConfigError(explain(error, sources.values, sources.origin)) from error
     settings = _with_api_server(settings, sources)
-    problems, more = _cross_check(settings, sources)
+    problems, warnings = _cross_check(settings, sources)
     if problems:
-        raise ConfigError(problems)
-    return Loaded(settings, tuple(warnings + more), dict(environment.values), tuple(files), sources.origin)
+        raise ConfigError(problems, warnings)
+    return settings, warnings
 
 
 class _Sources:
@@ -202,7 +213,13 @@ def _cross_check(settings: Settings, sources: _Sources) -> tuple[list[Problem], 
         errors.append(at(path, "is more than memory_hard", "make it smaller than memory_hard"))
     if workers.spare > workers.max:
         errors.append(at(("hermesd", "workers", "spare"), "is more than workers.max", f"at most {workers.max}"))
-    for directory in settings.hermesd.agent_path:
+    agent, agent_path = settings.hermesd.agent, settings.hermesd.agent_path
+    if wrong := agents.why_not(agent):
+        errors.append(at(("hermesd", "agent"), *wrong))
+    elif agents.is_missing(agent, agent_path):
+        message = f'there is no module "{agent.partition(":")[0].partition(".")[0]}", in agent_path or installed'
+        warnings.append(at(("hermesd", "agent"), message, "name its directory in hermesd.agent_path, or install it"))
+    for directory in agent_path:
         if not Path(directory).expanduser().is_dir():
             path = ("hermesd", "agent_path")
             warnings.append(at(path, f"{directory} is not a directory", "name a directory that exists"))
@@ -211,6 +228,11 @@ def _cross_check(settings: Settings, sources: _Sources) -> tuple[list[Problem], 
             for missing in env.unresolved(getattr(platform, key)) if platform.enabled else ():
                 fix = f"set {missing} in the environment or in .env"
                 warnings.append(at(("platforms", name, key), f"{shown(missing)} is not set", fix))
+    api = settings.platforms.get("api_server")
+    if api is not None and api.enabled and not (api.api_key or api.token) and not _is_loopback(api.extra["host"]):
+        message = f"{api.extra['host']} is open to other machines and there is no key, so the API will not be served"
+        fix = "set API_SERVER_KEY (platforms.api_server.api_key), or host: 127.0.0.1"
+        warnings.append(at(("platforms", "api_server", "extra", "host"), message, fix))
     for name, server in settings.mcp_servers.items():
         path = ("mcp_servers", name)
         if not name.strip() or "/" in name or not name.isprintable():
@@ -220,6 +242,13 @@ def _cross_check(settings: Settings, sources: _Sources) -> tuple[list[Problem], 
         elif server.enabled and not server.command and not server.url:
             errors.append(at(path, "has no command", "add command: (a program) or url:, or enabled: false"))
     return errors, warnings
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost" or host.lower().endswith(".localhost")
 
 
 def _merge(into: dict[str, Any], over: Mapping[str, Any]) -> None:

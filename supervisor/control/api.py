@@ -186,7 +186,8 @@ VERBS: Mapping[str, Verb] = {
         inputs={"text": Param(str, required=True, limit=TEXT_LIMIT)},
     ),
 }
-"""``stop``: no ``sessions`` is hermesd itself; ``timeout_s`` is how long the whole may take (None: as configured).
+"""``stop``: no ``sessions`` is hermesd itself; ``timeout_s`` is how long the whole may take (None: as configured). Of
+sessions, and in ``restart``, it is how long running turns may go on before they are interrupted (None: not at all).
 
 Events and results of each verb are in `hermesd.supervisor.control.shapes`: ``stop`` and ``restart`` send `StopProgress`
 and end with `StopResult` (hermesd) or `OutcomesDocument` (sessions); ``drain`` sends `StopProgress` and ends with

@@ -24,10 +24,12 @@ class PlatformStatus(TypedDict):
     detail: str  # why, where there is a why; else the account or the address
     since: str | None
     received_at: str | None  # the last message from it
+    describe: dict[str, Any]  # what its adapter tells of itself: account, address; no secrets
 
 
 class WorkerCounts(TypedDict):
-    by_state: dict[str, int]  # the words of hermesd.supervisor.pool.worker_life.State
+    by_state: dict[str, int]  # sessions by the words of hermesd.supervisor.pool.worker_life.State
+    total: int  # those of them that have a process
     max: int
     running_turns: int
     max_turns: int
@@ -187,6 +189,8 @@ class WorkerRow(TypedDict):
     memory_bytes: int
     processes: int
     mcp: list[ServerRow]
+    platform: str  # of its session; "" for a spare
+    user: str
     turn_s: NotRequired[float]  # how long the turn has been running
     heard_s: NotRequired[float]  # since the last sign of life of a worker that has given one
     silent_s: NotRequired[float]  # it is silent: so long without a heartbeat, hermesd's own pauses not counted
@@ -284,7 +288,7 @@ class SessionOutcome(TypedDict):
     """What became of one session of a request for several."""
 
     session: str
-    outcome: str  # "done", "not_found", "failed"
+    outcome: str  # "done", "not_found", "failed", "timed_out": it still goes on
     detail: str
 
 
@@ -389,10 +393,11 @@ class MessageOutcomesDocument(TypedDict):
 class StopProgress(TypedDict):
     """An event of ``stop`` and ``restart``, about once a second and whenever something changes."""
 
-    phase: str  # "draining", "stopping", "killing"
+    phase: str  # "draining", "stopping", "starting"
     workers: int
     busy: int
     left_s: float
+    not_found: NotRequired[list[str]]  # in the first one, of sessions: those that there are none of
 
 
 class RestartDocument(TypedDict):
@@ -508,7 +513,8 @@ class ChatEvent(TypedDict):
     open     attached; ``session`` is the key
     delta    more text of the answer to ``turn``
     answer   the whole answer to ``turn``; the deltas before it are its beginning
-    notice   something else for the user: a question, a warning, the reply of a slash command
+    question the agent asks; ``/approve`` or ``/deny`` answers
+    notice   something else for the user: a warning, a file, the reply of a slash command
     status   what the agent is doing
     failed   ``turn`` ended without an answer; ``text`` says why
     ======== =====================================================================================
@@ -518,6 +524,7 @@ class ChatEvent(TypedDict):
     text: str
     turn: NotRequired[str]
     session: NotRequired[str]
+    final: NotRequired[bool]  # a line of this chat has had its answer; ``turn`` is the line's
 
 
 # ---- the rest -------------------------------------------------------------------------------------------------------

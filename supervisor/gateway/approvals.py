@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from hermesd.ipc.ids import AskId, SessionKey
 from hermesd.ipc.messages import Answer, Ask
 
+DENY = "deny"
+
 
 @dataclass(slots=True)
 class Question:
@@ -40,12 +42,15 @@ class Approvals:
     def answer(self, key: SessionKey, choice: str, by: str) -> Ask | None:
         """Answer the session's oldest question. None: there is none.
 
-        Raises ValueError when ``choice`` is not one of its choices.
+        Raises ValueError when ``choice`` is not one of its choices. "deny" answers every question: where it is none of
+        the choices, the agent gets "", as for a question that nobody has answered.
         """
         for ask_id, question in self._open.items():
             if question.key != key:
                 continue
             wanted = {option.casefold(): option for option in question.ask.choices}.get(choice.casefold())
+            if wanted is None and choice == DENY:
+                wanted = ""
             if wanted is None:
                 raise ValueError(f"{choice!r} is not one of: {', '.join(question.ask.choices)}")
             self._settle(ask_id, wanted, by)

@@ -72,8 +72,14 @@ class Lane:
     restarting: bool = False
     retry_at: float = 0.0
     last_end: str = ""  # how the last worker ended, for people
+    starting: asyncio.Future[str] | None = None  # for who restarts it: "" when its agent is there, else why not
     timer: asyncio.TimerHandle | None = None
     settled: asyncio.Event = field(default_factory=asyncio.Event)  # set whenever no process exists
+
+    def started(self, error: str) -> None:
+        """Tell whoever waits for the new worker's agent."""
+        if self.starting is not None and not self.starting.done():
+            self.starting.set_result(error)
 
     def cancel_timer(self) -> None:
         if self.timer is not None:

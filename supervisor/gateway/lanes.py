@@ -180,16 +180,20 @@ class Lanes:
         )
         if row.state is not InboxState.QUEUED:
             self._persistence.persist(inbox.queued, row.id, key, time.time())
-        if lane.life is worker_life.State.QUARANTINED:
-            self.turns.end_unstarted(
-                turn, turn_life.Event.FAILED, words.still_quarantined(lane.retry_at - time.monotonic())
-            )
-            return turn
         lane.queue.append(turn)
         if self.drain_order.covers(key):
             self._deliverer.notice(turn.target, words.DRAINED)
+        self._refuse_if_quarantined(lane)
         self.plan_soon()
         return turn
+
+    def _refuse_if_quarantined(self, lane: Lane) -> None:
+        """Nobody answers what waits there, unless what holds the lane (a /new) is about to end the quarantine."""
+        if lane.life is not worker_life.State.QUARANTINED or lane.held:
+            return
+        text = words.still_quarantined(lane.retry_at - time.monotonic())
+        while lane.queue:
+            self.turns.end_unstarted(lane.queue.popleft(), turn_life.Event.FAILED, text)
 
     def resume(self, row: InboxRow, key: SessionKey) -> None:
         """Take up a message that an earlier life of hermesd had begun to work on."""
@@ -256,16 +260,29 @@ class Lanes:
             if lane.current is not None and meant(lane.current):
                 self.turns.interrupt(lane, lane.current, reason)
 
-    async def stop_session(self, key: SessionKey, reason: str) -> bool:
-        """Interrupt what runs, end the worker, keep the conversation. False: there was nothing to end."""
+    async def stop_session(self, key: SessionKey, reason: str, patience: float = 0.0) -> bool:
+        """End the worker, keep the conversation. False: there was nothing to end.
+
+        A running turn may end by itself for ``patience`` seconds; then it is interrupted.
+        """
         lane = self._lanes.get(key)
         if lane is None or (lane.life not in worker_life.WITH_PROCESS and lane.current is None):
             return False
         with self._held(lane):
+            if patience > 0 and lane.current is not None:
+                await self._let_end(lane, lane.current, patience)
             await self.interrupt(key, reason)
             self.live(lane, worker_life.Event.STOP)
             await lane.settled.wait()
         return True
+
+    async def _let_end(self, lane: Lane, turn: Turn, patience: float) -> None:
+        if lane.life in (worker_life.State.BUSY, worker_life.State.WAITING):
+            self.live(lane, worker_life.Event.RETIRE)
+        gone = asyncio.ensure_future(lane.settled.wait())
+        over: list[asyncio.Future[Any]] = [turn.ended, gone]
+        await asyncio.wait(over, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        gone.cancel()
 
     @contextlib.contextmanager
     def _held(self, lane: Lane) -> Iterator[None]:
@@ -275,18 +292,25 @@ class Lanes:
             yield
         finally:
             lane.held -= 1
+            self._refuse_if_quarantined(lane)
             self.plan_soon()
 
-    async def restart_session(self, key: SessionKey, reason: str) -> bool:
-        """End the worker and start a new one with the conversation; also pardons a quarantined session."""
+    async def restart_session(self, key: SessionKey, reason: str, patience: float = 0.0) -> asyncio.Future[str] | None:
+        """End the worker (as `stop_session` does) and start a new one with the conversation; also pardons a quarantined
+        session.
+
+        Returns what will be "" when the new worker has its agent, else why it has not; None for an unknown session.
+        """
         if await self._journal.write(sessions.current, key) is None:
-            return False
+            return None
         lane = self._lane(key, ephemeral=False)
-        await self.stop_session(key, reason)
+        await self.stop_session(key, reason, patience)
+        if lane.starting is None or lane.starting.done():
+            lane.starting = asyncio.get_running_loop().create_future()
         self.live(lane, worker_life.Event.PARDON)
         lane.restarting = True
         self.live(lane, worker_life.Event.WANTED)
-        return True
+        return lane.starting
 
     async def reset_session(self, key: SessionKey, reason: str) -> str:
         """Begin the conversation anew. Returns the new session id. Raises `JournalError` when there never was one."""
@@ -403,6 +427,8 @@ class Lanes:
             if step.state is worker_life.State.IDLE:
                 lane.idle_since = lane.life_since
                 self._arm(lane, self.settings.idle_timeout, worker_life.Event.HIBERNATE)
+        if step.state not in (worker_life.State.HIBERNATED, worker_life.State.STARTING):
+            lane.started(f"its new worker has ended: {lane.last_end}" if lane.last_end else "it was stopped meanwhile")
         if step.state in worker_life.WITH_PROCESS:
             lane.settled.clear()
         else:
@@ -542,8 +568,11 @@ class Lanes:
 
     def worker_ready(self, worker: Worker, error: str) -> None:
         lane = self._lane_with(worker)
+        if lane is None:
+            return
         # One that was taken over counts as ready already.
-        if lane is not None and lane.life in (worker_life.State.STARTING, worker_life.State.STOPPING):
+        if lane.life in (worker_life.State.STARTING, worker_life.State.STOPPING):
+            lane.started(error)
             self.live(lane, worker_life.Event.READY)
 
     def worker_forked(self, worker: Worker) -> None:
@@ -599,7 +628,9 @@ class Lanes:
         if expected:
             self.live(lane, worker_life.Event.ENDED)
         elif gone.exit_code is None and not worker.pid:
-            self.live(lane, worker_life.Event.CRASHED)  # its start went down with its keeper: nobody's fault, not counted
+            self.live(
+                lane, worker_life.Event.CRASHED
+            )  # its start went down with its keeper: nobody's fault, not counted
         else:
             self._crashed(lane)
 

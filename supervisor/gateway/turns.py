@@ -251,11 +251,13 @@ class Turns:
                 answer = Outbound(f"{turn.id}:answer", words.interrupted("", turn.overran), kind=kind)
                 self._end(lane, turn, event, TurnState.INTERRUPTED, answer, error=turn.interrupt_reason)
             case turn_life.Event.POISONOUS:
-                answer = Outbound(f"{turn.id}:answer", words.dead_letter(killed), kind="error")
+                answer = Outbound(
+                    f"{turn.id}:answer", words.dead_letter(killed, may_retry=not lane.ephemeral), kind="error"
+                )
                 outcome = TurnState.LOST if was_accepted else TurnState.FAILED
                 self._end(lane, turn, event, outcome, answer, error=how, dead_letter=True, killed_worker=counted)
             case _:
-                answer = Outbound(f"{turn.id}:answer", words.lost(how), kind="error")
+                answer = Outbound(f"{turn.id}:answer", words.lost(how, may_retry=not lane.ephemeral), kind="error")
                 self._end(lane, turn, event, TurnState.LOST, answer, error=how, killed_worker=counted)
 
     def _end(

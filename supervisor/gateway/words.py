@@ -17,10 +17,11 @@ def how_it_ended(exit_code: int | None) -> str:
         return f"killed by signal {-exit_code}"
 
 
-def lost(how: str) -> str:
+def lost(how: str, *, may_retry: bool = True) -> str:
+    """``may_retry``: the one who reads it can give commands, which a stateless API client cannot."""
     return (
         f"The process that was answering this has died ({how}). It was not run again by itself, "
-        "because its tools may have acted already. /retry runs your message again."
+        "because its tools may have acted already." + (" /retry runs your message again." if may_retry else "")
     )
 
 
@@ -31,10 +32,9 @@ def lost_with_hermesd() -> str:
     )
 
 
-def dead_letter(killed: int) -> str:
-    return (
-        f"This message was set aside: {killed} processes have died while they were answering it. "
-        "Later messages are answered as usual; /retry tries this one again."
+def dead_letter(killed: int, *, may_retry: bool = True) -> str:
+    return f"This message was set aside: {killed} processes have died while they were answering it." + (
+        " Later messages are answered as usual; /retry tries this one again." if may_retry else ""
     )
 
 
@@ -58,6 +58,9 @@ def still_quarantined(seconds: float) -> str:
 
 
 def place_in_line(place: int, busy: int) -> str:
+    """``busy``: turns that run now. There may be none, while an idle worker makes room."""
+    if not busy:
+        return f"A place is being made: your message is number {place} in the line."
     taken = "The one place is" if busy == 1 else f"All {busy} places are"
     return f"{taken} taken: your message is number {place} in the line."
 
@@ -80,5 +83,5 @@ def interrupted(text: str, overran: str = "") -> str:
 
 def question(text: str, choices: tuple[str, ...]) -> str:
     words = " or ".join(f"/{choice}" for choice in choices) if set(choices) <= {"approve", "deny"} else ""
-    answer = words or "/approve CHOICE, one of: " + ", ".join(choices)
+    answer = words or f"/approve CHOICE, one of: {', '.join(choices)}; or with /deny"
     return f"{text}\n\nAnswer with {answer}."

@@ -13,7 +13,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,10 +29,17 @@ def same_program(drop: str = "--daemon") -> list[str]:
     return [sys.executable, *(word for word in sys.orig_argv[1:] if word != drop)]
 
 
-def start(command: Sequence[str], log: Path, timeout: float, environ: Mapping[str, str]) -> int:
+def start(
+    command: Sequence[str],
+    log: Path,
+    timeout: float,
+    environ: Mapping[str, str],
+    tell: Callable[[str], object] = lambda text: None,
+) -> int:
     """Start ``command`` in the background and return its pid once it is ready.
 
-    ``log`` gets its stdout and stderr; ``timeout`` is in seconds. Raises `DaemonNotStarted` with the text and the exit
+    ``log`` gets its stdout and stderr; ``timeout`` is in seconds; ``tell`` is called with each thing that is not as it
+    should be although it is ready. Raises `DaemonNotStarted` with the text and the exit
     status of a program that failed, or that was ended because it did not get ready in time.
     """
     reader, writer = os.pipe()
@@ -56,7 +63,7 @@ def start(command: Sequence[str], log: Path, timeout: float, environ: Mapping[st
     finally:
         os.close(writer)
     try:
-        return _await(child, reader, log, timeout)
+        return _await(child, reader, log, timeout, tell)
     except BaseException:
         _end(child)
         raise
@@ -64,7 +71,9 @@ def start(command: Sequence[str], log: Path, timeout: float, environ: Mapping[st
         os.close(reader)
 
 
-def _await(child: subprocess.Popen[bytes], reader: int, log: Path, timeout: float) -> int:
+def _await(
+    child: subprocess.Popen[bytes], reader: int, log: Path, timeout: float, tell: Callable[[str], object]
+) -> int:
     said = _read_line(reader, time.monotonic() + timeout)
     if said is None:
         _end(child)
@@ -74,6 +83,9 @@ def _await(child: subprocess.Popen[bytes], reader: int, log: Path, timeout: floa
     if isinstance(pid, int):
         # It is meant to outlive us; Popen would warn of a child that was never waited for.
         child.returncode = 0
+        notes = message.get("notes")
+        for note in notes if isinstance(notes, list) else ():
+            tell(str(note))
         return pid
     try:
         status = child.wait(_LAST_WORDS)
@@ -159,9 +171,9 @@ class Readiness:
             return None
         return cls(descriptor) if is_pipe else None
 
-    def ready(self, pid: int) -> None:
-        """Everything works; ``hermesd --daemon`` prints the pid and returns 0."""
-        self._say({"ready": pid})
+    def ready(self, pid: int, notes: Sequence[str] = ()) -> None:
+        """It works; ``hermesd --daemon`` prints the ``notes`` to stderr, the pid to stdout, and returns 0."""
+        self._say({"ready": pid, "notes": list(notes)})
 
     def failed(self, text: str) -> None:
         """The start failed for this reason. The process must end with its exit status soon after."""

@@ -29,7 +29,7 @@ def start_by_psutil(pid: int) -> int:
     import psutil
 
     try:
-        return int(round(psutil.Process(pid).create_time() * 100))
+        return round(psutil.Process(pid).create_time() * 100)
     except (psutil.Error, ValueError):
         return 0
 

@@ -173,7 +173,7 @@ def test_a_question_waits_for_approve_or_deny(start: Callable[..., Daemon], modu
     with Chat(daemon) as chat:
         for command, chosen in (("/approve", "approve"), ("/deny", "deny")):
             chat.say("ask")
-            assert "/approve" in chat.wait("notice", r"Shall I\?")
+            assert "/approve" in chat.wait("question", r"Shall I\?")
             assert daemon.worker_of(DM)["state"] == "waiting"
             chat.say(command)
             chat.wait("answer", f"chosen: {chosen}")
@@ -183,7 +183,7 @@ def test_a_question_waits_for_approve_or_deny(start: Callable[..., Daemon], modu
 def test_a_question_with_choices_of_its_own_is_answered_by_one_of_them(start: Callable[..., Daemon]) -> None:
     with Chat(start("plain", PLAIN)) as chat:
         chat.say("pick")
-        question = chat.wait("notice", "Which")
+        question = chat.wait("question", "Which")
         assert "red" in question
         assert "green" in question
         chat.say("/approve blue")

@@ -168,21 +168,41 @@ def test_replace_of_nobody_is_a_start(make_daemon: MakeDaemon) -> None:
     assert daemon.json("status")["state"] == "running"
 
 
-def test_a_port_in_use_costs_that_platform_only_and_the_status_says_so(make_daemon: MakeDaemon) -> None:
+def test_a_port_in_use_costs_that_platform_only_until_it_is_free_and_everybody_is_told(make_daemon: MakeDaemon) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        config = f"platforms:\n  api_server:\n    enabled: true\n    extra: {{port: {port}}}\n"
-        daemon = make_daemon(config).start()
+        daemon = make_daemon(f"platforms:\n  api_server:\n    enabled: true\n    extra: {{port: {port}}}\n")
+        started = hermesd(daemon, "--daemon")
+        daemon.hold(int(started.stdout))
+        reason = f"cannot serve the API on 127.0.0.1:{port}: Address already in use"
+        assert started.stderr == (
+            f"warning: api_server is backing_off: {reason}\n"
+            "  fix: set API_SERVER_PORT (platforms.api_server.extra.port) to a free port, 0 for any\n"
+        )
         status = daemon.json("status")
-    assert status["state"] == "degraded"
-    platform = next(platform for platform in status["platforms"] if platform["name"] == "api_server")
-    assert platform["state"] == "unavailable"
-    assert f"127.0.0.1:{port}: " in platform["detail"]
-    assert "in use" in platform["detail"]
-    assert [warning["id"] for warning in status["warnings"]] == ["platform.api_server"]
-    assert daemon.ctl("status").returncode == 0
-    assert daemon.ctl("status", "--strict").returncode == 8
-    assert daemon.ctl("chat", input="hello\n").stdout.startswith("You said: hello")
+        assert status["state"] == "degraded"
+        assert state_of(status, "api_server") == ("backing_off", reason)
+        (warning,) = status["warnings"]
+        assert warning["id"] == "platform.api_server"
+        assert "API_SERVER_PORT" in warning["fix"]
+        assert daemon.ctl("status").returncode == 0
+        assert daemon.ctl("status", "--strict").returncode == 8
+        assert daemon.ctl("chat", input="hello\n").stdout.startswith("You said: hello")
+    wait_until(lambda: state_of(daemon.json("status"), "api_server")[0] == "online", 20.0, what="it is online")
+    assert daemon.json("status")["state"] == "running"
+
+
+def state_of(status: dict[str, Any], platform: str) -> tuple[str, str]:
+    return next((row["state"], row["detail"]) for row in status["platforms"] if row["name"] == platform)
+
+
+def test_an_api_open_to_others_without_a_key_is_told_by_check_and_by_the_start(make_daemon: MakeDaemon) -> None:
+    daemon = make_daemon("platforms: {api_server: {enabled: true, extra: {host: 0.0.0.0, port: 0}}}\n")
+    assert "0.0.0.0 is open to other machines and there is no key" in hermesd(daemon, "--check").stderr
+    started = hermesd(daemon, "--daemon")
+    daemon.hold(int(started.stdout))
+    assert "api_server is unavailable: cannot serve the API on 0.0.0.0 without a key" in started.stderr
+    assert "fix: set API_SERVER_KEY" in started.stderr
 
 
 def test_a_home_that_it_may_not_write_to_is_named_with_status_1(make_daemon: MakeDaemon) -> None:
@@ -272,8 +292,25 @@ def test_an_agent_that_does_not_exist_is_told_to_the_chat_and_hermesd_stays(make
     daemon = make_daemon("hermesd: {agent: 'no_such_module:make'}\n").start()
     done = daemon.ctl("chat", input="hello\n")
     assert done.returncode == 1
-    assert "no_such_module" in done.stderr
+    assert "cannot load agent 'no_such_module:make'" in done.stderr
+    assert "NoAgent" not in done.stderr
     assert daemon.json("status")["state"] in ("running", "degraded")
+    traced = [line["msg"] for line in log_lines(daemon) if "Traceback" in line["msg"]]
+    assert len(traced) == 1, traced
+    page = daemon.ctl("status").stdout
+    assert "cannot load agent" in page
+    assert "Traceback" not in page
+    again = daemon.ctl("restart", "agent:main:local:dm")
+    assert again.returncode == 1
+    assert "agent:main:local:dm: failed: cannot load agent" in again.stderr
+
+
+@pytest.mark.parametrize(("agent", "status"), [("llm", 78), ("'no_such_module:make'", 0)])
+def test_check_tells_of_an_agent_that_cannot_be(make_daemon: MakeDaemon, agent: str, status: int) -> None:
+    done = hermesd(make_daemon(f"hermesd: {{agent: {agent}, agnet_path: /}}\n"), "--check")
+    assert done.returncode == status
+    assert ("llm is not part of this version" if status else 'there is no module "no_such_module"') in done.stderr
+    assert "agnet_path" in done.stderr
 
 
 # ---- stopping --------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ def test_stopped_is_3_for_status_and_7_for_actions(daemon: Daemon) -> None:
     done = daemon.ctl("status")
     assert done.returncode == 3
     assert done.stdout.startswith("hermesd is stopped: ")
-    assert "hermesd --daemon" in done.stderr
+    assert f"fix: hermesd --home {daemon.home} --daemon" in done.stderr
     document = daemon.json("status")
     assert (document["schema"], document["state"], document["pid"]) == (1, "stopped", None)
     assert daemon.ctl("status", "--short").stdout == "stopped\n"

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 import pytest
@@ -167,9 +167,9 @@ class Scene:
 
 
 @pytest.fixture(params=["cgroup", "subreaper"])
-def containment_name(request: pytest.FixtureRequest) -> str:
+def containment_name(request: pytest.FixtureRequest, lacking: Callable[[str], NoReturn]) -> str:
     if not possible(request.param, secrets.token_hex(6)):
-        pytest.skip(f"this system gives no {request.param}")
+        lacking(f"this system gives no {request.param}")
     return str(request.param)
 
 

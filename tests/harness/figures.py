@@ -21,3 +21,12 @@ def summary(values: Sequence[float]) -> dict[str, float]:
         "p99_ms": round(quantile(values, 0.99) * 1000, 2),
         "max_ms": round(max(values) * 1000, 2),
     }
+
+
+STRICT = False
+"""Set by ``scripts/soak``. Tests share their machine with anything, a soak is run to be believed."""
+
+
+def allowed(promised: float, on_a_busy_machine: float) -> float:
+    """The limit for a time: what is promised, or, in tests, also what this machine needs at the moment."""
+    return promised if STRICT else max(promised, on_a_busy_machine)

@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+from harness import figures
+
 CASES = Path(__file__).parent / "cases"
 
 TIMES = {
@@ -49,6 +51,7 @@ def main() -> int:
     case = importlib.import_module(f"harness.cases.{arguments.case.replace('-', '_')}")
     limits = {"minutes": arguments.minutes} if arguments.minutes else {}
     document = {"schema": 1, "case": arguments.case, "times": times, "seed": seed}
+    figures.STRICT = True
     began = time.monotonic()
     try:
         document |= {

@@ -90,7 +90,8 @@ class Out(Protocol):
         """A message besides the answer, ``target`` "" to this chat. Returns when the supervisor has it on disk."""
 
     async def ask(self, question: str, choices: Sequence[str] = ("approve", "deny"), timeout: float = 300.0) -> str:
-        """Wait for the user's choice; "" when time ran out or nobody could be asked. The turn shows as *waiting*."""
+        """Wait for the user's choice; "" when it was declined (/deny where "deny" is no choice), time ran out or nobody
+        could be asked. The turn shows as *waiting*."""
 
 
 class Agent(Protocol):

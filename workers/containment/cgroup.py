@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 
-from . import cgroupfs, naming, prctl, sweep
+from . import cgroupfs, clone, naming, prctl, sweep
 from .contract import Container, Entry, Leftover, Usage
 from .errors import ContainmentError, LeftAlive, Unsupported
 from .identity import is_dead, send
@@ -57,11 +57,19 @@ class CgroupContainer:
     def started(self, pid: int) -> None:
         """The kernel knows already."""
 
+    def fork(self) -> int:
+        try:
+            return clone.fork_into(self._leaf)
+        except Unsupported:
+            return os.fork()
+
     def enter(self) -> None:
         plant(self.tag)
         with contextlib.suppress(PermissionError):  # it leads a session already
             os.setsid()
-        cgroupfs.enter(self._leaf)
+        # Even a move to where it is already would wait for the whole system.
+        if cgroupfs.directory_of() != self._leaf:
+            cgroupfs.enter(self._leaf)
 
     def entry(self) -> Entry:
         death_signal = 0 if self._is_worker else int(signal.SIGKILL)

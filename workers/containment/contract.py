@@ -51,8 +51,11 @@ class Container(Protocol):
     def started(self, pid: int) -> None:
         """Called by the parent right after a fork or a spawn, while it has not yet reaped ``pid``."""
 
+    def fork(self) -> int:
+        """As ``os.fork``, from a process with one thread; the child is inside already where that is possible."""
+
     def enter(self) -> None:
-        """Called by a forked child as its first act: it takes the tag, leads a session and moves into the container."""
+        """Called by a forked child as its first act: it takes the tag, leads a session and is in the container."""
 
     def entry(self) -> Entry:
         """What a shim must do to start a program inside."""

@@ -163,6 +163,9 @@ class GroupContainer:
         self._known |= root
         self._groups |= root
 
+    def fork(self) -> int:
+        return os.fork()
+
     def enter(self) -> None:
         # Without /proc a process cannot find its own environment block: its tag shows in what it starts.
         os.environ[VARIABLE] = self.tag

@@ -61,6 +61,9 @@ class SubreaperContainer:
         self._roots.add(root)
         self._known.add(root)
 
+    def fork(self) -> int:
+        return os.fork()
+
     def enter(self) -> None:
         plant(self.tag)
         with contextlib.suppress(PermissionError):  # it leads a session already

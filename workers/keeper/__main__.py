@@ -8,10 +8,13 @@ import sys
 from hermesd.ipc import codec
 from hermesd.workers.spec import KeeperSpec
 
+from . import birth
 from .keeper import Keeper
 
 
 def main() -> int:
+    # What whoever started hermesd had open is no business of a process that outlives it.
+    birth.close_from(3)
     with os.fdopen(0, "rb", closefd=False) as told:
         spec = codec.unpack_value(KeeperSpec, told.read())
     null = os.open(os.devnull, os.O_RDWR)

@@ -31,11 +31,16 @@ def cut_loose(keep: Iterable[int]) -> None:
     for descriptor in sorted(keep):
         os.closerange(low, descriptor)
         low = descriptor + 1
-    os.closerange(low, os.sysconf("SC_OPEN_MAX") if not os.path.isdir("/proc/self/fd") else _highest() + 1)
+    close_from(low)
 
 
-def _highest() -> int:
-    return max((int(name) for name in os.listdir("/proc/self/fd")), default=3)
+def close_from(low: int) -> None:
+    """Close every descriptor from ``low`` on. Looked up where possible, for the limit may be a million."""
+    try:
+        high = max(int(name) for name in os.listdir("/proc/self/fd")) + 1
+    except FileNotFoundError:
+        high = os.sysconf("SC_OPEN_MAX")
+    os.closerange(low, high)
 
 
 def spawn(tag: str, spec_fd: int) -> int:

@@ -156,8 +156,9 @@ class Keeper:
         return min(due)
 
     def _grace(self) -> float:
-        # Until the first claim the supervisor may still be starting up.
-        return self._spec.adopt_timeout if self._claims.claimed else max(STARTING_UP, self._spec.adopt_timeout)
+        # Until the first claim the supervisor may still be starting up: its life is what counts, not its silence.
+        orphaned = self._spec.supervisor not in (0, os.getppid())
+        return self._spec.adopt_timeout if self._claims.claimed or orphaned else STARTING_UP
 
     def _abandoned(self) -> bool:
         return not self._claims.connected and self._claims.alone.lasted >= self._grace()
@@ -222,16 +223,16 @@ class Keeper:
             reason = refusal or "no descriptor came with the request"
             return self._claims.send(keeping.ForkFailed(request.worker, reason))
         container = self._containment.worker(request.worker, request.tag)
+        pid = 0
         try:
             pid = self._bring_up(container, request.tag, spec_fd)
+            # Safe without a check of the start time: the child is ours and cannot be reaped before we do it.
+            container.started(pid)
+            self._containment.register(pid)
+            ward = Ward(request.worker, pid, os.pidfd_open(pid), identity.start_ticks(pid) or 0, container)
         except (ContainmentError, OSError) as error:
-            with contextlib.suppress(ContainmentError):
-                container.kill_round()
+            self._undo(container, pid)
             return self._claims.send(keeping.ForkFailed(request.worker, str(error)))
-        # Safe without a check of the start time: the child is ours and cannot be reaped before we do it.
-        container.started(pid)
-        self._containment.register(pid)
-        ward = Ward(request.worker, pid, os.pidfd_open(pid), identity.start_ticks(pid) or 0, container)
         self._wards[ward.worker] = ward
         self._by_pid[pid] = ward
         self._claims.send(keeping.Forked(ward.worker, pid, ward.start_ticks))
@@ -246,12 +247,21 @@ class Keeper:
             return f"this keeper speaks protocol {keeping.PROTOCOL}, its supervisor {self._claims.protocol}"
         return ""
 
+    def _undo(self, container: Container, pid: int) -> None:
+        """Leave nothing of a worker that could not be made; short of descriptors, for one."""
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            self._containment.unregister(pid)
+        with contextlib.suppress(ContainmentError):
+            container.kill_round()
+
     def _bring_up(self, container: Container, tag: str, spec_fd: int) -> int:
         """A new worker process in its container, by fork where that is sound and by exec where it is not."""
         container.create()
         if not self._forks:
             return birth.spawn(tag, spec_fd)
-        pid = os.fork()
+        pid = container.fork()
         if pid == 0:
             self._become_worker(container, spec_fd)
         return pid

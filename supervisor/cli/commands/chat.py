@@ -12,14 +12,15 @@ from ..exits import CommandError, Exit
 from ..options import Options, verb
 
 
-@verb("chat", short_help="Talk to the local agent.")
+@verb("chat", short_help="Talk to the local agent.", json_help="JSON Lines, one object per event.")
 @click.argument("name", default="", required=False)
 def command(options: Options, name: str) -> int:
     """Talk to the local agent; NAME is one of several conversations (default: the one without a name).
 
-    In a terminal: type, end with Ctrl-D. From a pipe each line is a message; the answers go to stdout, everything else
-    to stderr, and the command ends when every line is answered, with 1 if one of them failed. --timeout limits the
-    whole.
+    In a terminal: type, end with Ctrl-D. From a pipe each line is a message, sent when the one before it is answered;
+    a command goes at once when the agent asks, or when it comes after a pause. The answers go to stdout, everything
+    else to stderr, and the command ends when every line is answered, with 1 if one of them failed. --timeout limits
+    the whole.
     """
     with Daemon(options).stream("chat", {"name": name}) as stream:
         printer: Printer

@@ -39,6 +39,7 @@ def command(options: Options, only: tuple[str, ...], skip: tuple[str, ...], fix:
     for found in _findings(daemon, document):
         if (only and found["id"] not in only) or found["id"] in skip:
             continue
+        found["fix"] = options.suggest(found["fix"])
         document["findings"].append(found)
         if not options.json:
             _print(options, found, document.get("leftovers", []))

@@ -15,7 +15,7 @@ from ..exits import CommandError, Exit
 from ..options import Options, hint, usage, verb
 
 
-@verb("logs", short_help="The log.")
+@verb("logs", short_help="The log.", json_help="The lines as they are: JSON Lines.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with new lines, through rotations, until Ctrl-C.")
 @click.option("-n", "--lines", type=click.IntRange(min=0), default=100, show_default=True, help="How many at first.")
 @click.option("--session", default="", help="Of one session (its key or the end of it), worker or turn.")

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 @click.option("--tree", is_flag=True, help="With their MCP servers and every process below.")
 @click.option("--sort", type=click.Choice(list(psview.SORTS)), default="session", show_default=True)
 @click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help="Only these; VALUE may have * and ?.")
-@click.option("-o", "--output", type=click.Choice(["wide", "names"]), help="More columns, or only the sessions.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["wide", "names", "json"]),
+    help="More columns, only the sessions, or as --json.",
+)
 def command(options: Options, tree: bool, sort: str, filters: tuple[str, ...], output: str | None) -> None:
     """The workers, with CPU and memory of their whole trees. CPU% 100 is one core."""
     try:
@@ -28,9 +33,9 @@ def command(options: Options, tree: bool, sort: str, filters: tuple[str, ...], o
     except ValueError as error:
         usage(str(error))
     document = cast("PsDocument", Daemon(options).ask("ps", {"tree": tree}))
-    total = len(document["workers"])
+    total = psview.count_workers(document)
     document["workers"] = psview.sort([row for row in document["workers"] if psview.matches(row, wanted)], sort)
-    if options.json:
+    if options.json or output == "json":
         options.print_json(document)
     elif output == "names":
         for row in document["workers"]:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
-
 import click
 
 from ..daemon import Daemon
 from ..options import Options, confirm, usage, verb
-from ..outcomes import report
+from ..outcomes import report, report_begun
 from ..renewal import restart_supervisor
-from ..waiting import watch
-
-if TYPE_CHECKING:
-    from hermesd.supervisor.control.shapes import OutcomesDocument
+from ..waiting import of_sessions
 
 
 @verb("restart", short_help="New workers for sessions, or hermesd anew.")
@@ -22,12 +17,13 @@ if TYPE_CHECKING:
 @click.option("--no-wait", is_flag=True, help="Return when it has begun.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def command(options: Options, sessions: tuple[str, ...], supervisor: bool, no_wait: bool, yes: bool) -> int:
-    """End the workers of SESSIONS, after their running turns, and start new ones. Platform connections stay.
+    """End the workers of SESSIONS and start new ones, which have their agents when this returns.
+
+    Running turns are interrupted at once; with --timeout they may go on for that long before. Platform connections
+    stay. Exit status 9: a new worker is still starting. More than one session is asked about.
 
     With --supervisor it is the other way round: hermesd executes itself anew, for a configuration or a version that
     needs it; its workers live on and their running turns go on. Platforms are reconnected.
-
-    --timeout is how long the whole may take. More than one session is asked about.
     """
     if supervisor == bool(sessions):
         usage("name SESSIONS, or --supervisor")
@@ -36,9 +32,7 @@ def command(options: Options, sessions: tuple[str, ...], supervisor: bool, no_wa
     if len(sessions) > 1:
         confirm(f"Restart {len(sessions)} sessions?", yes)
     with Daemon(options).stream("restart", {"sessions": list(sessions), "timeout_s": options.timeout}) as stream:
-        watch(stream, options.timeout, no_wait)
-        result = stream.result
+        not_found, result = of_sessions(stream, no_wait)
     if result is None:
-        click.echo("restarting", err=options.json)
-        return 0
-    return report(options, cast("OutcomesDocument", result), "restarted")
+        return report_begun(options, "restarting", len(set(sessions)), not_found)
+    return report(options, result, "restarted")

@@ -16,7 +16,7 @@ from ..options import Options, hint, verb
 from ..render import Column, Paint
 
 if TYPE_CHECKING:
-    from hermesd.supervisor.control.shapes import StatusDocument
+    from hermesd.supervisor.control.shapes import LogLine, StatusDocument, WorkerCounts
 
 _LABEL = 12  # columns of the labels at the left
 
@@ -35,6 +35,8 @@ def command(options: Options, short: bool, strict: bool) -> int:
     if isinstance(answer, Sight):
         return _absent(options, daemon, answer, short)
     document = cast("StatusDocument", answer)
+    for finding in document["warnings"]:
+        finding["fix"] = options.suggest(finding["fix"])
     now = datetime.now(UTC)
     if options.json:
         options.print_json(document)
@@ -43,7 +45,7 @@ def command(options: Options, short: bool, strict: bool) -> int:
     else:
         width = render.terminal_width(sys.stdout)
         for line in full(document, now, options.paint, width):
-            click.echo(line)
+            click.echo(options.suggest(line) if line == LOG_TITLE else line)
     return Exit.PARTLY if strict and (document["state"] == "degraded" or document["warnings"]) else Exit.DONE
 
 
@@ -71,8 +73,7 @@ def _absent(options: Options, daemon: Daemon, sight: Sight, short: bool) -> int:
 
 
 def short_line(document: StatusDocument) -> str:
-    counts = document["workers"]["by_state"]
-    parts = [f"{document['state']} {words.duration(document['uptime_s'])}", _workers(counts)]
+    parts = [f"{document['state']} {words.duration(document['uptime_s'])}", _workers(document["workers"])]
     if document["warnings"]:
         parts.append(words.count(len(document["warnings"]), "warning"))
     return ", ".join(parts)
@@ -90,7 +91,7 @@ def full(document: StatusDocument, now: datetime, paint: Paint, width: int | Non
     yield _line("Home", document["home"])
     yield _line(
         "Workers",
-        f"{_workers(workers['by_state'])}; at most {workers['max']}",
+        f"{_workers(workers)}; at most {workers['max']}" + _resting(workers["by_state"]),
     )
     yield _line(
         "Turns",
@@ -126,10 +127,24 @@ def _local(text: str) -> str:
         return words.safe(text)
 
 
-def _workers(counts: dict[str, int]) -> str:
-    total = sum(counts.values())
-    states = ", ".join(f"{number} {words.safe(state)}" for state, number in counts.items() if number)
-    return f"{words.count(total, 'worker')} ({states})" if states else words.count(total, "worker")
+LOG_TITLE = "Last warnings in the log (hermesctl logs):"
+
+RESTING = ("hibernated", "backoff", "quarantined")
+"""The states of a session without a process."""
+
+
+def _workers(workers: WorkerCounts) -> str:
+    states = _states({state: number for state, number in workers["by_state"].items() if state not in RESTING})
+    return words.count(workers["total"], "worker") + (f" ({states})" if states else "")
+
+
+def _resting(counts: dict[str, int]) -> str:
+    states = _states({state: number for state, number in counts.items() if state in RESTING})
+    return f"; without one: {states}" if states else ""
+
+
+def _states(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number} {words.safe(state)}" for state, number in counts.items() if number)
 
 
 def _platforms(document: StatusDocument, now: datetime, paint: Paint, width: int | None) -> Iterator[str]:
@@ -171,6 +186,14 @@ def _log(document: StatusDocument, paint: Paint) -> Iterator[str]:
 
     if document["log_tail"]:
         yield ""
-        yield "Last warnings in the log (hermesctl logs):"
+        yield LOG_TITLE
     for line in document["log_tail"]:
-        yield f"  {text_line(dict(line), paint)}"
+        yield f"  {text_line({**line, 'msg': _in_one_line(line)}, paint)}"
+
+
+def _in_one_line(line: LogLine) -> str:
+    """A record's first line, and of a traceback the last one, which says what was raised."""
+    first, *rest = line.get("msg", "").splitlines() or [""]
+    last = rest[-1].strip() if any(text.startswith("Traceback (most recent call last)") for text in rest) else ""
+    said = last.partition(": ")[2] or last
+    return f"{first}: {last}" if said and said not in first else first

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -14,11 +13,8 @@ from ..daemon import Daemon
 from ..ending import Ending
 from ..exits import CommandError, Exit
 from ..options import Options, confirm, hint, verb
-from ..outcomes import report
-from ..waiting import SLACK, watch
-
-if TYPE_CHECKING:
-    from hermesd.supervisor.control.shapes import OutcomesDocument
+from ..outcomes import report, report_begun
+from ..waiting import SLACK, of_sessions, watch
 
 
 @verb("stop", short_help="Stop hermesd or some sessions.")
@@ -29,9 +25,11 @@ if TYPE_CHECKING:
 def command(options: Options, sessions: tuple[str, ...], no_wait: bool, if_running: bool, yes: bool) -> int:
     """Drain and end hermesd; with SESSIONS only their workers, whose conversations go on with the next message.
 
-    Running turns may end first; --timeout is how long the whole may take (default: hermesd.stop_budget of its
-    configuration). Then what still runs is killed, and the answer says how many processes that were. More than one
-    session is asked about.
+    Of hermesd, running turns may end first; --timeout is how long the whole may take (default: hermesd.stop_budget of
+    its configuration). Then what still runs is killed, and the answer says how many processes that were.
+
+    Of SESSIONS, running turns are interrupted at once; with --timeout they may go on for that long before. More than
+    one session is asked about.
     """
     daemon = Daemon(options)
     if len(sessions) > 1:
@@ -52,11 +50,10 @@ def command(options: Options, sessions: tuple[str, ...], no_wait: bool, if_runni
 def _stop_sessions(options: Options, daemon: Daemon, sessions: tuple[str, ...], no_wait: bool) -> int:
     params = {"sessions": list(sessions), "timeout_s": options.timeout}
     with daemon.stream("stop", params) as stream:
-        watch(stream, options.timeout, no_wait)
-        result = stream.result
+        not_found, result = of_sessions(stream, no_wait)
     if result is None:
-        return _left_going(options)
-    return report(options, cast("OutcomesDocument", result), "stopped")
+        return report_begun(options, "stopping", len(set(sessions)), not_found)
+    return report(options, result, "stopped")
 
 
 def _stop_daemon(options: Options, daemon: Daemon, no_wait: bool) -> int:
@@ -70,7 +67,7 @@ def _stop_daemon(options: Options, daemon: Daemon, no_wait: bool) -> int:
             except Hangup:  # it was faster than its last word
                 deadline = time.monotonic() + SLACK
         if no_wait:
-            return _left_going(options)
+            return report_begun(options, "stopping", 1, ())
         ending.wait(deadline)
     took = time.monotonic() - began
     killed = int((result or {}).get("killed", 0))
@@ -80,12 +77,4 @@ def _stop_daemon(options: Options, daemon: Daemon, no_wait: bool) -> int:
         click.echo(f"hermesd (pid {ending.pid}) has stopped after {took:.1f} s")
         if killed:
             click.echo(f"{words.count(killed, 'process')} had to be killed")
-    return Exit.DONE
-
-
-def _left_going(options: Options) -> int:
-    if options.json:
-        options.print_json({"schema": 1, "state": "stopping"})
-    else:
-        click.echo("stopping")
     return Exit.DONE

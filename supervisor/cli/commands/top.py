@@ -24,7 +24,7 @@ Take = Callable[[bool], Sample]
 """One sample; the parameter says whether it must have every process."""
 
 
-@verb("top", short_help="The workers, live.")
+@verb("top", short_help="The workers, live.", json_help="JSON Lines, one document per interval; with --once only one.")
 @click.option("--once", is_flag=True, help="One picture, of two samples with the interval between them.")
 @click.option("--interval", type=click.FloatRange(min=0.1, max=3600), default=1.0, show_default=True)
 @click.option("--sort", type=click.Choice(list(psview.SORTS)), default="cpu", show_default=True)

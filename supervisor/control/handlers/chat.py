@@ -14,6 +14,9 @@ from hermesd.supervisor.control.errors import Code, Refused
 
 from .handler import Handler, Params
 
+KINDS = {"error": "failed", "answer": "answer", "question": "question"}
+"""The kind of an event for the kind of an `Outbound`; all others are notices."""
+
 
 class ChatHandler(Handler):
     async def chat(self, params: Params, inputs: AsyncIterator[Mapping[str, Any]]) -> AsyncIterator[Any]:
@@ -51,10 +54,11 @@ class ChatFront:
         self._no_more = False
 
     async def answer(self, reply_to: str, message: Outbound) -> None:
-        kind = {"error": "failed", "answer": "answer"}.get(message.kind, "notice")
+        kind = KINDS.get(message.kind, "notice")
         files = "".join(f"\n[file {file.name}: {file.path}]" for file in message.files)
-        self.events.put_nowait({"kind": kind, "text": message.text + files, "turn": reply_to})
-        if message.final and reply_to in self.waiting:
+        final = message.final and reply_to in self.waiting
+        self.events.put_nowait({"kind": kind, "text": message.text + files, "turn": reply_to, "final": final})
+        if final:
             self.waiting.discard(reply_to)
             if kind == "failed":
                 self.failed += 1
@@ -91,5 +95,5 @@ async def _say_all(chat: Any, inputs: AsyncIterator[Mapping[str, Any]], front: C
         except AdapterError as error:
             front.waiting.discard(message_id)
             front.failed += 1
-            front.events.put_nowait({"kind": "failed", "text": str(error), "turn": message_id})
+            front.events.put_nowait({"kind": "failed", "text": str(error), "turn": message_id, "final": True})
     front.no_more_input()

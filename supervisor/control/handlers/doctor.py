@@ -40,7 +40,7 @@ def findings(app: App, *, everything: bool = False) -> list[dict[str, Any]]:
     """What a person should know; ``everything`` also names what is well."""
     launcher = app.pool.launcher
     found = [
-        _finding(f"platform.{name}", "warning", f"{name} is {state.word}: {state.detail}", "")
+        _finding(f"platform.{name}", "warning", f"{name} is {state.word}: {state.detail}", state.fix)
         for name, state in app.platforms.states().items()
         if state.word not in ("online", "stopped", "connecting")
     ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from hermesd.ipc.ids import SessionKey
@@ -12,11 +13,21 @@ from hermesd.supervisor.config.errors import ConfigError
 from hermesd.supervisor.control.api import Done
 from hermesd.supervisor.control.errors import Code, Refused
 from hermesd.supervisor.control.shapes import SCHEMA
+from hermesd.supervisor.gateway.lanes import START_SECONDS
 from hermesd.supervisor.journal import sessions
-
+from hermesd.supervisor.journal.errors import JournalError
 from hermesd.supervisor.logs import rfc3339
+from hermesd.supervisor.pool.worker_life import WITH_PROCESS, State
 
 from .handler import Handler, Params, outcome_row, progress_event
+
+END_SECONDS = 5.0
+"""For an interrupt and the end of a worker, its kill included."""
+
+NEW_WORKER_SECONDS = 10.0
+"""What a new worker has at least, where a running turn has used up the time of a restart."""
+
+EVENT_EVERY = 1.0
 
 
 SHORTEST_RESTART = 2.0
@@ -26,9 +37,8 @@ SHORTEST_RESTART = 2.0
 class EndingHandler(Handler):
     async def stop(self, params: Params) -> AsyncIterator[Any]:
         if params["sessions"]:
-            yield progress_event("stopping", len(params["sessions"]), 0, 5.0)
-            outcomes = await asyncio.gather(*(self._stop_session(key) for key in params["sessions"]))
-            yield Done({"schema": SCHEMA, "sessions": outcomes})
+            async for event in self._each(params, self._stop_session, END_SECONDS):
+                yield event
             return
         app = self._app
         events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
@@ -49,13 +59,6 @@ class EndingHandler(Handler):
         yield Done({
             "schema": SCHEMA, "pid": os.getpid(), "killed": app.stop_report.killed, "took_s": app.stop_report.took,
         })  # fmt: skip
-
-    async def _stop_session(self, key: str) -> dict[str, Any]:
-        if await self._app.lanes.stop_session(SessionKey(key), "stopped by hermesctl"):
-            return outcome_row(key, "done", "its worker has ended; the conversation is kept")
-        if await self._app.journal.read(sessions.current, key) is not None:
-            return outcome_row(key, "done", "no worker was running")
-        return outcome_row(key, "not_found", "there is no such session")
 
     async def restart_supervisor(self, params: Params) -> dict[str, Any]:
         app = self._app
@@ -84,10 +87,73 @@ class EndingHandler(Handler):
         }
 
     async def restart(self, params: Params) -> AsyncIterator[Any]:
-        yield progress_event("stopping", len(params["sessions"]), 0, 5.0)
-        outcomes = []
-        for key in params["sessions"]:
-            done = await self._app.lanes.restart_session(SessionKey(key), "restarted by hermesctl")
-            text = "a new worker is starting" if done else "there is no such session"
-            outcomes.append(outcome_row(key, "done" if done else "not_found", text))
-        yield Done({"schema": SCHEMA, "sessions": outcomes})
+        if self._app.stop_requested.is_set():
+            raise Refused(Code.BUSY, "hermesd is stopping")
+        start = START_SECONDS if params["timeout_s"] is None else NEW_WORKER_SECONDS
+        async for event in self._each(params, self._restart_session, END_SECONDS + start):
+            yield event
+
+    async def _each(
+        self, params: Params, end: Callable[[SessionKey, float | None], Awaitable[dict[str, Any]]], most: float
+    ) -> AsyncIterator[Any]:
+        """Does it to all sessions at once, and tells of it meanwhile; goes on when nobody watches any more.
+
+        ``most``: seconds that it may take beyond the patience with running turns.
+        """
+        keys = [SessionKey(key) for key in dict.fromkeys(params["sessions"])]
+        timeout = params["timeout_s"]
+        deadline = time.monotonic() + (timeout or 0.0) + most
+        unknown = {key for key in keys if not await self._exists(key)}
+        known = [key for key in keys if key not in unknown]
+        job = self._app.tasks.job(self._all(known, end, timeout), f"end {len(known)} sessions")
+        yield {**self._progress(known, deadline), "not_found": sorted(unknown)}
+        while not (await asyncio.wait([job], timeout=EVENT_EVERY))[0]:
+            yield self._progress(known, deadline)
+        outcomes = {row["session"]: row for row in job.result()}
+        yield Done({
+            "schema": SCHEMA, "sessions": [outcomes.get(key) or outcome_row(key, "not_found", "") for key in keys],
+        })  # fmt: skip
+
+    async def _all(
+        self, keys: list[SessionKey], end: Callable[[SessionKey, float | None], Awaitable[dict[str, Any]]],
+        timeout: float | None,
+    ) -> list[dict[str, Any]]:  # fmt: skip
+        async def one(key: SessionKey) -> dict[str, Any]:
+            try:
+                return await end(key, timeout)
+            except JournalError as error:
+                return outcome_row(key, "failed", str(error))
+
+        return list(await asyncio.gather(*map(one, keys)))
+
+    def _progress(self, keys: list[SessionKey], deadline: float) -> dict[str, Any]:
+        lanes = [lane for key in keys if (lane := self._app.lanes.lane_of(key)) is not None]
+        busy = sum(lane.current is not None for lane in lanes)
+        starting = not busy and any(lane.restarting or lane.life is State.STARTING for lane in lanes)
+        phase = "draining" if busy else "starting" if starting else "stopping"
+        left = sum(lane.life in WITH_PROCESS and lane.life is not State.IDLE for lane in lanes)
+        return progress_event(phase, left, busy, max(0.0, deadline - time.monotonic()))
+
+    async def _exists(self, key: SessionKey) -> bool:
+        lane = self._app.lanes.lane_of(key)
+        if lane is not None and (lane.life is not State.HIBERNATED or lane.current is not None or lane.queue):
+            return True
+        return await self._app.journal.read(sessions.current, key) is not None
+
+    async def _stop_session(self, key: SessionKey, timeout: float | None) -> dict[str, Any]:
+        if await self._app.lanes.stop_session(key, "stopped by hermesctl", timeout or 0.0):
+            return outcome_row(key, "done", "its worker has ended; the conversation is kept")
+        return outcome_row(key, "done", "no worker was running")
+
+    async def _restart_session(self, key: SessionKey, timeout: float | None) -> dict[str, Any]:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        starting = await self._app.lanes.restart_session(key, "restarted by hermesctl", timeout or 0.0)
+        if starting is None:
+            return outcome_row(key, "not_found", "")
+        # The lane itself gives a start up after START_SECONDS.
+        left = None if deadline is None else max(deadline - time.monotonic(), NEW_WORKER_SECONDS)
+        if not (await asyncio.wait([starting], timeout=left))[0]:
+            return outcome_row(key, "timed_out", "its new worker is still starting")
+        if error := starting.result():
+            return outcome_row(key, "failed", error)
+        return outcome_row(key, "done", "its new worker has its agent")

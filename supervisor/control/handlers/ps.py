@@ -35,7 +35,8 @@ class PsHandler(Handler):
         rows += [
             _resting_row(lane)
             for lane in app.lanes.lanes.values()
-            if lane.worker is None and lane.life is not worker_life.State.HIBERNATED
+            if lane.worker is None
+            and (lane.life is not worker_life.State.HIBERNATED or lane.queue or lane.current is not None)
         ]
         return {
             "schema": SCHEMA,
@@ -103,6 +104,7 @@ class PsHandler(Handler):
             "cpu_seconds": usage.cpu_seconds,
             "memory_bytes": usage.memory_bytes,
             "processes": usage.processes,
+            **_origin_columns(lane),
             "mcp": [
                 {
                     "name": server.name,
@@ -137,8 +139,8 @@ class PsHandler(Handler):
 
 
 def _resting_row(lane: Lane) -> dict[str, Any]:
-    """A session that is in trouble, or about to have a worker, and has no process."""
-    return {
+    """A session without a process that is in trouble, waits for a slot, or is about to have a worker."""
+    row: dict[str, Any] = {
         "worker": "",
         "session": lane.key,
         "pid": None,
@@ -153,5 +155,22 @@ def _resting_row(lane: Lane) -> dict[str, Any]:
         "memory_bytes": 0,
         "processes": 0,
         "mcp": [],
-        "retry_in_s": max(0.0, lane.retry_at - time.monotonic()),
+        **_origin_columns(lane),
     }
+    if lane.life in (worker_life.State.BACKOFF, worker_life.State.QUARANTINED):
+        row["retry_in_s"] = max(0.0, lane.retry_at - time.monotonic())
+    return row
+
+
+def _origin_columns(lane: Lane | None) -> dict[str, str]:
+    """Whose session it is; empty for a spare."""
+    if lane is None:
+        return {"platform": "", "user": ""}
+    if lane.session is not None:
+        origin = lane.session.origin
+        return {"platform": origin.platform, "user": origin.user_name or origin.user_id}
+    turn = lane.current or (lane.queue[0] if lane.queue else lane.last_turn)
+    if turn is None:
+        return {"platform": "", "user": ""}
+    inbound = turn.row.inbound
+    return {"platform": inbound.platform, "user": inbound.user_name or inbound.user_id}

@@ -8,7 +8,7 @@ from hermesd.ipc.ids import SessionKey
 from hermesd.supervisor.control.errors import Code, Refused
 from hermesd.supervisor.control.shapes import SCHEMA
 from hermesd.supervisor.journal import sessions, turns
-from hermesd.supervisor.journal.errors import JournalError
+from hermesd.supervisor.journal.errors import JournalError, UnknownRow
 from hermesd.supervisor.journal.rows import SessionRow, TurnRow
 from hermesd.supervisor.logs import rfc3339
 from hermesd.supervisor.pool import worker_life
@@ -63,8 +63,10 @@ class SessionsHandler(Handler):
             try:
                 session_id = await self._app.lanes.reset_session(SessionKey(key), "reset by hermesctl")
                 outcomes.append(outcome_row(key, "done", f"the conversation is {session_id} now"))
+            except UnknownRow:
+                outcomes.append(outcome_row(key, "not_found", ""))
             except JournalError as error:
-                outcomes.append(outcome_row(key, "not_found", str(error)))
+                outcomes.append(outcome_row(key, "failed", str(error)))
         return {"schema": SCHEMA, "sessions": outcomes}
 
 

@@ -11,6 +11,7 @@ from hermesd.supervisor.control.shapes import SCHEMA
 from hermesd.supervisor.journal import figures
 from hermesd.supervisor.logs import rfc3339
 from hermesd.supervisor.pool.usage import Figures
+from hermesd.supervisor.pool.worker_life import WITH_PROCESS
 
 from .doctor import findings
 from .handler import Handler, Params
@@ -48,6 +49,7 @@ class StatusHandler(Handler):
             "platforms": self._platforms(),
             "workers": {
                 "by_state": by_state,
+                "total": sum(by_state.get(state.value, 0) for state in WITH_PROCESS),
                 "max": settings.max_workers,
                 "running_turns": app.lanes.running,
                 "max_turns": settings.max_turns,

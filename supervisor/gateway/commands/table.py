@@ -8,6 +8,7 @@ from hermesd.supervisor.journal import inbox, sessions, transcripts
 from hermesd.supervisor.journal.errors import UnknownRow
 from hermesd.supervisor.journal.states import InboxState
 
+from ..approvals import DENY
 from .registry import Call, Command, help_text
 
 
@@ -23,7 +24,10 @@ async def stop(call: Call) -> str:
     ended = await call.lanes.interrupt(call.key, "stopped by its user", clear_queue=True)
     if not ended:
         return "Nothing is running."
-    return "Stopped." if ended == 1 else f"Stopped; {ended - 1} waiting messages were dropped."
+    if ended == 1:
+        return "Stopped."
+    dropped = "1 waiting message was" if ended == 2 else f"{ended - 1} waiting messages were"
+    return f"Stopped; {dropped} dropped."
 
 
 async def status(call: Call) -> str:
@@ -67,7 +71,7 @@ async def approve(call: Call) -> str:
 
 
 async def deny(call: Call) -> str:
-    return _answer(call, "deny")
+    return _answer(call, DENY)
 
 
 def _answer(call: Call, choice: str) -> str:
@@ -96,6 +100,6 @@ TABLE: tuple[Command, ...] = (
     Command("status", "this conversation and its agent", status),
     Command("retry", "run the last message again", retry),
     Command("approve", "answer the agent's question, with yes or with a choice", approve, argument="[CHOICE]"),
-    Command("deny", "answer the agent's question with no", deny),
+    Command("deny", "decline the agent's question", deny),
     Command("help", "this list", show_help),
 )

@@ -67,6 +67,7 @@ class KeeperLauncher(HeldKeeper):
             socket=str(self._path),
             containment=containment,
             adopt_timeout=adopt_timeout,
+            supervisor=os.getpid(),
             preload=tuple(preload),
             agent=agent,
             agent_path=tuple(agent_path),

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from harness.figures import quantile, summary
+from harness.figures import allowed, quantile, summary
 from harness.hops import hops
 from harness.scene import Scene
 
@@ -18,8 +18,8 @@ SPIN, REGEX, THIRD = "spin", "regex", "third"
 
 
 def run(times: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """A round is a hundred turns; the seed chooses nothing. On a machine that is busy with other things besides the
-    third session is compared with itself before the hogs came.
+    """A round is a hundred turns; the seed chooses nothing. In tests, on a machine that is busy with other things
+    besides, the third session is compared with itself before the hogs came.
     """
     with Scene().start() as scene:
         for chat in (SPIN, REGEX, THIRD):
@@ -58,7 +58,7 @@ def run(times: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
         "p99_below_50_ms": p99 < P99_SECONDS,
         "load": os.getloadavg()[0],
     }
-    assert p99 < max(P99_SECONDS, 4 * quantile(quiet, 0.99)), result
+    assert p99 < allowed(P99_SECONDS, 4 * quantile(quiet, 0.99)), result
     return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ from hermesd.supervisor.delivery.deliverer import PERHAPS_AGAIN
 
 GONE_SECONDS = 5.0
 
-MOMENTS = ("mid-turn", "while servers start", "while idle", "after many messages")
+MOMENTS = ("while starting", "mid-turn", "while servers start", "while idle", "after many messages")
 
 
 def run(times: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
@@ -26,6 +27,8 @@ def run(times: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
                 life.one(number)
                 say(f"{ground.name}: hermesd killed {number + 1} of {times} times, nothing left; {summary(life.gone)}")
             life.check_answers()
+            life.scene.daemon.stop()
+            assert not life.scene.daemon.cgroups(), life.scene.daemon.cgroups()
             result[ground.name] = {
                 "killed": times,
                 "left": 0,
@@ -59,10 +62,13 @@ class _Lives:
 
     def one(self, number: int) -> None:
         scene, fake = self.scene, self.scene.fake
+        moment = self._chance.choice(MOMENTS)
+        if moment == "while starting":
+            self._kill_while_starting()
+            return
         began = time.monotonic()
         scene.start()
         self.started.append(time.monotonic() - began)
-        moment = self._chance.choice(MOMENTS)
         chats = [f"round-{number}-{place}" for place in range(3)]
         for chat in chats[:2]:
             fake.talk("!tools", chat=chat)
@@ -82,6 +88,18 @@ class _Lives:
         self.gone.append(scene.daemon.wait_nothing_left(GONE_SECONDS))
         assert not scene.daemon.cgroups(), scene.daemon.cgroups()
         assert not scene.roll.alive(), scene.roll.alive()
+
+    def _kill_while_starting(self) -> None:
+        """Anywhere from its exec to a second later, when a quiet machine has it up and a busy one has not."""
+        daemon = self.scene.daemon
+        with subprocess.Popen(
+            daemon.command("hermesd"), env=daemon.env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as starting:  # fmt: skip
+            time.sleep(self._chance.uniform(0.0, 1.0))
+            starting.kill()
+        # An empty directory of its own may stay, when it was trying what this system gives; the next start removes it.
+        self.gone.append(daemon.wait_nothing_left(GONE_SECONDS))
 
     def _say(self, text: str, chat: str, *, running: bool) -> None:
         self.said.append((chat, self.scene.fake.say(text, chat=chat), running))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.daemon import Daemon
-from harness.figures import summary
+from harness.figures import allowed, summary
 from harness.scene import Scene
 
 HELD = 73
@@ -40,9 +40,9 @@ def run(times: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
                 stale.setdefault(name, []).append(_time_to_ready(scene.daemon, lines))
         say(f"round {number + 1} of stale PID files: fresh {fresh[-1]:.2f} s, "
             + ", ".join(f"{name} {took[-1]:.2f}" for name, took in stale.items()))  # fmt: skip
-    allowed = max(START_SECONDS, SLOWER_THAN_FRESH * max(fresh))
-    late = {name: took for name, took in stale.items() if max(took) > allowed}
-    assert not late, f"these starts took longer than {allowed:.2f} s (fresh ones {max(fresh):.2f} s): {late}"
+    limit = allowed(START_SECONDS, SLOWER_THAN_FRESH * max(fresh))
+    late = {name: took for name, took in stale.items() if max(took) > limit}
+    assert not late, f"these starts took longer than {limit:.2f} s (fresh ones {max(fresh):.2f} s): {late}"
     return {
         "races": times,
         "winners": times,

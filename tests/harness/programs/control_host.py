@@ -80,8 +80,8 @@ class Handlers:
             "schema": 1, "state": self.state, "pid": os.getpid(), "version": VERSION, "instance": self.paths.instance,
             "home": str(self.paths.home), "started_at": stamp(self.began), "uptime_s": time.time() - self.began,
             "loop": {"lag_ms_p99": 0.1}, "platforms": [],
-            "workers": {"by_state": {"busy": 1, "idle": len(self.workers) - 1}, "max": 8, "running_turns": 1,
-                        "max_turns": 4, "waiting_turns": 0},
+            "workers": {"by_state": {"busy": 1, "idle": len(self.workers) - 1}, "total": len(self.workers), "max": 8,
+                        "running_turns": 1, "max_turns": 4, "waiting_turns": 0},
             "queues": {"inbox": 0, "outbox": 0, "oldest_s": None, "dead": 0},
             "cpu": {"percent": None, "seconds": cpu_seconds(os.getpid())}, "memory_bytes": memory_bytes(os.getpid()),
             "containment": {"name": "subreaper", "refused": []}, "journal": {"state": "ok", "reason": ""},
@@ -114,7 +114,7 @@ class Handlers:
             "worker": worker, "session": session, "pid": pid, "state": "busy" if "spin" in session else "idle",
             "started_at": stamp(self.began), "idle_s": None if "spin" in session else 1.0, "turn": None, "queue": 0,
             "restarts": 0, "cpu_percent": None, "cpu_seconds": cpu_seconds(pid), "memory_bytes": memory_bytes(pid),
-            "processes": 1, "mcp": [],
+            "processes": 1, "mcp": [], "platform": "local", "user": "local",
         }  # fmt: skip
         if tree:
             row["tree"] = [
@@ -201,7 +201,7 @@ class Handlers:
                     break
                 if text == "fail":
                     failed += 1
-                    yield {"kind": "failed", "text": "as you wish", "turn": "t0"}
+                    yield {"kind": "failed", "text": "as you wish", "turn": "t0", "final": True}
                     continue
                 if text == "notice":
                     yield {"kind": "notice", "text": "by the way"}
@@ -212,7 +212,7 @@ class Handlers:
                 for each in (text, *waiting):
                     answered += 1
                     yield {"kind": "delta", "text": each[:2], "turn": f"t{answered}"}
-                    yield {"kind": "answer", "text": each, "turn": f"t{answered}"}
+                    yield {"kind": "answer", "text": each, "turn": f"t{answered}", "final": True}
                 waiting.clear()
             yield Done({"answered": answered, "failed": failed})  # type: ignore[misc]
         finally:

@@ -120,7 +120,8 @@ def test_json_may_stand_on_either_side_of_the_verb_and_covers_errors(host: Contr
     missing = host.ctl("sessions", "show", "nobody", "--json")
     assert missing.returncode == 1
     assert json.loads(missing.stdout)["error"] == {
-        "code": "not_found", "message": "there is no session nobody", "next": "hermesctl sessions list",
+        "code": "not_found", "message": "there is no session nobody",
+        "next": f"hermesctl --home {host.home} sessions list",
     }  # fmt: skip
     wrong = host.ctl("ps", "--json", "--sort", "beauty")
     assert wrong.returncode == 2
@@ -199,10 +200,10 @@ def test_following_the_log_ends_well_with_ctrl_c(host: ControlHost) -> None:
 # ---- hermesctl: chat ------------------------------------------------------------------------------------------------
 
 
-def test_piped_lines_are_answered_on_stdout_also_those_that_had_to_wait(host: ControlHost) -> None:
-    done = host.ctl("chat", "work", lines="one\nlater\n\nlater\ntwo\nnotice\n")
+def test_piped_lines_are_answered_on_stdout_one_after_the_other(host: ControlHost) -> None:
+    done = host.ctl("chat", "work", lines="one\n\ntwo\nnotice\n")
     assert done.returncode == 0
-    assert done.stdout.splitlines() == ["one", "two", "later", "later", "notice"]
+    assert done.stdout.splitlines() == ["one", "two", "notice"]
     assert done.stderr == "by the way\n"
 
 
@@ -222,6 +223,22 @@ def test_a_chat_that_hermesd_ends_does_not_wait_for_more_lines(host: ControlHost
     for stream in (chat.stdin, chat.stdout):
         assert stream is not None
         stream.close()
+
+
+def test_a_chat_in_the_background_ends_with_its_hermesd(host: ControlHost) -> None:
+    ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *host.command("--json", "chat")]
+    with subprocess.Popen(
+        ignoring, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as chat:
+        try:
+            assert chat.stdout is not None
+            assert chat.stderr is not None
+            assert '"open"' in chat.stdout.readline()
+            host.process.kill()
+            assert chat.wait(5) == 7
+            assert f"fix: hermesd --home {host.home} --daemon" in chat.stderr.read()
+        finally:
+            chat.kill()
 
 
 def test_a_chat_gives_up_when_its_time_is_over(host: ControlHost) -> None:
@@ -273,6 +290,10 @@ def test_single_sessions_are_stopped_and_restarted(host: ControlHost) -> None:
     assert "1 process had to be killed" in done.stderr
     assert [row["session"] for row in host.json("ps")["workers"]] == [REST]
     assert host.ctl("stop", SPIN, REST, "--yes").returncode == 8
+    unknown = host.ctl("stop", "nope")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    said = unknown.stderr.splitlines()
+    assert (said[0], said[-1]) == ("nope: no such session", f"  fix: hermesctl --home {host.home} sessions list")
     assert host.process.poll() is None
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from harness.lacking import lacking
 
 from hermesd.workers import containment
 from hermesd.workers.containment import prctl, tag
@@ -121,7 +122,7 @@ def pen(request, home):
     try:
         chosen = containment.choose(instance, request.param).containment
     except containment.ContainmentError as reason:
-        pytest.skip(str(reason))
+        lacking(str(reason))
     if request.param == "cgroup":
         chosen.prepare()
     else:

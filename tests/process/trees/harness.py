@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from harness.lacking import lacking
 
 from hermesd.workers.containment import ContainmentError, Unsupported, cgroupfs, choose, sweep
 from hermesd.workers.containment.tag import VARIABLE, make_tag
@@ -187,7 +188,7 @@ def unprivileged_python(links: str) -> str:
     if os.geteuid() != 0:
         pytest.skip("needs root to become another user")
     if not shutil.which("setpriv"):
-        pytest.skip("needs setpriv (util-linux)")
+        lacking("needs setpriv (util-linux)")
     code = "import sys, hermesd.workers.containment; assert sys.version_info >= (3, 11)"
     for python in (sys.executable, shutil.which("python3", path="/usr/bin:/bin:/usr/local/bin")):
         if python is None:
@@ -196,7 +197,7 @@ def unprivileged_python(links: str) -> str:
             command = [*SETPRIV, python, "-B", "-c", code]
             if subprocess.run(command, env={"PYTHONPATH": links}, cwd="/", capture_output=True).returncode == 0:
                 return python
-    pytest.skip("no Python 3.11 and checkout that an unprivileged user may read")
+    lacking("no Python 3.11 and checkout that an unprivileged user may read")
 
 
 @contextlib.contextmanager
@@ -216,7 +217,7 @@ def delegated_cgroup() -> Iterator[str]:
         place = f"{cgroupfs.directory_of()}/delegated-{secrets.token_hex(4)}"
         os.mkdir(place)
     except (Unsupported, OSError) as problem:
-        pytest.skip(f"cannot delegate a cgroup: {problem}")
+        lacking(f"cannot delegate a cgroup: {problem}")
     try:
         for name in ("", "/cgroup.procs", "/cgroup.threads", "/cgroup.subtree_control"):
             os.chown(place + name, NOBODY, NOBODY)
@@ -262,7 +263,7 @@ def skip_without_cgroup(instance: str) -> None:
     try:
         choose(instance, "cgroup")
     except ContainmentError as reason:
-        pytest.skip(str(reason))
+        lacking(str(reason))
 
 
 def assert_clean(instance: str) -> None:

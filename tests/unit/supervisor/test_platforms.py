@@ -7,7 +7,7 @@ import pytest
 
 from hermesd.adapters import registry
 from hermesd.adapters.contract import AdapterSettings, State
-from hermesd.adapters.errors import Unauthorized, Unavailable
+from hermesd.adapters.errors import StartLater, Unauthorized, Unavailable
 from hermesd.supervisor import platforms as platforms_module
 from hermesd.supervisor.platforms import Platforms
 
@@ -84,3 +84,52 @@ async def test_all_are_stopped_whatever_one_of_them_does(
     assert not platforms.live
     assert "slow did not disconnect" in caplog.text
     assert "broken failed to stop" in caplog.text
+
+
+class Taken(Way):
+    """Its port is another program's for the first tries."""
+
+    def __init__(self, tries: int, then: Exception | None = None):
+        super().__init__()
+        self.left, self._then = tries, then
+        self.up = asyncio.Event()
+
+    async def start(self, receiver: Any) -> None:
+        self.left -= 1
+        if self.left >= 0:
+            raise StartLater("port taken", fix="another port")
+        self.up.set()
+        if self._then is not None:
+            raise self._then
+
+
+async def test_what_may_pass_is_tried_again_until_it_has(ways: dict[str, Way], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platforms_module, "RETRY_DELAYS", (0.001,))
+    ways["api"] = taken = Taken(3)
+    platforms = await start(ways)
+    state = platforms.states()["api"]
+    assert (state.word, state.detail, state.fix) == ("backing_off", "port taken", "another port")
+    assert not platforms.live
+    await asyncio.wait_for(taken.up.wait(), 5)
+    await asyncio.sleep(0)
+    assert platforms.states()["api"].word == "online"
+    await platforms.stop()
+    assert taken.stopped
+
+
+async def test_a_try_that_fails_for_good_is_the_last(ways: dict[str, Way], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platforms_module, "RETRY_DELAYS", (0.001,))
+    ways["api"] = taken = Taken(2, Unauthorized("wrong"))
+    platforms = await start(ways)
+    await asyncio.wait_for(taken.up.wait(), 5)
+    await asyncio.sleep(0)
+    assert platforms.states()["api"].word == "unavailable"
+    assert not platforms.live
+
+
+async def test_a_stop_ends_the_tries(ways: dict[str, Way]) -> None:
+    ways["api"] = Taken(1)
+    platforms = await start(ways)
+    before = asyncio.all_tasks()
+    await platforms.stop()
+    assert asyncio.all_tasks() < before

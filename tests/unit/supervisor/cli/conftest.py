@@ -33,7 +33,7 @@ def _worker(session: str, **changed: Any) -> WorkerRow:
     row: dict[str, Any] = {
         "worker": "w1", "session": session, "pid": 501, "state": "idle", "started_at": "2026-11-22T18:00:00Z",
         "idle_s": 12.0, "turn": None, "queue": 0, "restarts": 0, "cpu_percent": 0.0, "cpu_seconds": 1.5,
-        "memory_bytes": 30 << 20, "processes": 1, "mcp": [],
+        "memory_bytes": 30 << 20, "processes": 1, "mcp": [], "platform": session.split(":")[2], "user": "ann",
     }  # fmt: skip
     return {**row, **changed}  # type: ignore[typeddict-item,return-value]
 
@@ -106,8 +106,8 @@ def _status_document(**changed: Any) -> StatusDocument:
             {"name": "api_server", "state": "online", "detail": "127.0.0.1:8642", "since": "2026-11-20T15:00:01Z",
              "received_at": "2026-11-22T18:57:00Z"},
         ],
-        "workers": {"by_state": {"busy": 1, "idle": 2, "backoff": 0}, "max": 64, "running_turns": 1, "max_turns": 8,
-                    "waiting_turns": 0},
+        "workers": {"by_state": {"busy": 1, "idle": 2, "hibernated": 4, "backoff": 0}, "total": 3, "max": 64,
+                    "running_turns": 1, "max_turns": 8, "waiting_turns": 0},
         "queues": {"inbox": 1, "outbox": 0, "oldest_s": 2.0, "dead": 0},
         "cpu": {"percent": 12.3, "seconds": 727.3}, "memory_bytes": 300 << 20,
         "containment": {"name": "subreaper", "refused": ["cgroup: cannot make /x: Permission denied"]},

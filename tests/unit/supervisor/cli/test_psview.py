@@ -35,6 +35,8 @@ def test_wide_adds_what_is_rarely_asked(ps_document: Document, now: datetime) ->
     assert "TURN-ID" in title
     assert "PROCS" in title
     assert " t9 " in busy
+    assert title.split()[:3] == ["SESSION", "PLATFORM", "USER"]
+    assert busy.split()[:3] == ["agent:main:telegram:dm:42", "telegram", "ann"]
 
 
 def test_a_tree_shows_what_runs_below_what(ps_document: Document, now: datetime) -> None:
@@ -100,7 +102,9 @@ def test_what_is_no_filter_is_named_with_the_keys_there_are(text: str) -> None:
 
 def test_the_headline_says_where_the_figures_come_from(ps_document: Document) -> None:
     document = ps_document()
-    assert headline(document, 3) == "3 workers; CPU and memory from cgroup (exact, with the dead)"
+    assert (
+        headline(document, 2) == "2 workers, 1 session without one; CPU and memory from cgroup (exact, with the dead)"
+    )
     document["figures"] = {**document["figures"], "source": "proc", "exact": False}
     document["workers"] = document["workers"][:1]
     assert headline(document, 3).startswith("1 of 3 workers; CPU and memory from a scan of /proc (the dead that nobody")

@@ -38,7 +38,7 @@ def test_one_look_answers_whether_it_is_up_and_what_is_wrong(status_document: Do
     assert list(full(document, now, PLAIN, None)) == [
         "hermesd is degraded since 2026-11-20 15:00:00 (2d 4h), pid 300, version 0.1.0, instance 0123456789ab",
         "Home        /home/ann/.hermes",
-        "Workers     3 workers (1 busy, 2 idle); at most 64",
+        "Workers     3 workers (1 busy, 2 idle); at most 64; without one: 4 hibernated",
         "Turns       1 of 8 running, 0 waiting",
         "Queues      inbox 1, outbox 0, oldest 2s, dead letters 0",
         "CPU         12.3 % now, 12:07.30 in all",
@@ -69,3 +69,20 @@ def test_the_short_form_is_one_line(status_document: Document) -> None:
     warning = {"id": "x", "severity": "warning", "message": "", "fix": ""}
     assert short_line(status_document()) == "running 2d 4h, 3 workers (1 busy, 2 idle)"
     assert short_line(status_document(warnings=[warning])).endswith(", 1 warning")
+
+
+def test_a_traceback_in_the_log_is_one_line_of_the_page(status_document: Document, now: datetime) -> None:
+    trace = 'Traceback (most recent call last):\n  File "x.py", line 1, in f\n    g()\n'
+    messages = [
+        f"turn t1 failed\n{trace}ValueError: no such thing\n",
+        f"cannot load agent 'a:b': no a\n{trace}hermesd.workers.errors.NoAgent: cannot load agent 'a:b': no a",
+        "two lines\nand no traceback",
+        "",
+    ]
+    log = [{"ts": "2026-11-22T18:59:00Z", "level": "ERROR", "logger": "w", "msg": message} for message in messages]
+    assert [line.partition(" w: ")[2] for line in list(full(status_document(log_tail=log), now, PLAIN, None))[-4:]] == [
+        "turn t1 failed: ValueError: no such thing",
+        "cannot load agent 'a:b': no a",
+        "two lines",
+        "",
+    ]

@@ -91,7 +91,7 @@ def test_the_screen_has_the_busiest_first_and_ourselves_below(
         "hermesd 0.1.0, pid 300, running for 2d 4h, loop 0.3 ms late (p99); 1 of 8 turns running, 0 waiting"
     )
     assert lines[1] == "host: 2 cores, load 1.25, memory 3.0G of 8.0G, disk 40G of 100G"
-    assert lines[2] == "by cpu; 3 workers; CPU and memory from cgroup (exact, with the dead)"
+    assert lines[2] == "by cpu; 2 workers, 1 session without one; CPU and memory from cgroup (exact, with the dead)"
     assert [line.split()[0] for line in lines[5:]] == [
         "agent:main:telegram:dm:42", "agent:main:local:dm", "agent:main:discord:dm:7", "hermesd", "keeper",
     ]  # fmt: skip

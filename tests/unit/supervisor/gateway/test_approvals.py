@@ -89,3 +89,10 @@ async def test_refusing_tells_the_agent_at_once(approvals: Open) -> None:
     approvals.refuse(AskId("a1"))
     approvals.refuse(AskId("a1"))
     assert approvals.answers == [Answer("a1", "", "undeliverable")]
+
+
+async def test_deny_declines_also_a_question_that_has_no_such_choice(approvals: Open) -> None:
+    approvals.put(ANN, ask("a1", choices=("red", "blue")))
+    assert approvals.answer(ANN, "deny", "u1") is not None
+    assert approvals.answers == [Answer("a1", "", "u1")]
+    assert approvals.of(ANN) == []

@@ -35,6 +35,29 @@ class TestCrashes:
         assert len(gateway.pool.all) == 5
         assert gateway.escalations == []
 
+    async def test_a_message_right_behind_the_new_that_ends_a_quarantine_is_answered(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("one", chat="c1")
+        await self.crash(gateway, 5)
+        await gateway.shown(1)
+        await asyncio.gather(gateway.say("/new", chat="c1"), gateway.say("two", chat="c1"))
+        await (await gateway.pool.ready(6)).answer("re two")
+        assert "re two" in await gateway.shown(3)
+
+    async def test_one_behind_a_new_that_fails_is_told_of_the_quarantine(
+        self, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await gateway.start()
+        await gateway.say("one", chat="c1")
+        await self.crash(gateway, 5)
+        await gateway.shown(1)
+        disk = BrokenDisk(gateway, monkeypatch, "reset")
+        await asyncio.gather(gateway.say("/new", chat="c1"), gateway.say("two", chat="c1"))
+        texts = await gateway.shown(3)
+        assert disk.refused == ["reset"]
+        assert sum("out of service for another" in text for text in texts) == 1
+        assert gateway.life() == "quarantined"
+
     async def test_a_quarantine_that_begins_without_a_message_is_told_once(
         self, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:

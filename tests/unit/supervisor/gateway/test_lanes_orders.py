@@ -195,6 +195,38 @@ class TestSessionOrders:
         await (await gateway.pool.ready(2)).answer("re two")
         assert await gateway.shown(2) == ["Interrupted.", "re two"]
 
+    async def test_a_running_turn_may_end_by_itself_for_as_long_as_was_said(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("one", chat="c1")
+        worker = await gateway.pool.ready()
+        start = await worker.accept()
+        stopping = asyncio.ensure_future(gateway.lanes.stop_session(KEY, "stopped", 60.0))
+        await until(lambda: gateway.life() == "draining")
+        worker.finish(start, "re one")
+        assert await stopping
+        assert await gateway.shown(1) == ["re one"]
+        assert not worker.interrupts()
+        assert gateway.life() == "hibernated"
+
+    async def test_when_that_time_is_over_it_is_interrupted(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("one", chat="c1")
+        worker = await gateway.pool.ready()
+        await worker.accept()
+        assert await gateway.lanes.stop_session(KEY, "stopped", 0.02)
+        assert await gateway.shown(1) == ["Interrupted."]
+        assert worker.interrupts()
+
+    async def test_a_worker_that_dies_meanwhile_ends_the_wait(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("one", chat="c1")
+        worker = await gateway.pool.ready()
+        await worker.turn()
+        stopping = asyncio.ensure_future(gateway.lanes.stop_session(KEY, "stopped", 60.0))
+        await until(lambda: gateway.life() == "draining")
+        worker.gone(1)
+        assert await stopping
+
     async def test_nothing_to_stop(self, gateway: Gateway) -> None:
         await gateway.start()
         assert not await gateway.lanes.stop_session(KEY, "stopped")
@@ -204,11 +236,27 @@ class TestSessionOrders:
         await gateway.say("one", chat="c1")
         await (await gateway.pool.ready(1)).answer("re one")
         await gateway.shown(1)
-        assert await gateway.lanes.restart_session(KEY, "restarted")
-        second = await gateway.pool.ready(2)
+        starting = await gateway.lanes.restart_session(KEY, "restarted")
+        assert starting is not None
+        second = await gateway.pool.worker(2)
+        assert not starting.done(), "its agent is not there yet"
+        second.ready()
+        assert await starting == ""
         assert len(second.assign.history) == 2
         assert gateway.life() == "idle"
-        assert not await gateway.lanes.restart_session(SessionKey("agent:main:fake:dm:nobody"), "restarted")
+        assert await gateway.lanes.restart_session(SessionKey("agent:main:fake:dm:nobody"), "restarted") is None
+
+    @pytest.mark.parametrize("dies", [False, True])
+    async def test_a_restart_tells_why_there_is_no_agent(self, gateway: Gateway, dies: bool) -> None:
+        await gateway.start()
+        await gateway.say("one", chat="c1")
+        await (await gateway.pool.ready(1)).answer("re one")
+        await gateway.shown(1)
+        starting = await gateway.lanes.restart_session(KEY, "restarted")
+        assert starting is not None
+        second = await gateway.pool.worker(2)
+        second.gone(3) if dies else second.ready("no such agent")
+        assert await starting == ("its new worker has ended: exit status 3" if dies else "no such agent")
 
     async def test_retry_runs_the_last_message_again_without_its_first_answer(self, gateway: Gateway) -> None:
         await gateway.start()

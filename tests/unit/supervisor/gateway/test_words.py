@@ -19,7 +19,7 @@ def test_how_it_ended(code: int, text: str) -> None:
     [
         (("approve", "deny"), "Answer with /approve or /deny."),
         (("approve",), "Answer with /approve."),
-        (("red", "blue"), "Answer with /approve CHOICE, one of: red, blue."),
+        (("red", "blue"), "Answer with /approve CHOICE, one of: red, blue; or with /deny."),
     ],
 )
 def test_a_question_says_how_to_answer(choices: tuple[str, ...], answer: str) -> None:
@@ -38,4 +38,11 @@ def test_a_turn_whose_time_was_over_says_so() -> None:
 
 def test_the_line() -> None:
     assert words.place_in_line(2, 8) == "All 8 places are taken: your message is number 2 in the line."
+    assert words.place_in_line(1, 0) == "A place is being made: your message is number 1 in the line."
     assert words.place_in_line(1, 1) == "The one place is taken: your message is number 1 in the line."
+
+
+def test_who_cannot_give_commands_is_told_of_none() -> None:
+    for text in (words.lost(-9, may_retry=False), words.dead_letter(2, may_retry=False)):
+        assert "/" not in text
+    assert "/retry" in words.lost(-9)
