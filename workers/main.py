@@ -446,9 +446,8 @@ def run(spec: WorkerSpec) -> int:
     os.environ.update(spec.environment)
     os.environ["HERMESD_TAG"] = spec.tag
     # Not standard error: that is a pipe to a thread of this process. faulthandler writes to the file until the end.
-    stacks = os.open(
-        spec.stacks or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-    )
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    stacks = open(os.open(spec.stacks or os.devnull, flags, 0o600), "w", encoding="utf-8")  # noqa: SIM115
     if spec.stacks:
         faulthandler.enable(stacks)
         faulthandler.register(signal.SIGUSR1, stacks, all_threads=True)

@@ -29,7 +29,8 @@ def start_by_psutil(pid: int) -> int:
     import psutil
 
     try:
-        return round(psutil.Process(pid).create_time() * 100)
+        ticks: int = round(psutil.Process(pid).create_time() * 100)
+        return ticks
     except (psutil.Error, ValueError):
         return 0
 

@@ -115,7 +115,8 @@ def test_no_kill_request_on_a_recycled_pid_reaches_a_foreign_process(
 
 def test_every_case_has_a_test_here_and_a_line_for_the_list(seed: int) -> None:
     modules = (
-        cpu, crashes, frames, hang, hogs, journal, kill_hermesd, kill_worker, limits, logflood, lost, recycled, starts, stop, two_homes,
+        cpu, crashes, frames, hang, hogs, journal, kill_hermesd, kill_worker, limits, logflood, lost, recycled,
+        starts, stop, two_homes,
     )  # fmt: skip
     tested = {module.__name__.rpartition(".")[2] for module in modules}
     assert tested == {name.replace("-", "_") for name in soak.names()}

@@ -106,9 +106,9 @@ class EndingHandler(Handler):
         unknown = {key for key in keys if not await self._exists(key)}
         known = [key for key in keys if key not in unknown]
         job = self._app.tasks.job(self._all(known, end, timeout), f"end {len(known)} sessions")
-        yield {**self._progress(known, deadline), "not_found": sorted(unknown)}
+        yield {**self._ending_progress(known, deadline), "not_found": sorted(unknown)}
         while not (await asyncio.wait([job], timeout=EVENT_EVERY))[0]:
-            yield self._progress(known, deadline)
+            yield self._ending_progress(known, deadline)
         outcomes = {row["session"]: row for row in job.result()}
         yield Done({
             "schema": SCHEMA, "sessions": [outcomes.get(key) or outcome_row(key, "not_found", "") for key in keys],
@@ -126,7 +126,7 @@ class EndingHandler(Handler):
 
         return list(await asyncio.gather(*map(one, keys)))
 
-    def _progress(self, keys: list[SessionKey], deadline: float) -> dict[str, Any]:
+    def _ending_progress(self, keys: list[SessionKey], deadline: float) -> dict[str, Any]:
         lanes = [lane for key in keys if (lane := self._app.lanes.lane_of(key)) is not None]
         busy = sum(lane.current is not None for lane in lanes)
         starting = not busy and any(lane.restarting or lane.life is State.STARTING for lane in lanes)

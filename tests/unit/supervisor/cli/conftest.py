@@ -111,6 +111,7 @@ def _status_document(**changed: Any) -> StatusDocument:
         "queues": {"inbox": 1, "outbox": 0, "oldest_s": 2.0, "dead": 0},
         "cpu": {"percent": 12.3, "seconds": 727.3}, "memory_bytes": 300 << 20,
         "containment": {"name": "subreaper", "refused": ["cgroup: cannot make /x: Permission denied"]},
-        "journal": {"state": "ok", "reason": ""}, "warnings": [], "drain": {"everything": False, "sessions": []}, "log_tail": [],
+        "journal": {"state": "ok", "reason": ""}, "warnings": [],
+        "drain": {"everything": False, "sessions": []}, "log_tail": [],
     }  # fmt: skip
     return {**document, **changed}  # type: ignore[typeddict-item,return-value]
