@@ -37,6 +37,11 @@ ROUNDS_OF_A_LIFE = 6
 
 ANSWER_SECONDS = 60.0
 STOP_SECONDS = 30.0
+DRAIN_SECONDS = 2
+
+BUSY = ("!sleep 600", "!sleep 600", '!call plain.slow {"seconds": 600}', "!stream 500", "!spin 600")
+"""One of five does not listen to its interrupt, and has to be killed."""
+
 PAUSE_SECONDS = 1.0
 """How long a keeper or a hermesd stays stopped."""
 
@@ -83,6 +88,30 @@ def run(times: int, seed: int, say: Callable[[str], None], *, minutes: float = 0
             "lives": world.lives,
             "restart_wanted": world.restart_wanted,
         }
+
+
+class Target:
+    """A process by its pidfd: whoever gets its number later is not hit."""
+
+    def __init__(self, pid: int):
+        self._pidfd = -1
+        with contextlib.suppress(ProcessLookupError):
+            self._pidfd = os.pidfd_open(pid) if pid else -1
+
+    def send(self, number: int) -> bool:
+        """False: it is dead already, or never was."""
+        if self._pidfd < 0:
+            return False
+        try:
+            signal.pidfd_send_signal(self._pidfd, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def close(self) -> None:
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
 
 
 class _World:
@@ -142,18 +171,28 @@ class _World:
         self._settle(chat for kill, chat in others if kill.moment != "before hello")
         for kill, chat in others:
             if kill.moment in ("mid-turn", "while draining", "while being killed"):
-                self._say(self._chance.choice(("!sleep 600", "!spin 600", "!stream 200")), chat)
+                self._say(self._chance.choice(BUSY), chat)
         self._wait_busy([chat for kill, chat in others if kill.moment in ("mid-turn", "while draining")])
-        ordered = sorted(others, key=lambda one: MOMENTS.index(one[0].moment))
+        # Who is who is asked before anything happens: a moment later some of them may not be there any more.
+        rows = {row["session"]: row for row in self._rows()}
+        targets = {
+            chat: Target(self._pid_of(kill.victim, rows.get(self.scene.session(chat))))
+            for kill, chat in others
+            if kill.moment != "before hello"
+        }
         stopping: list[subprocess.Popen[bytes]] = []
-        for kill, chat in ordered:
-            if kill.moment == "while draining" and not any(process.args[-1] == "5s" for process in stopping):  # type: ignore[index]
-                stopping.append(self._ctl("stop", "--timeout", "5s"))
-                time.sleep(self._chance.uniform(0.2, 0.5))
+        draining = False
+        for kill, chat in sorted(others, key=lambda one: MOMENTS.index(one[0].moment)):
+            if kill.moment == "while draining" and not draining:
+                draining = True
+                stopping.append(self._ctl("stop", "--timeout", f"{DRAIN_SECONDS}s"))
+                self._wait_draining()
             if kill.moment == "while being killed":
                 stopping.append(self._ctl("stop", self.scene.session(chat)))
-                time.sleep(self._chance.uniform(0.0, 0.3))
-            self._strike(kill, chat)
+                time.sleep(self._chance.uniform(0.05, 0.4))
+            self._strike(kill, chat, targets.get(chat))
+        for target in targets.values():
+            target.close()
         self._continue_the_stopped()
         for process in stopping:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -167,15 +206,13 @@ class _World:
         for _, chat in others:
             self._end(chat)
 
-    def _strike(self, kill: Kill, chat: str) -> None:
-        if kill.moment == "before hello":
+    def _strike(self, kill: Kill, chat: str, target: Target | None) -> None:
+        if target is None:
             known = {child.pid for child in self._below_keeper()}
             called = set(self.scene.roll.alive())
             self._try(lambda: self._say("!tools", chat))
-            pid = self._wait_new(kill.victim, known, called)
-        else:
-            pid = self._pid_of(kill.victim, chat)
-        if pid and self._send(pid, HOWS[kill.how]):
+            target = Target(self._wait_new(kill.victim, known, called))
+        if target.send(HOWS[kill.how]):
             self.killed[kill] += 1
         else:
             self.too_late += 1
@@ -313,6 +350,13 @@ class _World:
                 return
             time.sleep(0.05)
 
+    def _wait_draining(self) -> None:
+        until = time.monotonic() + 2.0
+        while time.monotonic() < until:
+            with contextlib.suppress(AssertionError, KeyError, ValueError):
+                if self.scene.daemon.json("status")["state"] == "draining":
+                    return
+
     # ---- who is who --------------------------------------------------------------------------------------------------
 
     def _rows(self) -> list[dict[str, Any]]:
@@ -320,13 +364,12 @@ class _World:
             return list(self.scene.daemon.json("ps", "--tree")["workers"])
         return []
 
-    def _pid_of(self, victim: str, chat: str) -> int:
+    def _pid_of(self, victim: str, row: dict[str, Any] | None = None) -> int:
         daemon = self.scene.daemon
         if victim == "hermesd":
             return daemon.pid if not daemon.wait_dead(0) else 0
         if victim == "keeper":
             return self._keeper_of(daemon.pid)
-        row = next((row for row in self._rows() if row["session"] == self.scene.session(chat)), None)
         if row is None:
             return 0
         if victim == "worker":
@@ -352,9 +395,9 @@ class _World:
     def _wait_new(self, victim: str, known: set[int], called: set[int]) -> int:
         """The process that a message has just brought about, before it has said hello."""
         if victim == "hermesd":
-            return self._pid_of("hermesd", "")
+            return self._pid_of("hermesd")
         if victim == "keeper":
-            return self._pid_of("keeper", "")
+            return self._pid_of("keeper")
         until = time.monotonic() + 5.0
         while time.monotonic() < until:
             if victim == "worker":
