@@ -97,9 +97,7 @@ class StopReport:
 class App:
     """One life of hermesd. Made and run by ``supervisor/cli/hermesd.py``, under the instance's lock."""
 
-    def __init__(
-        self, loaded: Loaded, paths: Paths, *, tail: logs.Tail, reread: Callable[[], Loaded], claims: Claims
-    ):
+    def __init__(self, loaded: Loaded, paths: Paths, *, tail: logs.Tail, reread: Callable[[], Loaded], claims: Claims):
         self.loaded = loaded
         self.paths = paths
         self.tail = tail

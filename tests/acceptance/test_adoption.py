@@ -75,7 +75,11 @@ def test_restart_supervisor_executes_hermesd_anew_on_the_same_workers(scene: Sce
 
 def test_one_in_the_foreground_keeps_its_process_and_obeys_ctrl_c_afterwards(scene: Scene) -> None:
     hermesd = subprocess.Popen(
-        scene.daemon.command("hermesd"), env=scene.daemon.env, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        scene.daemon.command("hermesd"),
+        env=scene.daemon.env,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     with hermesd:
         wait_until(lambda: scene.daemon.ctl("version", "--json").returncode == 0 and scene.fake.path.exists(), 20.0)

@@ -19,7 +19,8 @@ ACTIONS = (("ps",), ("top", "--once"), ("chat",), ("sessions", "list"), ("stop",
 
 @pytest.fixture
 def daemon(make_home: Callable[[str], Path]) -> Iterator[Daemon]:
-    made = Daemon(make_home("home"))
+    # Whoever is killed here has no successor that its keeper could wait for.
+    made = Daemon(make_home("home"), '{"hermesd": {"adopt_timeout": "0s"}}')
     yield made
     made.__exit__()
 

@@ -13,11 +13,9 @@ from hermesd.supervisor.control.api import Done
 from hermesd.supervisor.control.errors import Code, Refused
 from hermesd.supervisor.control.shapes import SCHEMA
 from hermesd.supervisor.journal import sessions
-
 from hermesd.supervisor.logs import rfc3339
 
 from .handler import Handler, Params, outcome_row, progress_event
-
 
 SHORTEST_RESTART = 2.0
 """Seconds; a hermesd that is exec'd anew claims its keepers within some 0.3 s, on a machine that is not busy."""

@@ -38,9 +38,7 @@ def delay(failures: int) -> float:
 class Roster:
     """``on_up`` is called when a keeper has taken a dead one's place, ``on_given_up`` when none could be started."""
 
-    def __init__(
-        self, make_own: Callable[[], Launcher], on_up: Callable[[], None], on_given_up: Callable[[str], None]
-    ):
+    def __init__(self, make_own: Callable[[], Launcher], on_up: Callable[[], None], on_given_up: Callable[[str], None]):
         self._make_own = make_own
         self._on_up = on_up
         self._on_given_up = on_given_up
