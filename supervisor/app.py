@@ -42,7 +42,8 @@ from .errors import Escalation, HermesdError, StartFailed
 from .gateway.busy import BusyMode
 from .gateway.commands.registry import Commands
 from .gateway.commands.table import TABLE
-from .gateway.lanes import Lanes, LaneSettings
+from .gateway.lane_settings import LaneSettings
+from .gateway.lanes import Lanes
 from .gateway.reception import Reception, Rules
 from .instance import pidfile
 from .instance.keepers import Keepers

@@ -104,7 +104,7 @@ class Conversation:
             if len(line) > TEXT_LIMIT:
                 self._refused += 1
                 text = f"not sent: {len(line)} characters; a message may have {TEXT_LIMIT}"
-                self._printer.show({"kind": "failed", "text": text})
+                self._printer.show({"kind": "failed", "text": text, "final": True})
             elif line.strip():
                 self._stream.send({"text": line})
         self._stream.end_input()

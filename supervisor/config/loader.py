@@ -79,7 +79,7 @@ def load(home: Path, config_file: Path | None, environ: Mapping[str, str]) -> Lo
         settings, more = _checked(sources)
     except ConfigError as error:
         raise ConfigError(error.problems, (*warnings, *error.warnings)) from error.__cause__
-    return Loaded(settings, tuple(warnings + more), dict(environment.values), tuple(files))
+    return Loaded(settings, tuple(warnings + more), dict(environment.values), tuple(files), sources.origin)
 
 
 def _checked(sources: _Sources) -> tuple[Settings, list[Problem]]:

@@ -14,18 +14,14 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from hermesd.adapters.contract import Outbound, Target
-from hermesd.ipc.errors import LocalError
 from hermesd.ipc.ids import SessionKey, TurnId
 from hermesd.ipc.keeping import Gone
 from hermesd.ipc.messages import (
     Ask,
-    Assign,
-    Entry,
     Interrupt,
     Logs,
     Message,
@@ -33,15 +29,13 @@ from hermesd.ipc.messages import (
     Snapshot,
 )
 from hermesd.supervisor.delivery.deliverer import Deliverer
-from hermesd.supervisor.journal import Journal, inbox, persistence, sessions, transcripts, turns
-from hermesd.supervisor.journal.errors import JournalError
+from hermesd.supervisor.journal import Journal, inbox, sessions, transcripts, turns
 from hermesd.supervisor.journal.persistence import Persistence
-from hermesd.supervisor.journal.rows import InboxRow, Origin
+from hermesd.supervisor.journal.rows import InboxRow
 from hermesd.supervisor.journal.states import InboxState
 from hermesd.supervisor.pool import backoff, worker_life
 from hermesd.supervisor.pool.pool import Pool
 from hermesd.supervisor.pool.worker import Worker
-from hermesd.supervisor.sessions.history import newest
 from hermesd.supervisor.tasks import Tasks
 
 from . import turn_life, words
@@ -49,7 +43,9 @@ from .adoption import Adoption
 from .approvals import Approvals
 from .drain_order import DrainOrder
 from .lane import Lane, Turn
+from .lane_settings import LaneSettings
 from .router import Evict, Grant, LaneView, Wait, plan
+from .starting import Starting
 from .time_limits import TimeLimits, overrun
 from .turns import Turns
 
@@ -57,25 +53,6 @@ log = logging.getLogger("hermesd.gateway")
 
 START_SECONDS = 60.0
 """From a worker's launch to its agent; an agent that imports a large library takes ten."""
-
-
-@dataclass(frozen=True, slots=True)
-class LaneSettings:
-    """Times in seconds. ``reap`` is what a stopping worker has before it is killed."""
-
-    max_workers: int
-    max_turns: int
-    idle_timeout: float
-    on_crash: str
-    turn_timeout: float
-    stop_grace: float
-    work_dir: Path
-    agent_settings: dict[str, Any]
-    quiet_timeout: float = 0.0  # a turn whose agent shows nothing for so long is ended; 0: never
-
-    @property
-    def reap(self) -> float:
-        return 2.0 * self.stop_grace + 1.0
 
 
 class Lanes:
@@ -115,6 +92,7 @@ class Lanes:
             on_crash=settings.on_crash,
         )
         self._time_limits = TimeLimits(settings.turn_timeout, settings.quiet_timeout)
+        self._starting = Starting(self, journal)
         self.adoption = Adoption(self, self.turns, self._persistence, deliverer)
         self._pool: Pool | None = None
         self._plan_due = False
@@ -507,62 +485,9 @@ class Lanes:
             )
 
     async def _start_worker(self, lane: Lane) -> None:
-        first = lane.current
-        history: tuple[Entry, ...] = ()
-        while lane.life is worker_life.State.STARTING:
-            try:
-                history = await self._open_session(lane, first)
-                break
-            except JournalError as error:
-                # The disk's fault, not the agent's: no crash is counted.
-                log.error("cannot start a worker for %s yet: %s", lane.key, error)
-                await asyncio.sleep(persistence.RETRY_SECONDS)
-        if lane.life is worker_life.State.STOPPING:
-            self.live(lane, worker_life.Event.ENDED)
-        if lane.life is not worker_life.State.STARTING or lane.session is None:
-            return
-        origin = lane.session.origin
-        lane.restarting = False
-        assign = Assign(
-            session_key=lane.key,
-            session_id=lane.session.session_id,
-            platform=origin.platform,
-            chat_id=origin.chat_id,
-            user_id=origin.user_id,
-            user_name=origin.user_name,
-            history=history,
-            settings=self.settings.agent_settings,
-            workdir=str(self.settings.work_dir / lane.session.session_id),
-        )
-        try:
-            lane.worker = self.pool.take(assign)
-        except LocalError as error:
-            self._cannot_start(lane, str(error))
-            return
-        self.adoption.record(lane, lane.worker)
-        # From here on: what came before was the journal's time, not the agent's.
-        self._arm(lane, START_SECONDS, worker_life.Event.START_TIMED_OUT)
-
-    def _cannot_start(self, lane: Lane, error: str) -> None:
-        """Its session cannot be told to any worker: whoever waits is told why, and the lane rests."""
-        log.error("cannot start a worker for %s: %s", lane.key, error)
-        turn, lane.current = lane.current, None
-        if turn is not None:
-            self.turns.end_unstarted(turn, turn_life.Event.FAILED, words.failed(error))
-        self.live(lane, worker_life.Event.STOP)
-        self.live(lane, worker_life.Event.ENDED)
-
-    async def _open_session(self, lane: Lane, first: Turn | None) -> tuple[Entry, ...]:
-        """See that the lane has its session; returns the conversation so far."""
-        if lane.session is None:
-            origin = Origin.of(first.row.inbound) if first is not None else Origin("local", "")
-            lane.session = await self._journal.write(
-                sessions.get_or_create, lane.key, origin, time.time(), ephemeral=lane.ephemeral
-            )
-        if first is not None and first.row.inbound.history is not None:
-            return newest(Entry(said.role, said.text) for said in first.row.inbound.history)
-        rows = await self._journal.write(transcripts.load, lane.session.session_id)
-        return newest(row.entry for row in rows)
+        if await self._starting.start(lane):
+            # From here on: what came before was the journal's time, not the agent's.
+            self._arm(lane, START_SECONDS, worker_life.Event.START_TIMED_OUT)
 
     # ---- the pool's side ---------------------------------------------------------------------------------------------
 
@@ -628,9 +553,8 @@ class Lanes:
         if expected:
             self.live(lane, worker_life.Event.ENDED)
         elif gone.exit_code is None and not worker.pid:
-            self.live(
-                lane, worker_life.Event.CRASHED
-            )  # its start went down with its keeper: nobody's fault, not counted
+            # Its start went down with its keeper: a fault of nobody's agent, so that no crash is counted.
+            self.live(lane, worker_life.Event.CRASHED)
         else:
             self._crashed(lane)
 

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import sqlite3
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hermesd.adapters.contract import Inbound, Outbound, Target
 from hermesd.adapters.errors import NotAccepted
@@ -34,6 +34,8 @@ from .commands.registry import Commands, parse
 from .lanes import Lanes
 
 log = logging.getLogger("hermesd.gateway")
+
+CALLER_GONE = "the caller is gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ class Reception:
         self.refused = 0
         self._resumed = False
         self._early: list[InboxRow] = []  # came before what an earlier life left was taken up
+        self._arriving: set[asyncio.Task[InboxRow | JournalError | None]] = set()
+        self._abandoned: dict[Target, bool] = {}  # of what is not admitted yet: whether its caller has gone
 
     def reconfigure(self, rules: Rules) -> None:
         """Go by other rules, from the next message on."""
@@ -84,20 +88,36 @@ class Reception:
     async def receive(self, inbound: Inbound) -> bool:
         if self._lanes.draining:
             raise NotAccepted("hermesd is stopping", code="draining")
+        # Its own task: an adapter that is cancelled in mid-call leaves a message on disk, which must have its way.
+        self._abandoned.setdefault(_place(inbound), False)
+        arriving = self._tasks.job(self._take(inbound), f"receive {inbound.message_id}")
+        self._arriving.add(arriving)
+        arriving.add_done_callback(self._arriving.discard)
+        taken = await asyncio.shield(arriving)
+        if isinstance(taken, JournalError):
+            raise NotAccepted(f"the message cannot be kept: {taken}", code="journal") from taken
+        return taken is not None
+
+    async def _take(self, inbound: Inbound) -> InboxRow | JournalError | None:
         try:
             row = await self._journal.write(inbox.receive, inbound, time.time())
         except JournalError as error:
-            raise NotAccepted(f"the message cannot be kept: {error}", code="journal") from error
+            self._abandoned.pop(_place(inbound), None)
+            return error
         if row is None:
-            return False
-        if self._resumed:
+            self._abandoned.pop(_place(inbound), None)
+        elif self._resumed:
             self._admit(row)
         else:
             self._early.append(row)
-        return True
+        return row
 
     def cancel(self, inbound_chat: Target) -> None:
-        self._lanes.cancel(inbound_chat, "the caller is gone")
+        place = replace(inbound_chat, thread_id="")
+        if place in self._abandoned:
+            self._abandoned[place] = True
+        else:
+            self._lanes.cancel(inbound_chat, CALLER_GONE)
 
     async def resume(self) -> None:
         """Take up what an earlier life left, oldest first; called once, when everything is up.
@@ -106,7 +126,12 @@ class Reception:
         agent had started is not run again by itself: its tools may have acted.
         """
         unfinished = await self._journal.read(inbox.unfinished)
+        if self._arriving:
+            await asyncio.wait(set(self._arriving))  # then every row of this life among them is known by its number
+        early = {row.id for row in self._early}
         for row in unfinished:
+            if row.id in early:
+                continue
             if row.inbound.history is not None:
                 # The caller of a stateless request went with its connection.
                 await self._journal.write(_give_up, row, time.time(), "hermesd was restarted; the caller is gone")
@@ -116,13 +141,14 @@ class Reception:
             else:
                 self._lanes.resume(row, SessionKey(row.session_key))
         self._resumed = True
-        known = {row.id for row in unfinished}
         for row in self._early:
-            if row.id not in known:
-                self._admit(row)
+            self._admit(row)
         self._early.clear()
 
     def _admit(self, row: InboxRow) -> None:
+        if self._abandoned.pop(_place(row.inbound), False):
+            self._tasks.job(self._finish(row, InboxState.DROPPED, CALLER_GONE), f"drop {row.id}")
+            return
         verdict = judge(self._rules.policy, row.inbound)
         if not verdict.allowed:
             self.refused += 1
@@ -167,6 +193,11 @@ class Reception:
 
     async def _finish(self, row: InboxRow, state: InboxState, error: str) -> None:
         await self._persistence.keep(inbox.finish, row.id, state, time.time(), error=error)
+
+
+def _place(inbound: Inbound) -> Target:
+    """How an adapter names the message when it cancels it."""
+    return Target(inbound.platform, inbound.chat_id, reply_to=inbound.message_id)
 
 
 def _answer(connection: sqlite3.Connection, row: InboxRow, message: Outbound, now: float) -> OutboxRow:

@@ -519,10 +519,8 @@ class Pool(LauncherListener):
                 self._dropped.unreadable(worker, error)
 
     def _on_message(self, worker: Worker, message: Message, seq: int) -> None:
-        others = None
-        if worker.adopted:
-            others = {turn for other in self._workers.values() if other is not worker for turn in other.given}
-        claim = false_claim(message, session=worker.session or "", given=worker.given, others=others)
+        is_anothers = self._was_given if worker.adopted else None
+        claim = false_claim(message, session=worker.session or "", given=worker.given, is_anothers=is_anothers)
         if claim:
             self._dropped.claim(worker, claim)
             self.kill(worker)
@@ -550,6 +548,9 @@ class Pool(LauncherListener):
                 self._listener.worker_snapshot(worker, message)
             case _:
                 self._listener.worker_said(worker, message, lambda: self._settle(worker, seq))
+
+    def _was_given(self, turn: str) -> bool:
+        return any(turn in worker.given for worker in self._workers.values())
 
     def _settle(self, worker: Worker, seq: int) -> None:
         worker.link.settle(seq)

@@ -209,10 +209,11 @@ def test_a_port_in_use_is_told_with_its_holder_and_what_to_do(make_home: Callabl
     with Daemon(make_home("home"), json.dumps(config)) as daemon:
         daemon.start()
         (platform,) = (row for row in daemon.json("status")["platforms"] if row["name"] == "api_server")
-        assert platform["state"] == "unavailable"
+        assert platform["state"] == "backing_off"
         assert f"127.0.0.1:{taken}: the port is in use by " in platform["detail"]
         assert f"(pid {os.getpid()})" in platform["detail"]
-        assert "set another platforms.api_server.extra.port (API_SERVER_PORT)" in platform["detail"]
+        (warning,) = (one for one in daemon.json("status")["warnings"] if one["id"] == "platform.api_server")
+        assert warning["fix"].startswith("set API_SERVER_PORT (platforms.api_server.extra.port) to a free port")
 
 
 def test_a_request_that_is_no_utf8_or_too_large_is_refused_and_the_next_one_answered(daemon: Daemon) -> None:

@@ -29,10 +29,15 @@ class Fake:
         stream = getattr(self._local, "stream", None)
         if stream is None:
             connection = socket.socket(socket.AF_UNIX)
-            connection.settimeout(CONNECT_SECONDS)
-            connection.connect(str(self.path))
-            connection.settimeout(None)
             self._connections.append(connection)
+            connection.settimeout(CONNECT_SECONDS)
+            try:
+                connection.connect(str(self.path))
+            except OSError:
+                self._hang_up(connection)
+                raise
+            connection.settimeout(None)
+            self._local.connection = connection
             stream = self._local.stream = connection.makefile("rwb")
         try:
             stream.write(json.dumps({"op": op, **parameters}).encode() + b"\n")
@@ -42,11 +47,16 @@ class Fake:
                 raise ConnectionResetError(f"the fake platform went away during {op}")
         except OSError:
             self._local.stream = None
+            self._hang_up(self._local.connection)
             raise
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise AssertionError(f"{op} {parameters}: {answer['error']}")
         return answer
+
+    def _hang_up(self, connection: socket.socket) -> None:
+        self._connections.remove(connection)
+        connection.close()
 
     def say(self, text: str, *, chat: str, user: str = "user", trusted: bool = True) -> str:
         """A person writes. Returns the message's id once hermesd has accepted it."""

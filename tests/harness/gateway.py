@@ -24,7 +24,8 @@ from hermesd.supervisor.delivery.deliverer import Deliverer
 from hermesd.supervisor.gateway.busy import BusyMode
 from hermesd.supervisor.gateway.commands.registry import Commands
 from hermesd.supervisor.gateway.commands.table import TABLE
-from hermesd.supervisor.gateway.lanes import Lanes, LaneSettings
+from hermesd.supervisor.gateway.lane_settings import LaneSettings
+from hermesd.supervisor.gateway.lanes import Lanes
 from hermesd.supervisor.gateway.reception import Reception, Rules
 from hermesd.supervisor.journal import Journal, workers
 from hermesd.supervisor.journal.errors import JournalUnavailable

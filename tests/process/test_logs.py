@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -64,6 +65,24 @@ def test_a_child_killed_while_it_logs_takes_nobodys_records_with_it(scene: Scene
         assert wait_for(scene, 1, "loud.endless", chat)
         assert scene.fake.talk("say still here", chat="another") == "said"
         assert wait_for(scene, 1, "loud", "another")[-1]["msg"].endswith("still here")
+
+
+def test_children_that_have_ended_cost_their_worker_nothing(scene: Scene) -> None:
+    scene.fake.talk("children 2 2", chat="ended")
+    pid = scene.worker("ended")["pid"]
+
+    def held() -> tuple[int, int]:
+        return len(os.listdir(f"/proc/{pid}/fd")), len(os.listdir(f"/proc/{pid}/task"))
+
+    before = held()
+    for _ in range(5):
+        assert scene.fake.talk("children 6 6", chat="ended") == "exit codes [0]"
+    until = time.monotonic() + 10.0
+    while held()[1] > before[1]:
+        assert time.monotonic() < until, (before, held())
+        time.sleep(0.05)
+    scene.fake.talk("hello", chat="ended")
+    assert held()[0] <= before[0] + 2  # of the last generation, at most
 
 
 def test_the_child_of_a_child_is_heard_too(scene: Scene) -> None:

@@ -11,14 +11,18 @@ from typing import NoReturn
 import pytest
 from harness import soak
 from harness.cases import (
+    adopt,
     cpu,
     crashes,
     frames,
     hang,
     hogs,
     journal,
+    kill_both,
     kill_hermesd,
+    kill_keeper,
     kill_worker,
+    kills,
     limits,
     logflood,
     lost,
@@ -54,7 +58,7 @@ def test_a_killed_hermesd_leaves_nothing_and_the_next_start_tells_the_lost_turns
 
 
 def test_messages_are_answered_once_and_in_order_over_the_deaths_of_hermesd_and_workers(seed: int) -> None:
-    lost.run(1, seed, say, messages=30)
+    lost.run(1, seed, say, messages=20)
 
 
 def test_kill_9_at_random_moments_of_writing_loses_nothing_that_was_acknowledged(seed: int) -> None:
@@ -69,6 +73,18 @@ def test_frames_that_are_nearly_right_are_refused_and_reach_nobody(seed: int) ->
 
 def test_a_flood_on_standard_error_holds_nobody_up_and_fills_no_disk(seed: int) -> None:
     logflood.run(1, seed, say, seconds=3.0)
+
+
+def test_a_new_hermesd_goes_on_with_the_workers_of_a_killed_one_and_without_one_nothing_is_left(seed: int) -> None:
+    adopt.run(1, seed, say)
+
+
+def test_a_killed_keeper_costs_no_running_turn_and_no_new_session(seed: int) -> None:
+    kill_keeper.run(1, seed, say)
+
+
+def test_a_killed_hermesd_and_its_killed_keeper_leave_nothing_not_even_a_held_interpreter(seed: int) -> None:
+    kill_both.run(1, seed, say)
 
 
 def test_what_happens_to_one_home_touches_no_process_of_another(seed: int) -> None:
@@ -113,10 +129,14 @@ def test_no_kill_request_on_a_recycled_pid_reaches_a_foreign_process(
     recycled.run(200, seed, say)
 
 
+def test_anything_killed_in_any_way_at_any_moment_leaves_nothing_and_every_message_comes_to_its_end(seed: int) -> None:
+    kills.run(2, seed, say)
+
+
 def test_every_case_has_a_test_here_and_a_line_for_the_list(seed: int) -> None:
     modules = (
-        cpu, crashes, frames, hang, hogs, journal, kill_hermesd, kill_worker, limits, logflood, lost, recycled,
-        starts, stop, two_homes,
+        adopt, cpu, crashes, frames, hang, hogs, journal, kill_both, kill_hermesd, kill_keeper, kill_worker, kills,
+        limits, logflood, lost, recycled, starts, stop, two_homes,
     )  # fmt: skip
     tested = {module.__name__.rpartition(".")[2] for module in modules}
     assert tested == {name.replace("-", "_") for name in soak.names()}

@@ -39,7 +39,7 @@ class Launcher(Protocol):
         """Start a worker. Answered by ``forked`` or ``fork_failed``, unless the launcher dies over it."""
 
     def take(self, worker: str, tag: str, pid: int, start_ticks: int) -> None:
-        """Hold a worker whose own launcher is dead. Answered by ``forked`` or ``fork_failed``, later by ``gone``."""
+        """Hold a worker whose own launcher is dead. Answered like `launch`, and by ``gone`` at its end."""
 
     def kill(self, worker: str, *, dump: bool = False) -> None:
         """End a worker and all below it; answered by ``gone``. A worker that is not there is no error."""

@@ -20,7 +20,7 @@ import zmq
 
 from hermesd.ipc.codec import Codec
 from hermesd.ipc.keeping import Gone
-from hermesd.ipc.messages import DOWN, Assign, Logs, Message, Snapshot, Steer, ToolUse
+from hermesd.ipc.messages import DOWN, Assign, Logs, Message, Snapshot, StartTurn, Steer, ToolUse
 from hermesd.supervisor.pool.launchers.contract import LauncherListener
 from hermesd.supervisor.pool.pool import Pool
 from hermesd.supervisor.pool.worker import Worker
@@ -105,6 +105,7 @@ class _Ours:
     async def start(self) -> None:
         await self._pool.start()
         self._worker = self._pool.take(Assign("session", "s", "bench", "chat", "user", "User"))
+        self._pool.send(self._worker, StartTurn("t", "", ""))  # a worker may speak only of a turn that it was given
         await self.round_trips(50)
 
     async def stop(self) -> None:

@@ -25,6 +25,8 @@ PARTS = 20_000
 
 MOMENTS = ("mid-turn", "while it streams", "while it asks", "while idle", "twice, the second time in a start")
 
+TEXTS = {"while it streams": f"!stream {PARTS}", "while it asks": "!ask may I", "while idle": ""}
+
 
 def run(times: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
     """On every ground at once: most of it is waiting."""
@@ -59,9 +61,7 @@ def _adopted(scene: Scene, chat: str, moment: str, chance: random.Random, said: 
     fake = scene.fake
     assert "plain.echo" in fake.talk("!tools", chat=chat)
     before = scene.worker(chat)
-    text = {"while it streams": f"!stream {PARTS}", "while it asks": "!ask may I", "while idle": ""}.get(
-        moment, "!sleep 2"
-    )
+    text = TEXTS.get(moment, "!sleep 2")
     message = fake.say(text, chat=chat) if text else ""
     if moment == "while it asks":
         fake.wait_shown("may I", chat=chat)
@@ -91,9 +91,7 @@ def _adopted(scene: Scene, chat: str, moment: str, chance: random.Random, said: 
     after = scene.worker(chat)
     assert after["pid"] == before["pid"], f"{moment}: the worker was {before}, it is {after}"
     assert after["worker"] == before["worker"], after
-    assert after["mcp"][0]["pid"] == before["mcp"][0]["pid"], (
-        f"its MCP server was {before['mcp']}, it is {after['mcp']}"
-    )
+    assert after["mcp"][0]["pid"] == before["mcp"][0]["pid"], (before["mcp"], after["mcp"])
     return took
 
 

@@ -83,6 +83,7 @@ class _Round:
         self._control = paths_of(self._scene.daemon.home, self._scene.daemon.env).control_socket
         self._said = Said()
         self._counts: Counter[str] = Counter()
+        self._strikes = messages // 5
         self._crashes: Counter[str] = Counter()
         self._struck: set[str] = set()
         self._writers = [
@@ -154,7 +155,7 @@ class _Round:
             self._kill_hermesd: 3, self._kill_worker: 6, self._kill_both: 2, self._kill_with_keeper: 1, self._cut: 1,
             self._disconnect: 1, self._redeliver: 1,
         }  # fmt: skip
-        left = 4 + 2 * len(self._writers)
+        left = 4 + self._strikes
         while left and (any(writer.is_alive() for writer in self._writers) or self._unanswered()):
             left -= 1
             time.sleep(self._chance.uniform(0.0, 0.3))

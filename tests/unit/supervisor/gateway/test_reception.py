@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from harness.gateway import Gateway, Played, until
 
-from hermesd.adapters.contract import Utterance
+from hermesd.adapters.contract import Target, Utterance
 from hermesd.ipc.ids import SessionKey
 from hermesd.ipc.messages import Steer, Steered
 from hermesd.supervisor.gateway.busy import BusyMode
@@ -50,6 +51,28 @@ class TestTheDoor:
         assert "agent: busy" in text
         worker.finish(start, "re one")
         await gateway.shown(2)
+
+    async def test_an_adapter_that_is_cancelled_in_mid_call_leaves_no_message_lying(self, gateway: Gateway) -> None:
+        await gateway.start()
+        gateway.chat._chats.add("c1")
+        arriving = asyncio.ensure_future(gateway.receive("one", "m1"))
+        await asyncio.sleep(0)
+        arriving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await arriving
+        assert (await (await gateway.pool.ready()).answer("re one")).text == "one"
+        await gateway.shown(1)
+        assert not await gateway.receive("one", "m1"), "the platform brings again what it was not told of"
+
+    async def test_a_caller_who_leaves_before_his_message_is_on_disk_costs_no_turn(self, gateway: Gateway) -> None:
+        await gateway.start()
+        arriving = asyncio.ensure_future(gateway.receive("one", "m1", thread_id="t"))
+        await asyncio.sleep(0)
+        gateway.reception.cancel(Target("fake", "c1", reply_to="m1"))
+        assert await arriving
+        await until(lambda: not gateway.tasks._jobs)
+        assert await gateway.inbox() == ["dropped"]
+        assert not gateway.lanes.lanes
 
     async def test_a_stateless_request_is_never_a_command(self, gateway: Gateway) -> None:
         await gateway.start()
@@ -172,6 +195,21 @@ class TestRestart:
         await worker.answer("re three")
         assert await gateway.shown(3) == ["re one", "re two", "re three"]
         assert await gateway.turns() == ["done"] * 3
+
+    async def test_a_stateless_request_that_comes_early_is_not_taken_for_one_of_an_earlier_life(
+        self, gateway: Gateway
+    ) -> None:
+        await gateway.begin()
+        gateway.chat._chats.add("req")
+        stateless = {"chat_id": "req", "trusted": True, "history": (Utterance("user", "x"),)}
+        arriving = [asyncio.ensure_future(gateway.receive("now", f"r{number}", **stateless)) for number in range(3)]
+        await asyncio.sleep(0)
+        await gateway.reception.resume()
+        assert await asyncio.gather(*arriving) == [True] * 3
+        await (await gateway.pool.ready()).answer("re now")
+        await gateway.shown(1)
+        assert "failed" not in await gateway.inbox()
+        assert "dropped" not in await gateway.inbox()
 
     async def test_what_an_agent_had_begun_is_told_and_not_repeated(self, gateway: Gateway) -> None:
         await running(gateway)

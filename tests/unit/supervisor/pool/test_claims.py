@@ -12,7 +12,8 @@ ASK = Ask("a", "theirs", "?", ("yes",), 1.0)
 
 
 def claim(message: Message, others: set[str] | None = None) -> str:
-    return false_claim(message, session=SESSION, given={"old", "mine"}, others=others)
+    is_anothers = None if others is None else others.__contains__
+    return false_claim(message, session=SESSION, given={"old", "mine"}, is_anothers=is_anothers)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,26 @@
+"""What of the configuration the sessions at work go by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class LaneSettings:
+    """Times in seconds. ``reap`` is what a stopping worker has before it is killed."""
+
+    max_workers: int
+    max_turns: int
+    idle_timeout: float
+    on_crash: str
+    turn_timeout: float
+    stop_grace: float
+    work_dir: Path
+    agent_settings: dict[str, Any]
+    quiet_timeout: float = 0.0  # a turn whose agent shows nothing for so long is ended; 0: never
+
+    @property
+    def reap(self) -> float:
+        return 2.0 * self.stop_grace + 1.0
