@@ -262,14 +262,25 @@ class App:
 
     async def _take_over(self, found: Takeover) -> None:
         """Rebuild what the workers of an earlier life were at, before the first of them can say a word."""
-        for worker in found.over:
-            await self.journal.write(workers.forget, worker)
-        for claimed in found.keepers:
-            unwanted = [worker for holder, worker in found.unwanted if holder is claimed]
-            self.pool.adopt_launcher(AdoptedKeeper(self.pool, claimed, self._keepers, unwanted))
+        over = list(found.over)
+        keepers = {claimed: AdoptedKeeper(self.pool, claimed, self._keepers) for claimed in found.keepers}
+        for keeper in keepers.values():
+            self.pool.adopt_launcher(keeper)
+        for claimed, unwanted in found.unwanted:
+            keepers[claimed].reject(unwanted)
         self._claims.held.clear()  # they are the pool's now
         for heir in found.heirs:
-            self.lanes.adoption.take_over(heir.estate, self.pool.adopt(heir))
+            try:
+                worker = self.pool.adopt(heir)
+            except ContainmentError as error:
+                log.error("cannot take over worker %s: %s", heir.estate.row.worker, error)
+                over.append(heir.estate.row.worker)
+                if heir.claimed is not None:
+                    keepers[heir.claimed].reject(heir.estate.row.worker)
+                continue
+            self.lanes.adoption.take_over(heir.estate, worker)
+        for name in over:
+            await self.journal.write(workers.forget, name)
 
     async def _sweep(self, spare: Collection[int]) -> None:
         """Kill what an earlier life of this home left and nobody takes over; nothing else is ever touched."""

@@ -53,8 +53,11 @@ class Heir:
     def open(self, instance: str) -> tuple[Containment, Container]:
         """Its container, which another keeper may have made below another place than ours would."""
         row = self.estate.row
-        keeper = self.claimed.record.pid if self.claimed is not None else 0
-        opened = open_containment(row.containment, instance, place=row.place, pid=keeper)
+        keeper, name = 0, row.containment
+        if self.claimed is not None:
+            # Of one that was asked for just before the end, the keeper may know more than the journal.
+            keeper, name = self.claimed.record.pid, name or self.claimed.ready.containment
+        opened = open_containment(name, instance, place=row.place, pid=keeper)
         container = opened.worker(row.worker, row.tag)
         container.started(self.pid)
         return opened, container

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
 
 from hermesd.ipc import keeping
 from hermesd.supervisor.instance.keepers import Keepers
@@ -21,19 +20,20 @@ log = logging.getLogger("hermesd.pool.keeper")
 
 
 class AdoptedKeeper(HeldKeeper):
-    """Implements `hermesd.supervisor.pool.launchers.contract.Launcher` for a keeper that was claimed at the start.
+    """Implements `hermesd.supervisor.pool.launchers.contract.Launcher` for a keeper that was claimed at the start."""
 
-    ``unwanted``: the workers of it that it is to end.
-    """
-
-    def __init__(self, listener: LauncherListener, claimed: Claimed, keepers: Keepers, unwanted: Iterable[str] = ()):
+    def __init__(self, listener: LauncherListener, claimed: Claimed, keepers: Keepers):
         super().__init__(listener, keepers)
         self._claimed = claimed
-        self._unwanted = list(unwanted)
+        self._unwanted: list[str] = []
         self._record = claimed.record
         self._describe(claimed.ready)
         self.pid, self.start_ticks = claimed.record.pid, claimed.record.start_ticks
         self.started_at = time.time() - age(self.start_ticks)
+
+    def reject(self, worker: str) -> None:
+        """Have it end a worker of it that nobody takes over. Called before `start`."""
+        self._unwanted.append(worker)
 
     async def start(self) -> None:
         """Hear what it has to say from now on. Whom it reports must be known by then."""
