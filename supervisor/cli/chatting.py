@@ -34,6 +34,9 @@ READ_AHEAD = 64  # lines
 PAUSE = 0.25
 """Seconds before a line after which it comes from a person, or from a program that watches."""
 
+SIGNAL_AGAIN = 0.05
+"""Seconds between two attempts to end the terminal's read."""
+
 SILENT = ("open", "delta")
 """Events that a pipe does not print: the whole answer follows."""
 
@@ -264,8 +267,10 @@ class Terminal:
     def over(self) -> None:
         self._over = True
         main = threading.main_thread().ident
-        if self._prompting and main is not None:
+        while self._prompting and main is not None:
+            # Again and again: one that comes just before readline begins to wait is noted, and ends no wait.
             signal.pthread_kill(main, signal.SIGUSR1)
+            time.sleep(SIGNAL_AGAIN)
 
     def _end_read(self, number: int, frame: FrameType | None) -> None:
         if self._prompting:
