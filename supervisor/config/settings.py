@@ -86,7 +86,7 @@ class Hermesd(Section):
     workers: Workers = Workers()
     containment: Literal["auto", "cgroup", "subreaper", "pgroup", "job"] = "auto"
     stop_budget_seconds: Seconds = Field(default=60.0, alias="stop_budget", ge=2)
-    adopt_timeout_seconds: Seconds = Field(default=10.0, alias="adopt_timeout")
+    adopt_timeout_seconds: Seconds = Field(default=3.0, alias="adopt_timeout")
     busy: Literal["queue", "interrupt", "steer"] = "queue"
     logs: Logs = Logs()
     web: Web = Web()

@@ -38,7 +38,8 @@ def run(times: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
 
 def _on(ground: Ground, times: int, chance: random.Random, say: Callable[[str], None]) -> dict[str, Any]:
     again: list[float] = []
-    with Scene(ours={"containment": ground.containment}, unprivileged=ground.unprivileged) as scene:
+    ours = {"containment": ground.containment, "adopt_timeout": "10s"}
+    with Scene(ours=ours, unprivileged=ground.unprivileged) as scene:
         # So that the answers of every life can be looked at together.
         scene.configure(plain=scene.hostile("be_plain"))
         scene.start()

@@ -46,9 +46,8 @@ class _Lives:
     """One home whose hermesd is killed again and again; every message that it accepted is on ``said``."""
 
     def __init__(self, ground: Ground, chance: random.Random):
-        # Nobody is waited for; what a hermesd does that comes in time is the case "adopt".
-        ours = {"containment": ground.containment, "adopt_timeout": "0s"}
-        self.scene = Scene(ours=ours, unprivileged=ground.unprivileged)
+        # Nobody comes; what a hermesd does that comes in time is the case "adopt".
+        self.scene = Scene(ours={"containment": ground.containment}, unprivileged=ground.unprivileged)
         self.scene.configure(
             plain=self.scene.hostile("be_plain"),
             setsid=self.scene.hostile("leave_a_child"),

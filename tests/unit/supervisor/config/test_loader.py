@@ -42,7 +42,7 @@ class TestDefaults:
         assert (ours.workers.idle_timeout_seconds, ours.workers.hang_timeout_seconds) == (1800, 60)
         assert (ours.workers.memory_soft_bytes, ours.workers.memory_hard_bytes) == (1 << 30, 2 << 30)
         assert (ours.containment, ours.busy, ours.workers.on_crash) == ("auto", "queue", "ask")
-        assert (ours.stop_budget_seconds, ours.adopt_timeout_seconds) == (60, 10)
+        assert (ours.stop_budget_seconds, ours.adopt_timeout_seconds) == (60, 3)
 
     @pytest.mark.parametrize(
         "text", ["# only a comment\n", "hermesd:\n", "platforms:\nmcp_servers:\n", "---\n", "null\n"]
