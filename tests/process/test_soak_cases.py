@@ -54,7 +54,7 @@ def test_a_killed_worker_leaves_none_of_its_five_servers_and_its_session_goes_on
 
 
 def test_a_killed_hermesd_leaves_nothing_and_the_next_start_tells_the_lost_turns(seed: int) -> None:
-    kill_hermesd.run(3, seed, say)
+    kill_hermesd.run(2, seed, say)
 
 
 def test_messages_are_answered_once_and_in_order_over_the_deaths_of_hermesd_and_workers(seed: int) -> None:
@@ -88,7 +88,7 @@ def test_a_killed_hermesd_and_its_killed_keeper_leave_nothing_not_even_a_held_in
 
 
 def test_what_happens_to_one_home_touches_no_process_of_another(seed: int) -> None:
-    two_homes.run(2, seed, say)
+    two_homes.run(1, seed, say)
 
 
 def test_of_two_starts_one_wins_and_no_stale_pid_file_delays_one(seed: int) -> None:
