@@ -17,6 +17,7 @@ MEASUREMENTS: dict[str, str] = {
     "hop": "a message to a worker and back, and messages a second",
     "journal": "journalled turns a second",
     "turns": "whole turns through a running hermesd",
+    "neighbours": "what quiet sessions notice of one that spins, forks, allocates, logs or floods",
     "status": "hermesctl status, as a program",
     "kill": "the end of a hostile tree of 100 processes",
     "usage": "one look at CPU and memory of 100 processes",

@@ -29,6 +29,8 @@ def main(words: Sequence[str]) -> int:
         effort = replace(effort, runs=options.runs)
     if options.idle_sessions is not None:
         effort = replace(effort, idle_sessions=options.idle_sessions)
+    if options.kills is not None:
+        effort = replace(effort, kills=options.kills)
     if options.json is not None and not options.json.parent.is_dir():
         _parser().error(f"cannot write {options.json}: {options.json.parent} is no directory")
     # A terminated bench ends its hermesd as one that was interrupted does.
@@ -50,10 +52,11 @@ def main(words: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    width = max(map(len, MEASUREMENTS))
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
         description="Measures hermesd beside what people would use in its place. The table goes to stdout.",
-        epilog="Rows:\n" + "\n".join(f"  {name:<8} {what}" for name, what in MEASUREMENTS.items()),
+        epilog="Rows:\n" + "\n".join(f"  {name:<{width}} {what}" for name, what in MEASUREMENTS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("rows", nargs="*", metavar="ROW", help="what to measure; everything if none is named")
@@ -62,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--idle-sessions", type=_positive, help=f"idle sessions of the row memory ({WHOLE.idle_sessions})"
     )
+    parser.add_argument("--kills", type=_positive, help=f"trees in each run of the row kill ({WHOLE.kills})")
     parser.add_argument("--quick", action="store_true", help="only see that every row works; its figures mean nothing")
     return parser
 

@@ -15,14 +15,17 @@ class Effort:
 
     runs: int = 5
     starts: int = 5  # of cheap processes, in each run; their median is the run's value
-    idle_sessions: int = 50
+    idle_sessions: int = 200
     spawned: int = 3  # full interpreters beside the idle sessions, in each run
     round_trips: int = 1000
     pipelined: int = 5000  # messages
     sessions: tuple[int, ...] = (1, 10, 50)  # that write, or talk, at the same time
     journalled_turns: int = 150
     whole_turns: int = 300
-    idle_workers: int = 100
+    quiet_sessions: int = 8
+    disturbed_seconds: float = 0.55  # by each disturbance, in each run
+    kills: int = 8  # by each of our strategies, in each run
+    idle_workers: int = 200
     idle_seconds: float = 20.0
 
 
@@ -39,6 +42,9 @@ QUICK = Effort(
     sessions=(1, 2),
     journalled_turns=8,
     whole_turns=6,
+    quiet_sessions=2,
+    disturbed_seconds=0.2,
+    kills=1,
     idle_workers=2,
     idle_seconds=6.0,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from harness.scene import Scene
 
@@ -12,9 +13,10 @@ AT_ONCE = 8
 
 
 @contextlib.contextmanager
-def scene(sessions: int) -> Iterator[Scene]:
-    workers = {"max": sessions + 1, "max_turns": AT_ONCE, "idle_timeout": "12h"}
-    with Scene(ours={"workers": workers}) as made:
+def scene(sessions: int, turns: int = AT_ONCE, **ours: Any) -> Iterator[Scene]:
+    """The chats are chat0 and so on. ``turns``: how many run at once. ``ours``: more under ``hermesd:``."""
+    workers = {"max": sessions + 1, "max_turns": turns, "idle_timeout": "12h"}
+    with Scene(ours={"workers": workers, **ours}) as made:
         made.start()
         for first in range(0, sessions, AT_ONCE):
             chats = [f"chat{number}" for number in range(first, min(first + AT_ONCE, sessions))]

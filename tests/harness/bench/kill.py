@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -31,17 +32,21 @@ def measure(effort: Effort, say: Say) -> list[Row]:
         some = next(iter(keepers.values()))
         for number in range(effort.runs):
             for name, keeper in keepers.items():
-                with trees.hostile(keeper) as (oracle, _):
-                    ours[name].append(keeper.kill(worker="bench", seconds=30.0)["took"] * 1000)
-                    survivors[name] = max(survivors[name], oracle.alive)
+                took = []
+                for _ in range(effort.kills):
+                    with trees.hostile(keeper) as (oracle, _):
+                        took.append(keeper.kill(worker="bench", seconds=30.0)["took"] * 1000)
+                        survivors[name] += oracle.alive
+                ours[name].append(statistics.median(took))
             for name, end in BASELINES.items():
                 with trees.hostile(some) as (oracle, root):
                     theirs[name].append(_time(end, root, oracle) * 1000)
-                    survivors[name] = max(survivors[name], oracle.alive)
+                    survivors[name] += oracle.alive
             say(f"run {number + 1} of {effort.runs}: survivors {survivors}")
 
     def series(name: str, values: list[float]) -> Series:
-        return Series(name, values, {"survivors": survivors[name]})
+        kills = effort.runs * (1 if name in BASELINES else effort.kills)
+        return Series(name, values, {f"survivors in {kills}": survivors[name]})
 
     baselines = tuple(series(name, values) for name, values in theirs.items())
     return [

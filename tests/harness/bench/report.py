@@ -45,8 +45,9 @@ def as_table(rows: Sequence[Row], machine: dict[str, Any], took: float) -> str:
     for row in rows:
         best = "less" if row.lower_is_better else "more"
         lines += ["", f"{row.title}: {row.unit}, {best} is better, {row.runs} run{'s' if row.runs > 1 else ''}"]
-        lines.append(_line(row.ours, width).rstrip())
-        lines += [f"{_line(baseline, width)} {row.ratio(baseline):>8.2f} x" for baseline in row.baselines]
+        space = max(len(_notes(series)) for series in (row.ours, *row.baselines))
+        lines.append(_line(row.ours, width, space).rstrip())
+        lines += [f"{_line(baseline, width, space)} {row.ratio(baseline):>8.2f} x" for baseline in row.baselines]
     return "\n".join(lines)
 
 
@@ -54,10 +55,13 @@ def _names(row: Row) -> list[str]:
     return [series.name for series in (row.ours, *row.baselines)]
 
 
-def _line(series: Series, width: int) -> str:
+def _line(series: Series, width: int, space: int) -> str:
     span = f"[{_figure(min(series.values))} .. {_figure(max(series.values))}]"
-    notes = ", ".join(f"{_figure(value)} {name}" for name, value in series.notes.items())
-    return f"  {series.name:<{width}} {_figure(series.median):>8}  {span:<20} {notes:<12}"
+    return f"  {series.name:<{width}} {_figure(series.median):>8}  {span:<20} {_notes(series):<{space}}"
+
+
+def _notes(series: Series) -> str:
+    return ", ".join(f"{_figure(value)} {name}" for name, value in series.notes.items())
 
 
 def _figure(value: float) -> str:

@@ -1,26 +1,19 @@
 """Whole turns of a running hermesd: a person writes on the fake platform, the demo agent answers, the answer is shown.
 
-Each session writes its next message when it has seen the answer. Answers are read from the platform's record, not asked
-for: every question would cost the hermesd that is measured.
+Each session writes its next message when it has seen the answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import time
 from pathlib import Path
-from typing import Any
 
 from harness.figures import quantile
 
-from . import idle_sessions
+from . import idle_sessions, shown
 from .effort import Effort, Say
 from .row import Row, Series
-
-LOOK_EVERY = 0.001
-PATIENCE = 60.0
 
 
 def measure(effort: Effort, say: Say) -> list[Row]:
@@ -49,65 +42,16 @@ def measure(effort: Effort, say: Say) -> list[Row]:
 
 async def _talk(home: Path, count: int, each: int, mark: str) -> tuple[float, list[float]]:
     """Seconds in all, and from each acceptance to its answer."""
-    record = _Record(home / "shown.jsonl")
-    watching = asyncio.create_task(record.watch(), name="record")
-    began = time.perf_counter()
-    try:
-        talks = [_session(home / "fake", f"chat{number}", each, record, f"{mark}n{number}") for number in range(count)]
+    async with shown.watched(home) as record:
+        began = time.perf_counter()
+        talks = [_session(home, f"chat{number}", each, record, f"{mark}n{number}") for number in range(count)]
         waits = await asyncio.gather(*talks)
         return time.perf_counter() - began, [wait for one in waits for wait in one]
-    finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
-        record.close()
 
 
-async def _session(socket: Path, chat: str, each: int, record: _Record, mark: str) -> list[float]:
-    reader, writer = await asyncio.open_unix_connection(str(socket))
-    waits = []
+async def _session(home: Path, chat: str, each: int, record: shown.Record, mark: str) -> list[float]:
+    talk = await shown.Talk.begin(home, chat, record)
     try:
-        for step in range(each):
-            message = f"{mark}m{step}"
-            answered = record.expect(message)
-            request = {"op": "say", "text": "hello", "chat": chat, "message_id": message, "trusted": True}
-            writer.write(json.dumps(request).encode() + b"\n")
-            if not json.loads(await reader.readline()).get("accepted"):
-                raise RuntimeError(f"message {message} was not accepted")
-            accepted_at = time.time()
-            shown_at = await asyncio.wait_for(answered, PATIENCE)
-            # An answer can be shown before the word of its acceptance has been read here.
-            waits.append(max(0.0, shown_at - accepted_at))
-        return waits
+        return [(await talk.say("hello", f"{mark}m{step}")).seconds for step in range(each)]
     finally:
-        writer.close()
-        await writer.wait_closed()
-
-
-class _Record:
-    """The fake platform's file of what was shown, from now on."""
-
-    def __init__(self, path: Path):
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by `close`
-        self._file.seek(0, os.SEEK_END)
-        self._rest = b""
-        self._expected: dict[str, asyncio.Future[float]] = {}
-
-    def expect(self, message: str) -> asyncio.Future[float]:
-        """Done with the time at which the final answer was shown."""
-        self._expected[message] = asyncio.get_running_loop().create_future()
-        return self._expected[message]
-
-    async def watch(self) -> None:
-        while True:
-            *lines, self._rest = (self._rest + (self._file.read() or b"")).split(b"\n")
-            for line in lines:
-                self._take(json.loads(line))
-            await asyncio.sleep(LOOK_EVERY)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def _take(self, entry: dict[str, Any]) -> None:
-        shown = entry.get("out", {})
-        if shown.get("final") and (expected := self._expected.pop(shown["reply_to"], None)) is not None:
-            expected.set_result(shown["at"])
+        await talk.end()

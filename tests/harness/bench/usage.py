@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import psutil
+
+from hermesd.workers.containment import cgroupfs
 
 from . import trees
 from .effort import Effort, Say
@@ -18,6 +21,8 @@ def measure(effort: Effort, say: Say) -> list[Row]:
     names = {"cgroup": "with a cgroup", "subreaper": "without, one scan of /proc"}
     rows = []
     with trees.keepers() as keepers:
+        if "cgroup" in keepers:
+            rows.append(_cpu_alone(keepers["cgroup"], effort))
         for memory, what in ((False, "CPU and resident memory"), (True, "CPU and proportional memory (PSS)")):
             ours: dict[str, list[float]] = {name: [] for name in keepers}
             theirs: list[float] = []
@@ -42,6 +47,38 @@ def measure(effort: Effort, say: Say) -> list[Row]:
                 for name, values in ours.items()
             ]
     return rows
+
+
+def _cpu_alone(keeper: Any, effort: Effort) -> Row:
+    """What the kernel counts for the container as a whole, its dead included: one file, however many processes."""
+    ours: list[float] = []
+    theirs: list[float] = []
+    with trees.hostile(keeper) as (_, root):
+        path = cgroupfs.directory_of(root)
+        pids = keeper.usage()["workers"]["bench"]["pids"]
+        if sorted(cgroupfs.members(path)) != sorted(pids):
+            raise RuntimeError(f"{path} is not the cgroup of the whole tree")
+        for _ in range(effort.runs):
+            ours.append(statistics.median(_time(cgroupfs.cpu_seconds, path) for _ in range(effort.starts)))
+            theirs.append(statistics.median(_time(_cpu_of, pids) for _ in range(effort.starts)))
+    return Row(
+        "usage",
+        f"CPU alone of {trees.SIZE} processes, with a cgroup",
+        "ms",
+        Series("one sample", ours),
+        (Series("psutil, process by process", theirs),),
+    )
+
+
+def _cpu_of(pids: Sequence[int]) -> None:
+    for pid in pids:
+        psutil.Process(pid).cpu_times()
+
+
+def _time(function: Callable[[Any], object], argument: Any) -> float:
+    began = time.perf_counter()
+    function(argument)
+    return (time.perf_counter() - began) * 1000
 
 
 def _look(pids: Sequence[int], memory: bool) -> float:
