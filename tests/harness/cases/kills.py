@@ -45,8 +45,9 @@ BUSY = ("!sleep 600", "!sleep 600", '!call plain.slow {"seconds": 600}', "!strea
 PAUSE_SECONDS = 1.0
 """How long a keeper or a hermesd stays stopped."""
 
-SPARE_DESCRIPTORS = 16
-"""What hermesd may have open beyond what it had at the first look: connections of the moment, adopted keepers."""
+OWN_DESCRIPTORS = 48
+DESCRIPTORS_OF_A_WORKER = 3
+"""What hermesd may have open: itself with its keepers, and for each worker its connection, its log and its process."""
 
 HANG_TIMEOUT = 2
 ADOPT_TIMEOUT = 3
@@ -138,7 +139,6 @@ class _World:
         self.too_late = 0  # the victim had gone by itself when its turn came
         self.lives = 0
         self._count = 0
-        self._descriptors = 0
 
     def _site(self) -> str:
         import tempfile
@@ -297,9 +297,10 @@ class _World:
     def _look_at_descriptors(self) -> None:
         """An undumpable process shows its own to root only."""
         with contextlib.suppress(PermissionError):
+            workers = len(self._rows())
             count = len(os.listdir(f"/proc/{self.scene.daemon.pid}/fd"))
-            self._descriptors = self._descriptors or count + SPARE_DESCRIPTORS
-            assert count <= self._descriptors, f"hermesd has {count} descriptors open, too many more than at first"
+            allowed = OWN_DESCRIPTORS + DESCRIPTORS_OF_A_WORKER * workers
+            assert count <= allowed, f"hermesd has {count} descriptors open, with {workers} workers"
 
     # ---- talking -----------------------------------------------------------------------------------------------------
 
