@@ -7,29 +7,58 @@ that the core looks for with ``isinstance`` and does without where it is missing
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from hermesd.adapters.errors import AdapterError
+from hermesd.adapters.text import Unit, characters
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterSettings:
-    """One entry of the configuration's ``platforms:``. Secrets do not show in its repr."""
+    """One entry of the configuration's ``platforms:``. Secrets do not show in its repr.
+
+    ``extra`` holds what only the adapter understands; the platform's section at the top level of config.yaml
+    (``telegram: {require_mention: …}``) lies below it. ``environ`` holds the variables that are this platform's
+    (``TELEGRAM_*``, ``HERMES_TELEGRAM_*``), which go before both (`hermesd.adapters.options`).
+    """
 
     name: str
     enabled: bool = True
     token: str = field(default="", repr=False)
     api_key: str = field(default="", repr=False)
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    reply_to_mode: str = "first"  # which parts of an answer quote the question: "off" | "first" | "all"
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Sticker:
+    """What a platform says of a sticker besides its file. ``unique_id`` is the same for everybody who sends it."""
+
+    unique_id: str
+    emoji: str = ""
+    set_name: str = ""
+    animated: bool = False  # an animation or a video: nothing that a model of pictures could look at
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file that came with a message, already on this machine."""
+    """A file of a message.
+
+    One that came with a message is at first only at its platform: ``path`` is "" and ``remote`` is how the adapter
+    names it there, for `CanFetch`; the core has it fetched after the access gate let its message in.
+    """
 
     path: str
     name: str
     mime: str = "application/octet-stream"
+    kind: str = "document"  # "image" | "animation" | "voice" | "audio" | "video" | "document" | "sticker"
+    remote: str = ""
+    size: int = 0  # bytes, as the platform says; 0 = unknown
+    sticker: Sticker | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +67,14 @@ class Utterance:
 
     role: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far an adapter has read a stream of its platform; the core keeps the latest value of each name."""
+
+    name: str
+    value: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +99,10 @@ class Inbound:
     trusted: bool = False  # the way in has already decided who this is (terminal, control socket, API key)
     history: tuple[Utterance, ...] | None = None  # given: the session is this request only and ends with the reply
     sent_at: float = 0.0  # Unix seconds by the platform's clock; 0 = unknown
+    reply_to_id: str = ""  # the message that this one quotes
+    reply_to_text: str = ""  # and what it says, where the platform tells
+    album: str = ""  # messages with the same one are one message to the agent
+    cursor: Cursor | None = None  # kept in the transaction that keeps the message
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +116,31 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """What an agent asks. ``ask`` is its id, which a `Press` brings back; without choices any text is an answer."""
+
+    ask: str
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Outbound:
-    """One message to a chat. ``key`` is the same for every attempt: a platform that can, makes resends exact by it."""
+    """One message to a chat. ``key`` is the same for every attempt: a platform that can, makes resends exact by it.
+
+    The core has cut it to what the platform takes (`Capabilities`): text within the limit, or one file with a text that
+    serves as its caption. Text is Markdown where `Capabilities.markdown` says so, else plain.
+    """
 
     key: str
     text: str
     files: tuple[Attachment, ...] = ()
     # "answer" | "error" | "notice" (a word of hermesd itself) | "extra" (an agent's own send) | "question" (it asks)
+    # | "progress" (an answer that is still being written: shown without a notification where the platform can)
     kind: str = "answer"
     final: bool = True  # False: more will follow for the same reply_to
     usage: dict[str, Any] = field(default_factory=dict)
+    question: Question | None = None
+    quotes: bool = True  # whether it is shown as a reply to ``Target.reply_to``; the core applies reply_to_mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +151,27 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
-class Capabilities:
-    """Facts about a platform that the core decides by."""
+class Rate:
+    """At most ``count`` calls in any ``seconds``."""
 
-    max_length: int = 0  # in the platform's own units; 0 = no limit
+    count: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """Facts about one chat of a platform that the core decides by."""
+
+    max_length: int = 0  # of one message, measured by ``unit``; 0 = no limit
+    unit: Unit = characters
     markdown: bool = False
+    max_caption: int = 0  # of the text beside a file; 0 = a file comes without text
+    max_file_bytes: int = 0  # 0 = the platform takes no files: they are named in the text instead
+    exact_resends: bool = False  # `Outbound.key` makes a second send of the same message harmless
+    overall_rate: Rate | None = None  # all chats of this adapter together
+    chat_rate: Rate | None = None  # this chat, edits included
+    # A message in at least this long was probably cut by its client, and the rest follows; 0 = clients do not cut.
+    cut_from: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +183,29 @@ class State:
     since: float = 0.0
     received_at: float = 0.0  # when the platform last gave a sign of life; 0 = never
     fix: str = ""  # what a person can do about it
+
+
+@dataclass(frozen=True, slots=True)
+class Press:
+    """Somebody pressed a button under a question. ``message_id`` is the question's message."""
+
+    platform: str
+    chat_id: str
+    message_id: str
+    user_id: str
+    ask: str
+    choice: str
+    user_name: str = ""
+    user_id_alt: str = ""
+    thread_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pressed:
+    """What became of a press: whether it counted, and a word for the one who pressed."""
+
+    taken: bool
+    text: str
 
 
 class Receiver(Protocol):
@@ -126,17 +221,35 @@ class Receiver(Protocol):
     def cancel(self, inbound_chat: Target) -> None:
         """The one who asked has gone (an HTTP client hung up): interrupt what runs for that ``reply_to``."""
 
+    async def pressed(self, press: Press) -> Pressed:
+        """A button was pressed; only who may talk to the agent may press. Quick: platforms wait for seconds only."""
+
+    def lost(self, platform: str, error: AdapterError) -> None:
+        """The connection has ended and will not come back by itself. The core stops the adapter and decides by the kind
+        of ``error`` what next: `Conflict` and `Unauthorized` have states of their own, everything else backs off.
+        """
+
+    async def cursor(self, platform: str, name: str) -> str:
+        """The latest value that was kept under this name, "" for none."""
+
+    async def cursors(self, platform: str) -> Mapping[str, str]:
+        """All of them."""
+
+    async def keep_cursor(self, platform: str, cursor: Cursor) -> None:
+        """Keep one without a message; on disk when this returns. Raises `NotAccepted`."""
+
 
 @runtime_checkable
 class Adapter(Protocol):
-    """The required six. None of them blocks; ``start`` and ``stop`` are called once each, but for `StartLater`."""
+    """The required six. None of them blocks. ``stop`` is called once after ``start``, whatever that ended with; to
+    connect again, an adapter is made anew.
+    """
 
     name: str
 
     async def start(self, receiver: Receiver) -> None:
-        """Connect. Returns when the way in is usable, or raises `hermesd.adapters.errors.AdapterError`.
-
-        After `hermesd.adapters.errors.StartLater` it is called again.
+        """Connect. Returns when the way in is usable, or raises an `hermesd.adapters.errors.AdapterError`, of which
+        `StartLater` (and whatever else a network does), `Conflict` and `Unauthorized` say what to do next.
         """
 
     async def stop(self) -> None:
@@ -181,6 +294,93 @@ class CanNotice(Protocol):
 
     def notice(self, target: Target, text: str) -> None:
         """A waiting turn's place, a tool's progress. Never part of the content; may be dropped."""
+
+
+@runtime_checkable
+class CanEdit(Protocol):
+    """A message that was sent can be changed: what progressive answers and exact finals are made of."""
+
+    async def edit(self, target: Target, message_id: str, message: Outbound) -> Sent:
+        """Make the message read so. One that reads so already is a success. Raises what `Adapter.send` raises; `Gone`
+        when the message is not there any more, `Rejected` when it can no longer be edited.
+        """
+
+
+@runtime_checkable
+class CanDelete(Protocol):
+    """A message that was sent can be taken back."""
+
+    async def delete(self, target: Target, message_id: str) -> None:
+        """Take it back; one that is not there any more is a success. Raises what `Adapter.send` raises."""
+
+
+@runtime_checkable
+class CanType(Protocol):
+    """The way in can show that somebody writes, for some seconds; the core repeats it every two."""
+
+    async def typing(self, target: Target) -> None:
+        """Show it. Failures are nobody's affair: raises `AdapterError` only."""
+
+
+@runtime_checkable
+class CanReact(Protocol):
+    """A message can carry a sign of ours."""
+
+    async def react(self, target: Target, sign: str) -> None:
+        """Put this emoji on ``target.reply_to`` in place of an earlier one of ours; "" takes that one away."""
+
+
+@runtime_checkable
+class HasButtons(Protocol):
+    """`Outbound.question` is shown with a button for each choice; a press comes back by `Receiver.pressed`."""
+
+    async def settle(self, target: Target, message_id: str, text: str) -> None:
+        """The question of this message is over: take its buttons away and show ``text`` in its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class MenuEntry:
+    """A slash command for the platform's own menu. ``argument`` describes what may follow it, "" for nothing."""
+
+    name: str
+    help: str
+    argument: str = ""
+
+
+@runtime_checkable
+class HasMenu(Protocol):
+    """The platform shows commands natively."""
+
+    async def show_menu(self, entries: Sequence[MenuEntry]) -> None:
+        """Register them; called after each start. Raises `AdapterError`."""
+
+
+@runtime_checkable
+class CanFetch(Protocol):
+    """Files of messages are fetched when the core wants them."""
+
+    async def fetch(self, file: Attachment, directory: Path, limit: int) -> Attachment:
+        """Store the file in ``directory`` (`hermesd.adapters.media`) and return it with its ``path``.
+
+        Raises `Retry` for what may pass, `Gone` or `Rejected` with a reason for the user: larger than ``limit`` bytes,
+        not what its name says, no longer there.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What one connector at a time may use on a machine. ``secret`` is only ever hashed (SHA-256)."""
+
+    scope: str  # hermes-agent's word for its lock: "telegram-bot-token"
+    secret: str = field(repr=False)
+
+
+@runtime_checkable
+class HasIdentity(Protocol):
+    """Two connectors with the same token would take each other's messages."""
+
+    def identity(self) -> Identity | None:
+        """What the core locks machine-wide before `Adapter.start`; None where nothing can clash."""
 
 
 class Front(Protocol):

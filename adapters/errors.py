@@ -17,6 +17,10 @@ class StartLater(AdapterError):
     """The way in cannot be up yet, for a reason that may pass by itself: start it again in a while."""
 
 
+class Conflict(AdapterError):
+    """Somebody else uses the same token: nothing will come until they stop."""
+
+
 class NotAccepted(AdapterError):
     """The core could not keep an inbound message; do not confirm it to the platform. ``reason`` is for the user."""
 

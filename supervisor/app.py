@@ -34,6 +34,7 @@ from hermesd.workers.spec import WorkerSpec
 from . import logs, worker_template
 from .access.policy import AccessPolicy
 from .config.budget import StopBudget, derive
+from .config.environment import platform_environment
 from .config.loader import Loaded
 from .control.handlers import ControlHandlers
 from .control.server import ControlServer
@@ -227,6 +228,7 @@ class App:
             commands=Commands(TABLE, lanes=self.lanes, journal=self.journal),
             tasks=self.tasks,
             rules=self.reception_rules(),
+            on_lost=self.platforms.lost,
         )
 
     # ---- starting ----------------------------------------------------------------------------------------------------
@@ -321,7 +323,10 @@ class App:
         for name, platform in self.loaded.settings.platforms.items():
             if platform.enabled:
                 extra = {"media_dir": str(self.paths.media), **platform.extra}
-                wanted[name] = AdapterSettings(name, True, platform.token, platform.api_key, extra)
+                wanted[name] = AdapterSettings(
+                    name, True, platform.token, platform.api_key, extra, platform.reply_to_mode,
+                    platform_environment(name, self.loaded.environ),
+                )  # fmt: skip
         return wanted
 
     # ---- running -----------------------------------------------------------------------------------------------------

@@ -89,6 +89,16 @@ class Platforms:
         self._down[name] = State(word, reason, time.time(), fix=fix)
         log.error("%s is %s: %s%s", name, word, reason, f" (fix: {fix})" if fix else "")
 
+    def lost(self, name: str, error: AdapterError) -> None:
+        """Called by `Reception` for an adapter whose connection has ended."""
+        adapter = self.live.pop(name, None)
+        if adapter is None:
+            return
+        self._fail(name, "backing_off", str(error), error.fix)
+        stopping = asyncio.create_task(self._stop_one(name, adapter), name=f"stop {name}")
+        self._retries.add(stopping)
+        stopping.add_done_callback(self._retries.discard)
+
     async def stop(self) -> None:
         """Disconnect them all at once; the map stays empty afterwards."""
         for retry in list(self._retries):

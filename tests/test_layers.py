@@ -38,7 +38,7 @@ RULES: tuple[Rule, ...] = (
     Rule("adapters", ("adapters",), "adapters know platforms only"),
     Rule("supervisor", (
         "ipc", "supervisor", "adapters.contract", "adapters.errors", "adapters.registry", "adapters.text",
-        "workers.spec",
+        "adapters.media", "workers.spec",
     ), "it sees platforms through contract and registry, workers through the wire, containers through the pool"),
     Rule("supervisor.app", (
         "ipc", "supervisor", "adapters.contract", "adapters.errors", "adapters.registry", "workers.spec",

@@ -121,6 +121,12 @@ def overrides(environment: Environment) -> Iterator[Override]:
             yield Override(path, value, name)
 
 
+def platform_environment(platform: str, values: Mapping[str, str]) -> dict[str, str]:
+    """The variables that are for the adapter of one platform: ``TELEGRAM_*`` and ``HERMES_TELEGRAM_*``."""
+    own = f"{platform.upper()}_"
+    return {name: value for name, value in values.items() if name.removeprefix("HERMES_").startswith(own)}
+
+
 def is_true(text: str) -> bool:
     return text.strip().lower() in _TRUE
 

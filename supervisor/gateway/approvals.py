@@ -39,6 +39,14 @@ class Approvals:
     def of(self, key: SessionKey) -> list[Ask]:
         return [question.ask for question in self._open.values() if question.key == key]
 
+    def answer_one(self, ask_id: AskId, choice: str, by: str) -> Ask | None:
+        """Answer this question. None: it is over, or never was. Raises ValueError as `answer` does."""
+        question = self._open.get(ask_id)
+        if question is None:
+            return None
+        self._settle(ask_id, _chosen(question.ask, choice), by)
+        return question.ask
+
     def answer(self, key: SessionKey, choice: str, by: str) -> Ask | None:
         """Answer the session's oldest question. None: there is none.
 
@@ -48,12 +56,7 @@ class Approvals:
         for ask_id, question in self._open.items():
             if question.key != key:
                 continue
-            wanted = {option.casefold(): option for option in question.ask.choices}.get(choice.casefold())
-            if wanted is None and choice == DENY:
-                wanted = ""
-            if wanted is None:
-                raise ValueError(f"{choice!r} is not one of: {', '.join(question.ask.choices)}")
-            self._settle(ask_id, wanted, by)
+            self._settle(ask_id, _chosen(question.ask, choice), by)
             return question.ask
         return None
 
@@ -71,3 +74,12 @@ class Approvals:
         if question is not None:
             question.timer.cancel()
             question.reply(Answer(ask_id, choice, by))
+
+
+def _chosen(ask: Ask, choice: str) -> str:
+    wanted = {option.casefold(): option for option in ask.choices}.get(choice.casefold())
+    if wanted is None and choice == DENY:
+        wanted = ""
+    if wanted is None:
+        raise ValueError(f"{choice!r} is not one of: {', '.join(ask.choices)}")
+    return wanted

@@ -13,15 +13,16 @@ import asyncio
 import logging
 import sqlite3
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from hermesd.adapters.contract import Inbound, Outbound, Target
-from hermesd.adapters.errors import NotAccepted
-from hermesd.ipc.ids import SessionKey
+from hermesd.adapters.contract import Cursor, Inbound, Outbound, Press, Pressed, Target
+from hermesd.adapters.errors import AdapterError, NotAccepted
+from hermesd.ipc.ids import AskId, SessionKey
 from hermesd.ipc.messages import Steer
 from hermesd.supervisor.access.policy import AccessPolicy, judge
 from hermesd.supervisor.delivery.deliverer import Deliverer
-from hermesd.supervisor.journal import Journal, inbox, outbox, sessions, turns
+from hermesd.supervisor.journal import Journal, cursors, inbox, outbox, sessions, turns
 from hermesd.supervisor.journal.errors import JournalError
 from hermesd.supervisor.journal.persistence import Persistence
 from hermesd.supervisor.journal.rows import InboxRow, OutboxRow
@@ -29,7 +30,7 @@ from hermesd.supervisor.journal.states import InboxState, TurnState
 from hermesd.supervisor.sessions.key import session_key
 from hermesd.supervisor.tasks import Tasks
 
-from . import busy, turn_life
+from . import busy, turn_life, words
 from .commands.registry import Commands, parse
 from .lanes import Lanes
 
@@ -60,8 +61,10 @@ class Reception:
         commands: Commands,
         tasks: Tasks,
         rules: Rules,
+        on_lost: Callable[[str, AdapterError], None],
     ):
         self._journal = journal
+        self._on_lost = on_lost
         self._persistence = Persistence(journal, tasks)
         self._lanes = lanes
         self._deliverer = deliverer
@@ -118,6 +121,47 @@ class Reception:
             self._abandoned[place] = True
         else:
             self._lanes.cancel(inbound_chat, CALLER_GONE)
+
+    async def pressed(self, press: Press) -> Pressed:
+        # Whoever may talk may press: the gate is asked as for a message of theirs.
+        said = Inbound(
+            platform=press.platform,
+            chat_id=press.chat_id,
+            message_id=press.message_id,
+            user_id=press.user_id,
+            text=press.choice,
+            user_name=press.user_name,
+            user_id_alt=press.user_id_alt,
+            thread_id=press.thread_id,
+        )
+        verdict = judge(self._rules.policy, said)
+        if not verdict.allowed:
+            self.refused += 1
+            log.warning("refused a press of %s user %r: %s", press.platform, press.user_id, verdict.reason)
+            return Pressed(False, words.NOT_YOURS_TO_ANSWER)
+        by = press.user_name or press.user_id
+        try:
+            question = self._lanes.approvals.answer_one(AskId(press.ask), press.choice, by)
+        except ValueError as error:
+            return Pressed(False, str(error))
+        if question is None:
+            return Pressed(False, words.QUESTION_IS_OVER)
+        return Pressed(True, words.pressed(press.choice, by))
+
+    def lost(self, platform: str, error: AdapterError) -> None:
+        self._on_lost(platform, error)
+
+    async def cursor(self, platform: str, name: str) -> str:
+        return await self._journal.read(cursors.get, platform, name)
+
+    async def cursors(self, platform: str) -> Mapping[str, str]:
+        return await self._journal.read(cursors.all_of, platform)
+
+    async def keep_cursor(self, platform: str, cursor: Cursor) -> None:
+        try:
+            await self._journal.write(cursors.keep, platform, cursor)
+        except JournalError as error:
+            raise NotAccepted(f"the cursor cannot be kept: {error}", code="journal") from error
 
     async def resume(self) -> None:
         """Take up what an earlier life left, oldest first; called once, when everything is up.

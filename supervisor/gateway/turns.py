@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hermesd.adapters.contract import Attachment, Outbound
+from hermesd.adapters.contract import Attachment, Outbound, Question
 from hermesd.ipc.errors import LocalError
 from hermesd.ipc.ids import AskId, SessionKey
 from hermesd.ipc.keeping import Gone
@@ -402,7 +402,8 @@ class Turns:
         written = None
         if not lane.ephemeral:
             text = words.question(message.question, message.choices)
-            outgoing = Outbound(f"{turn.id}:ask:{message.ask}", text, kind="question", final=False)
+            asked = Question(message.ask, message.choices)
+            outgoing = Outbound(f"{turn.id}:ask:{message.ask}", text, kind="question", final=False, question=asked)
             written = self._persistence.keep(outbox.add, turn.target, outgoing, time.time(), turn=turn.id)
         self._tasks.job(self._asked(lane, turn, message, written, settle), f"ask {message.ask}")
 

@@ -85,3 +85,12 @@ def question(text: str, choices: tuple[str, ...]) -> str:
     words = " or ".join(f"/{choice}" for choice in choices) if set(choices) <= {"approve", "deny"} else ""
     answer = words or f"/approve CHOICE, one of: {', '.join(choices)}; or with /deny"
     return f"{text}\n\nAnswer with {answer}."
+
+
+NOT_YOURS_TO_ANSWER = "This is not yours to answer."
+QUESTION_IS_OVER = "This question is no longer open."
+
+
+def pressed(choice: str, by: str) -> str:
+    """In place of a question's buttons."""
+    return f"{choice}, by {by}" if by else choice

@@ -11,14 +11,16 @@ from collections.abc import Collection
 
 from hermesd.adapters.contract import Inbound
 
+from . import cursors
 from .errors import IllegalTransition, UnknownRow
 from .rows import InboxRow, dump_attachments, dump_history, inbox_row
 from .states import INBOX, INBOX_ENDED, INBOX_OPEN, InboxState, require, sql_list
 
 INSERT = """
     INSERT INTO inbox (platform, chat_id, message_id, thread_id, chat_type, chat_name, user_id, user_id_alt, user_name,
-                       trusted, text, attachments_json, history_json, sent_at, received_at, state, changed_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'received', ?)
+                       trusted, text, attachments_json, history_json, sent_at, reply_to_id, reply_to_text, album,
+                       received_at, state, changed_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'received', ?)
     ON CONFLICT (platform, chat_id, message_id) DO NOTHING
 """
 PROGRESS = "SELECT state, turn, worker, attempt, killed FROM inbox WHERE id = ?"
@@ -41,7 +43,9 @@ LISTED = "SELECT * FROM inbox WHERE (:session = '' OR session_key = :session) AN
 
 
 def receive(connection: sqlite3.Connection, inbound: Inbound, now: float) -> InboxRow | None:
-    """Keep a message. None: it was there already, in whatever state. Called by the receiver of every adapter."""
+    """Keep a message, and its cursor. None: the message was there already, in whatever state. Called by the receiver of
+    every adapter.
+    """
     cursor = connection.execute(
         INSERT,
         (
@@ -59,10 +63,15 @@ def receive(connection: sqlite3.Connection, inbound: Inbound, now: float) -> Inb
             dump_attachments(inbound.attachments),
             dump_history(inbound.history),
             inbound.sent_at,
+            inbound.reply_to_id,
+            inbound.reply_to_text,
+            inbound.album,
             now,
             now,
         ),
     )
+    if inbound.cursor is not None:
+        cursors.keep(connection, inbound.platform, inbound.cursor)
     if cursor.rowcount == 0:
         return None
     assert cursor.lastrowid is not None

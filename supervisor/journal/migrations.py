@@ -142,4 +142,21 @@ _SECOND: Migration = (
     """,
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_FIRST, _SECOND)
+_THIRD: Migration = (
+    # What a chat platform says of a message besides its text, and how far its adapter has read.
+    "ALTER TABLE inbox ADD COLUMN reply_to_id TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE inbox ADD COLUMN reply_to_text TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE inbox ADD COLUMN album TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE outbox ADD COLUMN question_json TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE outbox ADD COLUMN quotes INTEGER NOT NULL DEFAULT 1",
+    """
+    CREATE TABLE cursors (
+        platform TEXT NOT NULL,
+        name     TEXT NOT NULL,
+        value    TEXT NOT NULL,
+        PRIMARY KEY (platform, name)
+    ) WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_FIRST, _SECOND, _THIRD)

@@ -8,13 +8,13 @@ from collections.abc import Collection
 from hermesd.adapters.contract import Outbound, Target
 
 from .errors import IllegalTransition, UnknownRow
-from .rows import UNCERTAIN, OutboxRow, dump, dump_attachments, outbox_row
+from .rows import UNCERTAIN, OutboxRow, dump, dump_attachments, dump_question, outbox_row
 from .states import OUTBOX, OutboxState, require, sql_list
 
 INSERT = """
     INSERT INTO outbox (key, turn, platform, chat_id, thread_id, reply_to, kind, text, files_json, usage_json, final,
-                        created_at, state, changed_at, next_try_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?)
+                        question_json, quotes, created_at, state, changed_at, next_try_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?)
     ON CONFLICT (key) DO NOTHING
 """
 PROGRESS = "SELECT state, attempts FROM outbox WHERE id = ?"
@@ -69,6 +69,8 @@ def add(connection: sqlite3.Connection, target: Target, message: Outbound, now: 
             dump_attachments(message.files),
             dump(message.usage),
             message.final,
+            dump_question(message.question),
+            message.quotes,
             now,
             now,
             now,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from hermesd.adapters.contract import Attachment, Inbound, Outbound, Target, Utterance
+from hermesd.adapters.contract import Attachment, Inbound, Outbound, Question, Sticker, Target, Utterance
 from hermesd.ipc.messages import Entry
 
 from .states import InboxState, OutboxState, TurnState
@@ -177,6 +177,9 @@ def inbox_row(row: sqlite3.Row) -> InboxRow:
             trusted=bool(row["trusted"]),
             history=load_history(row["history_json"]),
             sent_at=row["sent_at"],
+            reply_to_id=row["reply_to_id"],
+            reply_to_text=row["reply_to_text"],
+            album=row["album"],
         ),
         received_at=row["received_at"],
         state=InboxState(row["state"]),
@@ -202,6 +205,8 @@ def outbox_row(row: sqlite3.Row) -> OutboxRow:
             kind=row["kind"],
             final=bool(row["final"]),
             usage=json.loads(row["usage_json"]),
+            question=load_question(row["question_json"]),
+            quotes=bool(row["quotes"]),
         ),
         turn=row["turn"],
         created_at=row["created_at"],
@@ -285,12 +290,45 @@ def dump(value: Any) -> str:
 
 def dump_attachments(attachments: Iterable[Attachment]) -> str:
     """For ``attachments_json`` and ``files_json``."""
-    return dump([{"path": file.path, "name": file.name, "mime": file.mime} for file in attachments])
+    return dump([_fields(file) for file in attachments])
+
+
+def _fields(file: Attachment) -> dict[str, Any]:
+    """Its path, name and MIME type, and of the rest what is not the default."""
+    fields: dict[str, Any] = {"path": file.path, "name": file.name, "mime": file.mime}
+    if file.kind != "document":
+        fields["kind"] = file.kind
+    if file.remote:
+        fields["remote"] = file.remote
+    if file.size:
+        fields["size"] = file.size
+    if file.sticker is not None:
+        fields["sticker"] = asdict(file.sticker)
+    return fields
 
 
 def load_attachments(text: str) -> tuple[Attachment, ...]:
     """The reverse of `dump_attachments`."""
-    return tuple(Attachment(**fields) for fields in json.loads(text)) if text != "[]" else ()
+    if text == "[]":
+        return ()
+    files = []
+    for fields in json.loads(text):
+        sticker = fields.pop("sticker", None)
+        files.append(Attachment(**fields, sticker=Sticker(**sticker) if sticker is not None else None))
+    return tuple(files)
+
+
+def dump_question(question: Question | None) -> str:
+    """For ``question_json``: "" where nothing is asked."""
+    return "" if question is None else dump({"ask": question.ask, "choices": list(question.choices)})
+
+
+def load_question(text: str) -> Question | None:
+    """The reverse of `dump_question`."""
+    if not text:
+        return None
+    fields = json.loads(text)
+    return Question(fields["ask"], tuple(fields["choices"]))
 
 
 def dump_history(history: tuple[Utterance, ...] | None) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from hermesd.adapters.contract import AdapterSettings, Inbound, Target
+from hermesd.adapters.errors import AdapterError
 from hermesd.adapters.fake import FakeAdapter
 from hermesd.ipc.codec import Codec
 from hermesd.ipc.ids import SessionKey, WorkerId
@@ -237,6 +238,7 @@ class Gateway:
         self.busy = BusyMode.QUEUE
         self.policy = AccessPolicy(allowed={"fake": frozenset({"u1"})})
         self.escalations: list[int] = []
+        self.lost: list[tuple[str, AdapterError]] = []
         self.failures: list[str] = []
 
     async def start(self, **settings: Any) -> Gateway:
@@ -270,6 +272,7 @@ class Gateway:
             commands=Commands(TABLE, lanes=self.lanes, journal=self.journal),
             tasks=self.tasks,
             rules=Rules(self.policy, self.busy, group_sessions_per_user=True, thread_sessions_per_user=False),
+            on_lost=lambda platform, error: self.lost.append((platform, error)),
         )
         await self.chat.start(self.reception)
         return self
