@@ -49,7 +49,7 @@ from .gateway.reception import Reception, Rules
 from .instance import pidfile
 from .instance.keepers import Keepers
 from .instance.paths import Paths
-from .journal import Journal, retention, workers
+from .journal import Journal, pauses, retention, workers
 from .journal.errors import JournalUnavailable
 from .lag import LoopLag
 from .platforms import Platforms
@@ -119,7 +119,7 @@ class App:
         self._stop_progress: list[Callable[[str, int, float], None]] = []
         self.tasks = Tasks(self._task_failed)
         self.journal = Journal(paths.journal)
-        self.platforms = Platforms()
+        self.platforms = Platforms(self.tasks, environ=loaded.environ, home=paths.home, on_up=self._platform_up)
         self.deliverer = Deliverer(self.journal, self.platforms.live, self.tasks)
         self.lanes = self._make_lanes()
         self.pool = self._make_pool()
@@ -242,7 +242,7 @@ class App:
         self.paths.clear_sockets(spare=[Path(claimed.record.socket) for claimed in found.keepers])
         await self._take_over(found)
         await asyncio.gather(self.pool.start(), self._make_platforms())
-        await self.platforms.start(self.reception)
+        await self.platforms.start(self.reception, await self.journal.read(pauses.paused))
         await self.deliverer.take_up()
         await self.reception.resume()
         await self.control.open()
@@ -317,6 +317,9 @@ class App:
                 while await self.journal.write(retention.prune, time.time()):
                     await asyncio.sleep(0)
             await asyncio.sleep(DAY)
+
+    def _platform_up(self, name: str) -> None:
+        self.tasks.job(self.deliverer.platform_up(name), f"send what waited for {name}")
 
     def _wanted_platforms(self) -> dict[str, AdapterSettings]:
         wanted = {LOCAL: AdapterSettings(LOCAL)}

@@ -80,9 +80,10 @@ RULES: tuple[Rule, ...] = (
 PURE: tuple[str, ...] = (
     "ipc.link", "supervisor.access.policy", "supervisor.config.budget", "supervisor.gateway.busy",
     "supervisor.gateway.reconcile", "supervisor.gateway.router", "supervisor.gateway.turn_life",
-    "supervisor.journal.states", "supervisor.pool.backoff", "supervisor.pool.worker_life",
-    "supervisor.sessions.history", "supervisor.sessions.key", "workers.bond", "workers.keeper.guard_life",
-    "workers.keeper.ward_life", "workers.mcp.escalation", "workers.mcp.slot", "workers.patience",
+    "supervisor.journal.states", "supervisor.platforms.connection_life", "supervisor.pool.backoff",
+    "supervisor.pool.worker_life", "supervisor.sessions.history", "supervisor.sessions.key", "workers.bond",
+    "workers.keeper.guard_life", "workers.keeper.ward_life", "workers.mcp.escalation", "workers.mcp.slot",
+    "workers.patience",
 )
 ACTING = ("asyncio", "multiprocessing", "random", "socket", "subprocess", "threading", "time", "zmq")
 

@@ -71,6 +71,14 @@ class Deliverer:
         known |= {row.id for row in pending}
         self.deliver(row for row in held if row.id not in known)
 
+    async def platform_up(self, name: str) -> None:
+        """A platform can be sent to again: send what has waited for it."""
+        if self._held is not None:
+            return  # `take_up` comes, and finds it up
+        pending = await self._journal.read(outbox.by_state, OutboxState.PENDING, -1)
+        known = {row.id for lane in self._lanes.values() for row in lane}
+        self.deliver(row for row in pending if row.target.platform == name and row.id not in known)
+
     def deliver(self, rows: Iterable[OutboxRow]) -> None:
         """Send rows that are in the outbox already, each after those of its chat before it."""
         if self._held is not None:
