@@ -41,8 +41,8 @@ RULES: tuple[Rule, ...] = (
         "adapters.media", "workers.spec",
     ), "it sees platforms through contract and registry, workers through the wire, containers through the pool"),
     Rule("supervisor.app", (
-        "ipc", "supervisor", "adapters.contract", "adapters.errors", "adapters.registry", "workers.spec",
-        "workers.containment",
+        "ipc", "supervisor", "adapters.contract", "adapters.errors", "adapters.media", "adapters.registry",
+        "workers.spec", "workers.containment",
     ), "concrete adapters are named by the registry alone"),
     Rule("supervisor.pool", (
         "ipc", "supervisor", "workers.spec", "workers.containment",

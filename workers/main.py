@@ -55,6 +55,7 @@ from hermesd.workers.errors import NoAgent
 from hermesd.workers.mcp.servers import Servers as McpServers
 from hermesd.workers.spec import WorkerSpec
 
+from . import stickers
 from .capture import Capture
 from .link_thread import LinkThread, Unsendable
 from .logs import WireHandler, install
@@ -355,6 +356,7 @@ class Worker:
                 message.turn, message.text, message.sender, message.sender_name, message.attachments, message.attempt
             )
             async with deadline:
+                turn = await stickers.in_words(self._agent, turn, self._link.post)
                 answer = await factory.run_turn(self._agent, turn, out)
             text = out.text if answer is None else codec.clean(answer)
             if self._interrupted:

@@ -35,7 +35,7 @@ class Deliverer:
 
     def __init__(self, journal: Journal, adapters: Mapping[str, Adapter], tasks: Tasks):
         self._journal = journal
-        self._adapters = adapters
+        self._adapters = self.adapters = adapters
         self._tasks = tasks
         self._persistence = Persistence(journal, tasks)
         self._lanes: dict[_Lane, deque[OutboxRow]] = {}

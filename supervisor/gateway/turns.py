@@ -21,8 +21,8 @@ from hermesd.ipc.messages import (
     Answer,
     Ask,
     Delta,
+    Described,
     Entry,
-    File,
     Finished,
     Interrupt,
     Message,
@@ -44,9 +44,11 @@ from hermesd.supervisor.pool import worker_life
 from hermesd.supervisor.pool.worker import Worker
 from hermesd.supervisor.tasks import Tasks
 
-from . import turn_life, words
+from . import prompt, turn_life, words
 from .approvals import Approvals
 from .lane import Lane, Turn
+from .presence import Presence
+from .stickers import Stickers
 
 if TYPE_CHECKING:
     from hermesd.supervisor.pool.pool import Pool
@@ -103,6 +105,8 @@ class Turns:
         deliverer: Deliverer,
         approvals: Approvals,
         tasks: Tasks,
+        stickers: Stickers,
+        presence: Presence,
         turn_timeout: float,
         on_crash: str,
     ):
@@ -112,6 +116,8 @@ class Turns:
         self._deliverer = deliverer
         self._approvals = approvals
         self._tasks = tasks
+        self._stickers = stickers
+        self._presence = presence
         self._turn_timeout = turn_timeout
         self._on_crash = on_crash
 
@@ -141,6 +147,13 @@ class Turns:
                 self._ask(lane, turn, message, settle)
             case Steered():
                 self._steered(lane, message)
+            case Described():
+                self._described(turn, message)
+
+    def _described(self, turn: Turn, message: Described) -> None:
+        for file in turn.row.inbound.attachments:
+            if file.sticker is not None and file.sticker.unique_id == message.unique_id:
+                self._tasks.job(self._stickers.learn(file.sticker, message.text), f"keep sticker {message.unique_id}")
 
     async def dispatch(self, lane: Lane, turn: Turn) -> None:
         worker = lane.worker
@@ -181,7 +194,7 @@ class Turns:
             text=turn.text,
             sender=inbound.user_id,
             sender_name=inbound.user_name,
-            attachments=tuple(File(file.path, file.name, file.mime) for file in inbound.attachments),
+            attachments=prompt.files_of(inbound),
             attempt=turn.attempt,
             timeout=self._turn_timeout,
         )
@@ -204,6 +217,7 @@ class Turns:
         await self._persistence.keep(turns.accepted, turn.id, worker.id, time.time())
         if lane.worker is worker and turn.state is turn_life.State.DISPATCHED:
             turn.apply(turn_life.Event.ACCEPTED)
+            self._presence.began(turn.target)
         settle()
 
     def _finished(self, lane: Lane, turn: Turn, message: Finished, settle: Callable[[], None]) -> None:
@@ -276,6 +290,7 @@ class Turns:
     ) -> None:
         """A dispatched turn is over: write it down whole, then deliver its answer."""
         turn.apply(event)
+        self._presence.ended(turn.target, turn.state)
         self._approvals.drop(lane.key)
         lane.current = None
         self._queue_steering(lane)

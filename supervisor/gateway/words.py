@@ -87,6 +87,11 @@ def question(text: str, choices: tuple[str, ...]) -> str:
     return f"{text}\n\nAnswer with {answer}."
 
 
+def file_not_fetched(name: str, reason: str) -> str:
+    """In place of a file, for the agent."""
+    return f"[The file {name} of this message could not be fetched: {reason}]"
+
+
 NOT_YOURS_TO_ANSWER = "This is not yours to answer."
 QUESTION_IS_OVER = "This question is no longer open."
 

@@ -28,6 +28,7 @@ from hermesd.supervisor.gateway.commands.table import TABLE
 from hermesd.supervisor.gateway.lane_settings import LaneSettings
 from hermesd.supervisor.gateway.lanes import Lanes
 from hermesd.supervisor.gateway.reception import Reception, Rules
+from hermesd.supervisor.gateway.stickers import Stickers
 from hermesd.supervisor.journal import Journal, workers
 from hermesd.supervisor.journal.errors import JournalUnavailable
 from hermesd.supervisor.journal.workers import Estate
@@ -255,11 +256,13 @@ class Gateway:
         self.journal = Journal(self.path / "state.db")
         await self.journal.open()
         self.deliverer = Deliverer(self.journal, {"fake": self.chat}, self.tasks)
+        stickers = Stickers(self.path / "sticker_cache.json")
         self.lanes = Lanes(
             settings=self.settings,
             journal=self.journal,
             deliverer=self.deliverer,
             tasks=self.tasks,
+            stickers=stickers,
             on_escalation=self.escalations.append,
             on_logs=lambda worker, logs: None,
         )
@@ -272,6 +275,8 @@ class Gateway:
             commands=Commands(TABLE, lanes=self.lanes, journal=self.journal),
             tasks=self.tasks,
             rules=Rules(self.policy, self.busy, group_sessions_per_user=True, thread_sessions_per_user=False),
+            stickers=stickers,
+            media=self.path / "media",
             on_lost=lambda platform, error: self.lost.append((platform, error)),
         )
         await self.chat.start(self.reception)
