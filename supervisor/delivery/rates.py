@@ -89,6 +89,10 @@ class Rates:
         """The platform has said that nothing may come before."""
         self._closed[chat] = max(until, self._closed.get(chat, 0.0))
 
+    def reopen(self, chat: str) -> None:
+        """Somebody knows better."""
+        self._closed.pop(chat, None)
+
     def _know(self, chat: str, capabilities: Capabilities, now: float) -> None:
         """Go by the rates that the platform has now; forget the chats that are quiet."""
         if capabilities.overall_rate is None:

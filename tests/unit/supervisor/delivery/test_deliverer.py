@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hermesd.adapters.contract import Adapter, Outbound, Sent, Target
+from hermesd.adapters.contract import Adapter, Capabilities, Outbound, Sent, Target
 from hermesd.adapters.errors import Gone, Rejected, Retry, Unauthorized, Uncertain
 from hermesd.supervisor.delivery.deliverer import PERHAPS_AGAIN, Deliverer
 from hermesd.supervisor.journal import Journal, outbox
@@ -28,6 +28,10 @@ class Platform:
         self.answers: list[Exception] = []
         self.open = asyncio.Event()
         self.open.set()
+        self.facts = Capabilities()
+
+    def capabilities(self, target: Target) -> Capabilities:
+        return self.facts
 
     async def send(self, target: Target, message: Outbound) -> Sent:
         if target.chat_id == "slow":
@@ -273,3 +277,4 @@ class TestRecovery:
 
 def test_the_platform_of_this_test_sends_as_an_adapter_does() -> None:
     assert Platform.send.__annotations__ == Adapter.send.__annotations__
+    assert Platform.capabilities.__annotations__ == Adapter.capabilities.__annotations__
