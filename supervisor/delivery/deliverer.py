@@ -171,7 +171,7 @@ class Deliverer:
         """Give a row up that is not sent yet, on request. Raises `IllegalTransition` or `UnknownRow`."""
         await self._journal.write(outbox.dropped, outbox_id, reason, time.time())
         for lane in self._lanes.values():
-            if lane.rows[0].id == outbox_id:
+            if lane.rows and lane.rows[0].id == outbox_id:
                 # Those behind it need not wait for it; if the platform thinks otherwise, it says so again.
                 lane.given_up = outbox_id
                 self._rates_of(lane.key[0]).reopen(lane.key[1])

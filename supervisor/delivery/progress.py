@@ -79,7 +79,7 @@ class State:
     messages: tuple[Message, ...] = ()
     segment: int = 0
     length: int = 0  # characters of visible text so far
-    new: int = 0  # of them since the last call
+    new: int = 0  # of them in the open message, since it was last called for
     since: float = 0.0  # the end of the last call, or the first text
     interval: float = 0.0  # as it is now; 0: as in ``style``
     strikes: int = 0
@@ -251,7 +251,7 @@ def _cut(state: State) -> State:
         at = line if line > 0 else end
         tail = message.text[at:].lstrip("\n") if line > 0 else message.text[at:]
         begins = message.begins + len(message.text) - len(tail)
-        state = _with(state, -1, text=message.text[:at], closed=True)
+        state = replace(_with(state, -1, text=message.text[:at], closed=True), new=len(tail))
         if tail:
             state = _with(_begun(state, begins), -1, text=tail)
     return state
@@ -261,7 +261,7 @@ def _closed(state: State) -> tuple[State, tuple[Action, ...]]:
     message = state.open
     if message is None or len(message.text.strip()) < SHORTEST:
         return state, ()  # too short to stand alone: what follows goes on with it
-    state = replace(_with(state, -1, closed=True), segment=state.segment + 1)
+    state = replace(_with(state, -1, closed=True), segment=state.segment + 1, new=0)
     kept = [index for index, one in enumerate(state.messages) if one.segment == message.segment and one.id]
     return state, tuple(map(Keep, kept))
 
@@ -310,7 +310,7 @@ def _next(state: State, now: float) -> tuple[State, Action | None]:
             due = max(due, now if soon else state.since + state.pace)
         if due > now:
             return state, WakeAt(due)
-        state = replace(state, calling=index, saying=wanted, new=0)
+        state = replace(state, calling=index, saying=wanted, new=state.new if message.closed else 0)
         if message.id:
             return state, Edit(index, message.id, wanted)
         return state, Send(index, wanted)

@@ -137,7 +137,8 @@ class TestAsItComes:
 WORDS = (
     "Hello ", "MEDIA:/tmp/a.png", "MEDIA:", "ME", "\n", "\n\n\n", "<think>", "</think>", "<thi", "```\n", "```", "`",
     " ", "![a](https://x.org/c.png)", "![", "<img src='https://x.org/c'>", "<", "[[audio_as_voice]]", "[[", "- ",
-    "/tmp/b.png", "\t", "'", "        ", "<IMG ", "Media:/c.PNG", "MEDIA:/d e.PNG", "é\U0001f600", "~~~py\n", "</THINK>", "<Reasoning>", "</reasoning>",
+    "/tmp/b.png", "\t", "'", "        ", "<IMG ", "Media:/c.PNG", "MEDIA:/d e.PNG", "é\U0001f600", "~~~py\n",
+    "</THINK>", "<Reasoning>", "</reasoning>",
 )  # fmt: skip
 
 
