@@ -19,9 +19,10 @@ log = logging.getLogger("hermesd.delivery")
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """``left``: id of a message that was to be edited and could not be, so that it still shows a part."""
+    """``anew``: it could not be edited and stands below now. ``left``: id of the message that still shows a part."""
 
     message_id: str
+    anew: bool = False
     left: str = ""
 
 
@@ -33,6 +34,7 @@ class Later:
     error: str
     uncertain: bool
     edits: str
+    anew: bool = False
     left: str = ""
 
 
@@ -55,7 +57,7 @@ Outcome = Sent | Later | Lost | Unknown
 
 async def attempt(adapter: Adapter, row: OutboxRow) -> Outcome:
     """Call the platform for a row that is *sending* on disk."""
-    edits, left, uncertain = row.platform_message_id, "", row.uncertain
+    edits, anew, left, uncertain = row.platform_message_id, False, "", row.uncertain
     editor = capability(adapter, CanEdit)
     if edits and editor is not None:
         try:
@@ -65,18 +67,18 @@ async def attempt(adapter: Adapter, row: OutboxRow) -> Outcome:
             return Later(error.after, str(error), uncertain or isinstance(error, Uncertain), edits)
         except (Gone, Rejected) as error:
             log.info("outbox row %d is sent anew: %s", row.id, error)
-            left = edits if isinstance(error, Rejected) else ""
+            anew, left = True, edits if isinstance(error, Rejected) else ""
         except AdapterError as error:
             return Lost(str(error))
         except Exception:  # an adapter's fault; whether the edit arrived is not known, so the mark
             log.exception("outbox row %d: the adapter of %s failed to edit", row.id, row.target.platform)
-            left, uncertain = edits, True
+            anew, left, uncertain = True, edits, True
     facts = adapter.capabilities(row.target)
     message = marked(row.message, facts) if uncertain and not facts.exact_resends else row.message
     try:
-        return Sent((await adapter.send(row.target, message)).message_id, left)
+        return Sent((await adapter.send(row.target, message)).message_id, anew, left)
     except (Retry, Uncertain) as error:
-        return Later(error.after, str(error), uncertain or isinstance(error, Uncertain), "", left)
+        return Later(error.after, str(error), uncertain or isinstance(error, Uncertain), "", anew, left)
     except (DeliveryError, AdapterError) as error:
         log.info("outbox row %d was not delivered: %s", row.id, error)
         return Lost(str(error))

@@ -297,12 +297,12 @@ class Deliverer:
         outcome = await attempt(adapter, row)
         now = time.time()
         match outcome:
-            case Sent(message_id, left):
+            case Sent(message_id, anew, left):
                 await self._persistence.write(outbox.sent, row.id, message_id, now)
-                self._take_back(row, left)
+                await self._below(lane, row, anew, left)
                 self._left(lane)
                 self.questions.sent(row, message_id)
-            case Later(after, error, uncertain, edits, left):
+            case Later(after, error, uncertain, edits, anew, left):
                 # The mark must outlive this hermesd as well, and every later try.
                 why = f"{UNCERTAIN}; {error}" if uncertain else error
                 if edits != row.platform_message_id:
@@ -310,7 +310,7 @@ class Deliverer:
                 row = replace(row, next_try_at=now + after, error=why, platform_message_id=edits)
                 await self._persistence.write(outbox.postponed, row.id, row.next_try_at, why, now)
                 lane.rows[0] = row
-                self._take_back(row, left)
+                await self._below(lane, row, anew, left)
                 self._rates_of(row.target.platform).close(row.target.chat_id, self._now() + after)
             case Lost(error):
                 why = f"{UNCERTAIN}; {error}" if row.uncertain else error
@@ -361,9 +361,15 @@ class Deliverer:
             if not watcher.done():
                 watcher.set_result(None)
 
-    def _take_back(self, row: OutboxRow, message_id: str) -> None:
-        if message_id:
-            self._stale.take_back_one(row.target, message_id)
+    async def _below(self, lane: _Lane, row: OutboxRow, anew: bool, left: str) -> None:
+        """A part that was to take a shown message's place stands below it: so must those after it."""
+        if left:
+            self._stale.take_back_one(row.target, left)
+        for index, later in enumerate(list(lane.rows)):
+            if anew and index and later.part_of == row.part_of and later.platform_message_id:
+                await self._persistence.write(outbox.placeholder, later.id, "")
+                lane.rows[index] = replace(later, platform_message_id="")
+                self._stale.take_back_one(row.target, later.platform_message_id)
 
     def _rates_of(self, platform: str) -> Rates:
         return self._rates.setdefault(platform, Rates())

@@ -74,8 +74,8 @@ PLAYBOOKS: dict[str, list[Line]] = {
         (0.2, Text("y" * 23), [WakeAt(0.9)]),
         (0.3, Text("y"), [edit("x" * 24 + "y" * 24 + CURSOR)]),
         (0.4, OK, []),
-        (0.5, Text("z"), [WakeAt(0.4 + 0.8)]),
-        (1.2, Tick(), [edit("x" * 24 + "y" * 24 + "z" + CURSOR)]),
+        (0.5, Text("z"), [WakeAt(1.2)]),
+        (1.3, Tick(), [edit("x" * 24 + "y" * 24 + "z" + CURSOR)]),
     ],
     "one call at a time": [
         (0.0, Text("x" * 24), [send("x" * 24 + CURSOR)]),
@@ -323,11 +323,10 @@ class Model:
     """A platform in memory: what its chat shows, and a clock."""
 
     chat: dict[str, str] = field(default_factory=dict)  # in the order in which they were sent
-    calls: int = 0
+    sent: int = 0
 
     def perform(self, action: Send | Edit, result: Event, delivered: bool) -> Event:
         """``delivered``: a failed call has arrived all the same."""
-        self.calls += 1
         if isinstance(result, Done):
             return Done(self.say(action)) if result.message_id or isinstance(action, Edit) else self.nameless(action)
         if delivered and isinstance(result, Failed) and result.failure is not Failure.NEVER:
@@ -338,24 +337,30 @@ class Model:
         return result
 
     def say(self, action: Send | Edit) -> str:
-        message = action.message_id if isinstance(action, Edit) else f"m{len(self.chat) + 1}"
+        message = action.message_id if isinstance(action, Edit) else self.name("m")
         self.chat[message] = action.text
         return message
 
     def nameless(self, action: Send | Edit) -> Event:
-        self.chat[f"?{len(self.chat) + 1}"] = action.text
+        self.chat[self.name("?")] = action.text
         return Done("")
 
+    def name(self, kind: str) -> str:
+        self.sent += 1
+        return f"{kind}{self.sent}"
+
     def finish(self, parts: Parts, refused: frozenset[str]) -> list[str]:
-        """The outbox's part: edit or, where that is refused, send. Returns the ids of the final answer's messages."""
-        answer = []
+        """The outbox's part: edit or, where that is refused, send this part and all after it. Returns the ids of the
+        final answer's messages.
+        """
+        answer, anew = [], False
         for part in parts.parts:
-            if part.edits and part.edits not in refused:
+            anew = anew or part.edits in refused
+            if part.edits and not anew:
                 answer.append(part.edits)
             else:
-                if part.edits:
-                    self.chat.pop(part.edits, None)
-                answer.append(f"f{len(self.chat) + 1}")
+                self.chat.pop(part.edits, None)
+                answer.append(self.name("f"))
             self.chat[answer[-1]] = part.message.text
         for message in parts.surplus:
             self.chat.pop(message, None)
@@ -417,6 +422,7 @@ def test_in_the_end_the_chat_shows_the_answer_once(
     made = parts_of(Outbound("k", final), Capabilities(max_length=limit, exact_resends=True), pieces=laid.pieces)
     answer = model.finish(Parts(made.parts, (*made.surplus, *laid.stale)), refused)
     assert len(answer) == len(set(answer)), "no message holds two parts"
+    assert sorted(answer, key=lambda message: int(message[1:])) == answer, "they stand in their order"
     shown = "".join(model.chat[message] for message in answer)
     if len(answer) > 1:
         for number in range(1, len(answer) + 1):
