@@ -340,6 +340,7 @@ class Snapshot(Message):
     turn: str = ""  # the running turn
     text: str = ""  # of its answer so far
     asks: tuple[Ask, ...] = ()  # what it waits for
+    breaks: tuple[int, ...] = ()  # where in that text it called a tool, asked or sent something
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ from .config.loader import Loaded
 from .control.handlers import ControlHandlers
 from .control.server import ControlServer
 from .delivery.deliverer import Deliverer
+from .delivery.settings import DeliverySettings, Places, Streaming
 from .errors import Escalation, HermesdError, StartFailed
 from .gateway.busy import BusyMode
 from .gateway.commands.registry import Commands
@@ -128,7 +129,7 @@ class App:
         self.tasks = Tasks(self._task_failed)
         self.journal = Journal(paths.journal)
         self.platforms = Platforms(self.tasks, environ=loaded.environ, home=paths.home, on_up=self._platform_up)
-        self.deliverer = Deliverer(self.journal, self.platforms.live, self.tasks)
+        self.deliverer = Deliverer(self.journal, self.platforms.live, self.tasks, self.delivery_settings())
         self.stickers = Stickers(paths.home / "sticker_cache.json")
         self.lanes = self._make_lanes()
         self.pool = self._make_pool()
@@ -154,9 +155,28 @@ class App:
             turn_timeout=ours.workers.turn_timeout_seconds,
             quiet_timeout=self.loaded.settings.agent.gateway_timeout_seconds,
             stop_grace=self._server_grace(),
-            work_dir=self.paths.ours / "work",
+            work_dir=self._work,
             agent_settings=dict(ours.agent_settings),
         )
+
+    def delivery_settings(self) -> DeliverySettings:
+        """What the configuration says about messages to chats, as it is in effect now."""
+        settings = self.loaded.settings
+        streaming = settings.streaming
+        return DeliverySettings(
+            streaming=Streaming(
+                enabled=streaming.enabled,
+                interval=streaming.edit_interval_seconds,
+                threshold=streaming.buffer_threshold,
+                cursor=streaming.cursor,
+            ),
+            reply_to_mode={name: platform.reply_to_mode for name, platform in settings.platforms.items()},
+            places=Places(self.paths.home, self.paths.media, self._work),
+        )
+
+    @property
+    def _work(self) -> Path:
+        return self.paths.ours / "work"
 
     def _make_lanes(self) -> Lanes:
         return Lanes(

@@ -219,7 +219,7 @@ class Worker:
         if isinstance(message, Finished):
             self._post_end(Finished(message.turn, "failed", error=str(error)))
         if isinstance(message, Snapshot):
-            self._link.post(replace(message, text=""))  # the text will not fit into the turn's end either
+            self._link.post(replace(message, text="", breaks=()))  # the text will not fit into the turn's end either
 
     def _start_task(self, coroutine: object, name: str) -> None:
         task: asyncio.Task[None] = self._loop.create_task(coroutine, name=name)  # type: ignore[arg-type]
@@ -256,6 +256,7 @@ class Worker:
                 error=self._agent_error,
                 turn=self._turn.turn if self._turn is not None else "",
                 text=self._out.text if self._turn is not None and self._out is not None else "",
+                breaks=tuple(self._out.breaks) if self._turn is not None and self._out is not None else (),
                 asks=tuple(self._asks.values()),
             )
         )

@@ -75,7 +75,7 @@ class Lanes:
         on_logs: Callable[[Worker, Logs], None],
     ):
         self.settings = settings
-        self.approvals = Approvals()
+        self.approvals = Approvals(lambda ask, outcome: deliverer.questions.over(ask.turn, ask.ask, outcome))
         self._journal = journal
         self._deliverer = deliverer
         self._tasks = tasks
@@ -194,6 +194,7 @@ class Lanes:
             return
         if row.state in (InboxState.DISPATCHED, InboxState.ACCEPTED):
             self._persistence.persist(turns.requeued, row.turn, time.time(), error="hermesd ended")
+            self._deliverer.questions.turn_over(row.turn)
             row = replace(row, state=InboxState.QUEUED)
         self.submit(row, key)
 

@@ -134,16 +134,20 @@ class Turns:
             case Delta():
                 turn.streamed += len(message.text) + DELTA_COST
                 if turn.streamed <= MAX_STREAMED:
-                    self._deliverer.stream(turn.target, message.text)
+                    self._deliverer.stream(turn.target, message.text, turn.id)
             case ToolUse():
+                if message.state == "started":
+                    self._deliverer.boundary(turn.id)
                 self._deliverer.notice(turn.target, f"tool {message.name} {message.state} {message.args}".rstrip())
             case Status():
                 self._deliverer.notice(turn.target, message.text)
             case Finished():
                 self._finished(lane, turn, message, settle)
             case Send():
+                self._deliverer.boundary(turn.id)
                 self._send(turn, message, settle)
             case Ask():
+                self._deliverer.boundary(turn.id)
                 self._ask(lane, turn, message, settle)
             case Steered():
                 self._steered(lane, message)
@@ -256,6 +260,7 @@ class Turns:
             case turn_life.Event.WORKER_GONE:
                 turn.apply(event)
                 self._approvals.drop(lane.key)
+                self._deliverer.streams.again(turn.id)
                 self._persistence.persist(turns.requeued, turn.id, time.time(), error=how, killed_worker=counted)
                 lane.queue.appendleft(turn)
                 lane.current = None
@@ -292,6 +297,7 @@ class Turns:
         turn.apply(event)
         self._presence.ended(turn.target, turn.state)
         self._approvals.drop(lane.key)
+        self._deliverer.streams.end(turn.id)
         lane.current = None
         self._queue_steering(lane)
         self._lanes.plan_soon()
@@ -323,6 +329,8 @@ class Turns:
     def end_unstarted(self, turn: Turn, event: turn_life.Event, text: str, *, reason: str = "") -> None:
         """A turn that no worker has is over. Without ``text`` nobody is told; ``reason`` is for the journal."""
         turn.apply(event)
+        if not text:
+            self._deliverer.abandon(turn.id, turn.target)
         failed = event is turn_life.Event.FAILED
         answer = Outbound(f"{turn.id}:answer", text, kind="error" if failed else "answer")
         if turn.attempt:
@@ -378,6 +386,7 @@ class Turns:
         )
         if end is not None:
             self._deliverer.deliver(end.outbox)
+        self._deliverer.questions.turn_over(row.turn)
 
     def steer(self, lane: Lane, message: Steer, row: InboxRow) -> None:
         """Hand a message to the running turn; if the agent does not take it, it is queued like any other."""
@@ -416,9 +425,9 @@ class Turns:
     def _ask(self, lane: Lane, turn: Turn, message: Ask, settle: Callable[[], None]) -> None:
         written = None
         if not lane.ephemeral:
-            text = words.question(message.question, message.choices)
             asked = Question(message.ask, message.choices)
-            outgoing = Outbound(f"{turn.id}:ask:{message.ask}", text, kind="question", final=False, question=asked)
+            key = f"{turn.id}:ask:{message.ask}"
+            outgoing = Outbound(key, message.question, kind="question", final=False, question=asked)
             written = self._persistence.keep(outbox.add, turn.target, outgoing, time.time(), turn=turn.id)
         self._tasks.job(self._asked(lane, turn, message, written, settle), f"ask {message.ask}")
 

@@ -22,6 +22,7 @@ from hermesd.ipc.link import Link
 from hermesd.ipc.messages import DOWN, UP, Accept, Assign, Finished, Interrupt, Message, Snapshot, StartTurn
 from hermesd.supervisor.access.policy import AccessPolicy
 from hermesd.supervisor.delivery.deliverer import Deliverer
+from hermesd.supervisor.delivery.settings import DeliverySettings
 from hermesd.supervisor.gateway.busy import BusyMode
 from hermesd.supervisor.gateway.commands.registry import Commands
 from hermesd.supervisor.gateway.commands.table import TABLE
@@ -236,6 +237,7 @@ class Gateway:
             work_dir=path / "work",
             agent_settings={},
         )
+        self.delivery = DeliverySettings()
         self.busy = BusyMode.QUEUE
         self.policy = AccessPolicy(allowed={"fake": frozenset({"u1"})})
         self.escalations: list[int] = []
@@ -255,7 +257,7 @@ class Gateway:
         self.tasks = Tasks(lambda name, error: self.failures.append(name))
         self.journal = Journal(self.path / "state.db")
         await self.journal.open()
-        self.deliverer = Deliverer(self.journal, {"fake": self.chat}, self.tasks)
+        self.deliverer = Deliverer(self.journal, {"fake": self.chat}, self.tasks, self.delivery)
         stickers = Stickers(self.path / "sticker_cache.json")
         self.lanes = Lanes(
             settings=self.settings,
