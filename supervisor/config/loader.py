@@ -21,7 +21,7 @@ from .settings import MIN_MEMORY, ApiServer, Settings
 from .unknown_keys import unknown_keys
 
 _OURS = (
-    "hermesd", "agent", "platforms", "mcp_servers", "session_reset", "group_sessions_per_user",
+    "hermesd", "agent", "platforms", "mcp_servers", "session_reset", "streaming", "group_sessions_per_user",
     "thread_sessions_per_user",
 )  # fmt: skip
 
