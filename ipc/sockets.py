@@ -33,6 +33,8 @@ MAX_PATH: Final = 100
 _BATCH: Final = 256  # messages handled before other work of the thread gets its turn
 _HIGH_WATER: Final = 1000  # messages per peer and direction
 _NOT_NOW: Final = frozenset({zmq.EAGAIN, zmq.EHOSTUNREACH})
+# At import, which is in the keeper: an enum walks over its members to make a value that it has not had yet.
+_WATCHED: Final = int(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
 _GONE: Final = frozenset({zmq.ENOTSOCK, zmq.ETERM})
 
 
@@ -391,7 +393,7 @@ class _Monitor:
         self.made = 0
         self.stands = False
         self._watched = watched
-        self.socket = watched.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        self.socket = watched.get_monitor_socket(_WATCHED)
 
     def read(self) -> None:
         """Take what has happened, without waiting."""

@@ -79,7 +79,7 @@ def echo_over_link(endpoint: str, worker: str, token: str) -> None:
         logs=NoLogs(),
         keeper_pidfd=-1,
         adopt_timeout=0.0,
-        watchdog=Watchdog(sys.stderr),
+        watchdog=Watchdog(sys.stderr.fileno()),
         on_abandoned=lambda: None,
         captures=[],
     )
