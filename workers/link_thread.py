@@ -13,6 +13,7 @@ A C call that holds the GIL silences this thread too; the supervisor then judges
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -30,12 +31,14 @@ from hermesd.workers.containment import identity as processes
 
 from .bond import Bond, Verdict
 from .patience import LOOK_EVERY
-from .spec import IDLE_HEARTBEAT_FACTOR
 
 log = logging.getLogger("hermesd.worker.link")
 
 HELLO_EVERY = 1.0
 """Seconds between hellos until one is answered, and while the worker has no keeper."""
+
+WHOLE_SECONDS = 2.0
+"""Heartbeats that are this far apart come at whole seconds of the system's clock, and hermesd has fewer wake-ups."""
 
 HELLO_AGAIN = 0.02
 """Seconds until the next try when a connection that was made this moment does not take the hello yet."""
@@ -104,6 +107,7 @@ class LinkThread:
         link: Link,
         hello: Hello,
         heartbeat: float,
+        idle_heartbeat: float,
         call_soon: Callable[[Callable[[], None]], object],
         on_event: Callable[[Event | Unsendable], None],
         logs: LogSource,
@@ -117,6 +121,7 @@ class LinkThread:
         self._link = link
         self._hello = hello
         self._heartbeat = heartbeat
+        self._idle_heartbeat = idle_heartbeat
         self._call_soon = call_soon
         self._on_event = on_event
         self._logs = logs
@@ -263,6 +268,7 @@ class LinkThread:
         if not self._answered and self._link.last_heard != heard:
             self._answered = True
             self._link.reconnected(now)
+            self._next_beat = now  # a supervisor that has taken over does not know when the next one was due
 
     def _look_after_itself(self, now: float) -> None:
         match self._bond.look(self._link.last_heard, now):
@@ -326,9 +332,8 @@ class LinkThread:
         if not self._answered:
             return
         if now >= self._next_beat:
-            next_in = self._heartbeat if self._turn else self._heartbeat * IDLE_HEARTBEAT_FACTOR
-            self._beat(now, next_in)
-            self._next_beat = now + next_in
+            self._next_beat = next_beat(now, self._heartbeat if self._turn else self._idle_heartbeat)
+            self._beat(now, self._next_beat - now)
         ending = self._stopping.is_set()
         # Bounded at the end, too: a thread of the agent may go on logging.
         for _ in range(LAST_LOGS if ending else LOGS_UNDER_WAY - self._logs_under_way):
@@ -347,3 +352,8 @@ class LinkThread:
 
     def _loop_ran(self) -> None:
         self._loop_asked = False
+
+
+def next_beat(now: float, every: float) -> float:
+    """When the heartbeat after the one at ``now`` is due, in seconds of the same clock."""
+    return now + every if every < WHOLE_SECONDS else math.floor(now + every)
