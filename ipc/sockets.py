@@ -279,7 +279,7 @@ class Dealer:
         return True
 
     def look_again(self) -> None:
-        """To be called after a `send` of another thread than that of `poll`: what has come may not end that any more."""
+        """To be called after a `send` of another thread than that of `poll`: what has come may not end that by now."""
         with self._lock:
             there = _has_more(self._socket)
         if there:

@@ -5,7 +5,6 @@ Workers send their records over the wire and they are written here too, so that 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 import time

@@ -64,7 +64,7 @@ class Signs(NamedTuple):
 
 
 class Silence(NamedTuple):
-    """How far a worker's silence has come. ``unheard``, ``moved`` and ``asked`` are seconds in which hermesd listened."""
+    """How far a worker's silence has come. ``unheard``, ``moved``, ``asked``: seconds in which hermesd listened."""
 
     heard_at: float
     cpu: float  # when it was last seen to work

@@ -10,7 +10,7 @@ from hermesd.supervisor.ticks import next_tick, tick_after
 
 
 @pytest.mark.parametrize(
-    ("now", "every", "due"), [(10.0, 1.0, 11.0), (10.3, 1.0, 11.0), (10.3, 2.0, 12.0), (11.9999, 2.0, 14.0), (0, 60, 60)]
+    ("now", "every", "due"), [(10.0, 1.0, 11.0), (10.3, 1.0, 11.0), (10.3, 2.0, 12.0), (11.9999, 2.0, 14.0), (0, 9, 9)]
 )
 def test_a_tick_is_the_next_multiple_and_never_the_one_that_has_just_come(now: float, every: float, due: float) -> None:
     assert tick_after(now, every) == due
