@@ -130,6 +130,7 @@ class Worker:
             link=Link(CODEC),
             hello=Hello(spec.worker, spec.token, os.getpid(), identity.start_ticks(os.getpid()) or 0, VERSION),
             heartbeat=spec.heartbeat,
+            idle_heartbeat=spec.idle_heartbeat,
             call_soon=loop.call_soon_threadsafe,
             on_event=self._on_event,
             logs=handler,

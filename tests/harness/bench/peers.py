@@ -74,6 +74,7 @@ def echo_over_link(endpoint: str, worker: str, token: str) -> None:
         link=Link(Codec(*DOWN, *UP, accepts=DOWN)),
         hello=Hello(worker, token, os.getpid(), 0, VERSION),
         heartbeat=1.0,
+        idle_heartbeat=20.0,
         call_soon=loop.call_soon_threadsafe,
         on_event=answer,
         logs=NoLogs(),
