@@ -13,6 +13,7 @@ import os
 import stat
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +31,8 @@ _LOG: Final = logging.getLogger(__name__)
 MAX_PATH: Final = 100
 """Bytes of an ipc path. The kernel's ``sun_path`` has 108 with its final NUL; some room is kept for other systems."""
 
-_BATCH: Final = 256  # messages handled before other work of the thread gets its turn
+_BATCH: Final = 256  # messages handled before other work of the loop gets its turn
+_BATCH_SECONDS: Final = 0.005  # and for how long: an answer passes the loop several times, each time behind a batch
 _HIGH_WATER: Final = 1000  # messages per peer and direction
 _NOT_NOW: Final = frozenset({zmq.EAGAIN, zmq.EHOSTUNREACH})
 # At import, which is in the keeper: an enum walks over its members to make a value that it has not had yet.
@@ -362,10 +364,13 @@ class _Pump:
         if self._closed or self._draining:
             return
         self._draining = True
+        until = time.monotonic() + _BATCH_SECONDS
         try:
             for number in range(_BATCH):
                 if number == 1 and not _has_more(self._socket):
                     return
+                if number and time.monotonic() > until:
+                    break
                 try:
                     parts = _receive(self._socket)
                 except zmq.ZMQError as error:
