@@ -56,7 +56,7 @@ async def status(call: Call) -> str:
 async def retry(call: Call) -> str | None:
     last = await call.journal.write(inbox.latest_turn, call.key)
     if last is None:
-        return "There is no message to repeat."
+        return "There is no message to repeat in this conversation."
     if last.state in (InboxState.QUEUED, InboxState.DISPATCHED, InboxState.ACCEPTED):
         return "The last message is still being answered; /stop ends that."
     if last.state is InboxState.ANSWERED:

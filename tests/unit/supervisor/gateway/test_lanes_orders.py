@@ -308,7 +308,7 @@ class TestSessionOrders:
     async def test_retry_where_nothing_can_be_repeated(self, gateway: Gateway) -> None:
         await gateway.start()
         await gateway.say("/retry", chat="c1")
-        assert await gateway.shown(1) == ["There is no message to repeat."]
+        assert await gateway.shown(1) == ["There is no message to repeat in this conversation."]
         await gateway.say("one", chat="c1")
         await (await gateway.pool.ready()).accept()
         await gateway.say("/retry", chat="c1")
