@@ -108,6 +108,7 @@ class App:
         self.stopped = asyncio.Event()
         self.stop_report: StopReport | None = None
         self.state = "starting"
+        self.draining_since = 0.0  # once it stops, Unix seconds
         self.console = False
         self.restart_requested = asyncio.Event()
         self._claims = claims
@@ -355,9 +356,13 @@ class App:
             self._stop_timeout = timeout
         if not self.stop_requested.is_set():
             log.info("stopping: %s", reason)
-            self.state = "draining"
+            self._begin_to_drain()
             self.stop_requested.set()
             self._arm_watchdog()
+
+    def _begin_to_drain(self) -> None:
+        if self.state != "draining":
+            self.state, self.draining_since = "draining", time.time()
 
     def request_restart(self) -> None:
         """Ask for this process to be exec'd anew in place, on the workers that there are."""
@@ -416,7 +421,7 @@ class App:
     async def stop(self) -> StopReport:
         """Drain, end every worker, disconnect, close. Also after a start that failed half way."""
         began = time.monotonic()
-        self.state = "draining"
+        self._begin_to_drain()
         self.lanes.draining = True
         turns = self.budget.turns if self._stop_timeout is None else self._stop_timeout
         interrupted = await self._drain(turns)

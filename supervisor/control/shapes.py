@@ -135,6 +135,7 @@ class StatusDocument(TypedDict):
     home: str
     started_at: str
     uptime_s: float
+    draining_since: NotRequired[str]  # only of "draining": when the stop, or the order for everything, was given
     loop: LoopFigures
     platforms: list[PlatformStatus]
     workers: WorkerCounts

@@ -23,7 +23,7 @@ class DrainingHandler(Handler):
     async def drain(self, params: Params) -> AsyncIterator[Any]:
         lanes, key = self._app.lanes, _key(params)
         await self._check(key)
-        lanes.drain_order.give(key)
+        lanes.drain_order.give(key, time.time())
         timeout = params["timeout_s"]
         deadline = None if timeout is None else time.monotonic() + timeout
         yield self._progress(key, deadline)
