@@ -126,8 +126,8 @@ class Conversation:
 
 
 class Pipe:
-    """Lines from stdin, each sent when `may_go` says so. Answers to stdout, one after the other and whole; the rest to
-    stderr."""
+    """Lines from stdin, each sent when `may_go` says so. Their answers go to stdout, one after the other and whole; the
+    rest to stderr."""
 
     def __init__(self, as_json: bool = False) -> None:
         self._as_json = as_json
@@ -215,11 +215,11 @@ class Pipe:
             return
         text = words.safe(event.get("text", ""), newlines=True)
         match event.get("kind"):
-            case "answer":
+            case "answer" if event.get("final"):
                 click.echo(text)
             case "failed":
                 click.echo(f"failed: {text}", err=True)
-            case _:
+            case _:  # also an answer to somebody else's line, or to one of an earlier chat
                 click.echo(text, err=True)
 
     def close(self) -> None:

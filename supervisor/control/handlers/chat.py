@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from hermesd.adapters.contract import Outbound
-from hermesd.adapters.errors import AdapterError
+from hermesd.adapters.errors import AdapterError, Gone
 from hermesd.supervisor.control.api import Done
 from hermesd.supervisor.control.errors import Code, Refused
 
@@ -33,31 +34,47 @@ class ChatHandler(Handler):
         reading = asyncio.ensure_future(_say_all(chat, inputs, front))
         try:
             while True:
-                event = await front.events.get()
-                if event is None:
+                shown = await front.events.get()
+                if shown is None:
                     break
-                yield event
+                yield shown.event
+                shown.written()
             yield Done({"answered": front.answered, "failed": front.failed})
         finally:
             reading.cancel()
             chat.detach()
+            front.left()
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An event, and who waits until it is written to the connection."""
+
+    event: dict[str, Any]
+    done: asyncio.Future[None] | None = None
+
+    def written(self) -> None:
+        if self.done is not None and not self.done.done():
+            self.done.set_result(None)
 
 
 class ChatFront:
     """One connection of ``hermesctl chat`` as the local adapter sees it."""
 
     def __init__(self) -> None:
-        self.events: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        self.events: asyncio.Queue[Shown | None] = asyncio.Queue()
         self.waiting: set[str] = set()
         self.answered = 0
         self.failed = 0
         self._no_more = False
+        self._gone = False
+        self._writing: set[asyncio.Future[None]] = set()
 
     async def answer(self, reply_to: str, message: Outbound) -> None:
         kind = KINDS.get(message.kind, "notice")
         files = "".join(f"\n[file {file.name}: {file.path}]" for file in message.files)
         final = message.final and reply_to in self.waiting
-        self.events.put_nowait({"kind": kind, "text": message.text + files, "turn": reply_to, "final": final})
+        await self._write({"kind": kind, "text": message.text + files, "turn": reply_to, "final": final})
         if final:
             self.waiting.discard(reply_to)
             if kind == "failed":
@@ -66,11 +83,30 @@ class ChatFront:
                 self.answered += 1
             self._end_if_done()
 
+    async def _write(self, event: dict[str, Any]) -> None:
+        """Returns when the system has it: who reads the connection sees it, whatever becomes of hermesd."""
+        if self._gone:
+            raise Gone("the connection has ended")
+        done = asyncio.get_running_loop().create_future()
+        self._writing.add(done)
+        try:
+            self.events.put_nowait(Shown(event, done))
+            await done
+        finally:
+            self._writing.discard(done)
+
+    def left(self) -> None:
+        """The connection is over: what was not written is for somebody else."""
+        self._gone = True
+        for done in self._writing:
+            if not done.done():
+                done.set_exception(Gone("the connection has ended"))
+
     def stream(self, reply_to: str, text: str) -> None:
-        self.events.put_nowait({"kind": "delta", "text": text, "turn": reply_to})
+        self.events.put_nowait(Shown({"kind": "delta", "text": text, "turn": reply_to}))
 
     def notice(self, reply_to: str, text: str) -> None:
-        self.events.put_nowait({"kind": "status", "text": text, "turn": reply_to})
+        self.events.put_nowait(Shown({"kind": "status", "text": text, "turn": reply_to}))
 
     def closed(self) -> None:
         self.events.put_nowait(None)
@@ -95,5 +131,5 @@ async def _say_all(chat: Any, inputs: AsyncIterator[Mapping[str, Any]], front: C
         except AdapterError as error:
             front.waiting.discard(message_id)
             front.failed += 1
-            front.events.put_nowait({"kind": "failed", "text": str(error), "turn": message_id, "final": True})
+            front.events.put_nowait(Shown({"kind": "failed", "text": str(error), "turn": message_id, "final": True}))
     front.no_more_input()

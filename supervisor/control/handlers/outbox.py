@@ -52,6 +52,8 @@ class OutboxHandler(Handler):
         row = await self._app.journal.read(outbox.show, row_id)
         if row.state in (OutboxState.PENDING, OutboxState.SENDING):
             return f"it is {row.state.value} and will be sent by itself"
+        if row.state is OutboxState.WAITING:
+            return "it waits until somebody looks at its chat, and will be sent then by itself"
         return f"it was {row.state.value} already"
 
     async def outbox_drop(self, params: Params) -> dict[str, Any]:
