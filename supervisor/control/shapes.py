@@ -505,13 +505,15 @@ class ChatLine(TypedDict):
     """An input of ``chat``."""
 
     text: str
+    id: NotRequired[str]  # unique within the chat; the ``turn`` of its events
+    again: NotRequired[bool]  # it was sent before, over a connection that has ended: hermesd may have it
 
 
 class ChatEvent(TypedDict):
     """An event of ``chat``.
 
     ======== =====================================================================================
-    open     attached; ``session`` is the key
+    open     attached; ``session`` is the key, ``adopt_timeout_s`` how long workers wait for the next hermesd
     delta    more text of the answer to ``turn``
     answer   the whole answer to ``turn``; the deltas before it are its beginning
     question the agent asks; ``/approve`` or ``/deny`` answers
@@ -525,7 +527,16 @@ class ChatEvent(TypedDict):
     text: str
     turn: NotRequired[str]
     session: NotRequired[str]
+    adopt_timeout_s: NotRequired[float]
     final: NotRequired[bool]  # a line of this chat has had its answer; ``turn`` is the line's
+
+
+class ChatResult(TypedDict):
+    """The end of ``chat``."""
+
+    answered: int
+    failed: int
+    closing: bool  # hermesd leaves, whatever was still to be answered
 
 
 # ---- the rest -------------------------------------------------------------------------------------------------------

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hermesd.adapters.contract import Outbound
+from hermesd.adapters.contract import AttachedChat, Outbound
 from hermesd.adapters.errors import AdapterError, Gone
 from hermesd.supervisor.control.api import Done
 from hermesd.supervisor.control.errors import Code, Refused
+from hermesd.supervisor.journal import chats
 
 from .handler import Handler, Params
+
+LOCAL = "local"
 
 KINDS = {"error": "failed", "answer": "answer", "question": "question"}
 """The kind of an event for the kind of an `Outbound`; all others are notices."""
@@ -24,14 +27,15 @@ class ChatHandler(Handler):
         place = self._app.attachable()
         if place is None:
             raise Refused(Code.BUSY, "the local chat is not up")
-        front = ChatFront()
+        front = ChatFront(params["waiting"])
         try:
             chat = place.attach(params["name"], front)
         except AdapterError as error:
             raise Refused(Code.USAGE, str(error)) from error
         key = ":".join(part for part in ("agent:main:local:dm", params["name"]) if part)
-        yield {"kind": "open", "text": "", "session": key}
-        reading = asyncio.ensure_future(_say_all(chat, inputs, front))
+        patience = self._app.loaded.settings.hermesd.adopt_timeout_seconds
+        yield {"kind": "open", "text": "", "session": key, "adopt_timeout_s": patience}
+        reading = asyncio.ensure_future(self._say_all(chat, inputs, front))
         try:
             while True:
                 shown = await front.events.get()
@@ -39,11 +43,27 @@ class ChatHandler(Handler):
                     break
                 yield shown.event
                 shown.written()
-            yield Done({"answered": front.answered, "failed": front.failed})
+            yield Done({"answered": front.answered, "failed": front.failed, "closing": front.closing})
         finally:
             reading.cancel()
             chat.detach()
             front.left()
+
+    async def _say_all(self, chat: AttachedChat, inputs: AsyncIterator[Mapping[str, Any]], front: ChatFront) -> None:
+        async for line in inputs:
+            message_id = line["id"] or os.urandom(16).hex()
+            if line["again"] and message_id not in front.waiting:
+                continue  # answered since this connection began
+            front.waiting.add(message_id)
+            try:
+                await chat.say(line["text"], message_id)
+            except AdapterError as error:
+                if self._app.state != "restarting":  # else its client says it again to the next life
+                    front.fail(message_id, str(error))
+                continue
+            if line["again"] and not await self._app.journal.read(chats.owes_answer, LOCAL, chat.name, message_id):
+                front.fail(message_id, "it was answered while nobody was attached, and that was shown elsewhere")
+        front.no_more_input()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +81,13 @@ class Shown:
 class ChatFront:
     """One connection of ``hermesctl chat`` as the local adapter sees it."""
 
-    def __init__(self) -> None:
+    def __init__(self, waiting: Iterable[str] = ()) -> None:
         self.events: asyncio.Queue[Shown | None] = asyncio.Queue()
-        self.waiting: set[str] = set()
+        self.waiting = set(waiting)  # lines without an answer
         self.answered = 0
         self.failed = 0
         self._no_more = False
+        self.closing = False  # hermesd leaves, whatever is still to be answered
         self._gone = False
         self._writing: set[asyncio.Future[None]] = set()
 
@@ -108,7 +129,15 @@ class ChatFront:
     def notice(self, reply_to: str, text: str) -> None:
         self.events.put_nowait(Shown({"kind": "status", "text": text, "turn": reply_to}))
 
+    def fail(self, message_id: str, text: str) -> None:
+        """There will be no answer to this line."""
+        if message_id in self.waiting:
+            self.waiting.discard(message_id)
+            self.failed += 1
+            self.events.put_nowait(Shown({"kind": "failed", "text": text, "turn": message_id, "final": True}))
+
     def closed(self) -> None:
+        self.closing = True
         self.events.put_nowait(None)
 
     def no_more_input(self) -> None:
@@ -118,18 +147,3 @@ class ChatFront:
     def _end_if_done(self) -> None:
         if self._no_more and not self.waiting:
             self.events.put_nowait(None)
-
-
-async def _say_all(chat: Any, inputs: AsyncIterator[Mapping[str, Any]], front: ChatFront) -> None:
-    count = 0
-    async for line in inputs:
-        count += 1
-        message_id = f"{os.urandom(8).hex()}-{count}"
-        front.waiting.add(message_id)
-        try:
-            await chat.say(line["text"], message_id)
-        except AdapterError as error:
-            front.waiting.discard(message_id)
-            front.failed += 1
-            front.events.put_nowait(Shown({"kind": "failed", "text": str(error), "turn": message_id, "final": True}))
-    front.no_more_input()
