@@ -236,7 +236,7 @@ def test_mcp_restart_of_what_is_not_there_is_told(scene: Scene) -> None:
     assert (done.returncode, done.stderr) == (1, "error: there is no MCP server tme\n  fix: did you mean time?\n")
     done = scene.daemon.ctl("mcp", "restart", "time", "--session", "nobody")
     assert done.returncode == 1
-    assert "no worker runs for a session nobody" in done.stderr
+    assert "there is no session nobody" in done.stderr
 
 
 # ---- without a hermesd -----------------------------------------------------------------------------------------------
