@@ -69,7 +69,8 @@ class Lane:
     held: int = 0  # above 0: something is being done to its worker or session, no turn may begin
     crashes: CrashWindow = field(default_factory=CrashWindow)
     restarts: int = 0
-    restarting: bool = False
+    restarting: bool = False  # a person wants a new worker for it
+    restart_asked_at: float = 0.0
     retry_at: float = 0.0
     last_end: str = ""  # how the last worker ended, for people
     starting: asyncio.Future[str] | None = None  # for who restarts it: "" when its agent is there, else why not

@@ -44,7 +44,7 @@ from .approvals import Approvals
 from .drain_order import DrainOrder
 from .lane import Lane, Turn
 from .lane_settings import LaneSettings
-from .router import Evict, Grant, LaneView, Wait, plan
+from .router import Evict, Grant, LaneView, Start, Wait, plan
 from .starting import Starting
 from .time_limits import TimeLimits, overrun
 from .turns import Turns
@@ -286,8 +286,8 @@ class Lanes:
         if lane.starting is None or lane.starting.done():
             lane.starting = asyncio.get_running_loop().create_future()
         self.live(lane, worker_life.Event.PARDON)
-        lane.restarting = True
-        self.live(lane, worker_life.Event.WANTED)
+        lane.restarting, lane.restart_asked_at = True, time.monotonic()
+        self.plan_soon()
         return lane.starting
 
     async def reset_session(self, key: SessionKey, reason: str) -> str:
@@ -364,7 +364,8 @@ class Lanes:
                 idle_since=lane.idle_since,
                 holds_slot=lane.current is not None,
                 wants=self._may_begin(lane) and lane.life is not worker_life.State.BACKOFF,
-                waiting_since=lane.queue[0].queued_at if lane.queue else 0.0,
+                waiting_since=lane.queue[0].queued_at if lane.queue else lane.restart_asked_at,
+                restarting=lane.restarting and lane.life is worker_life.State.HIBERNATED,
             )
             for lane in self._lanes.values()
         ]
@@ -374,6 +375,8 @@ class Lanes:
                 case Grant():
                     lane.current = lane.last_turn = lane.queue.popleft()
                     lane.current.place = 0
+                    self.live(lane, worker_life.Event.WANTED)
+                case Start():
                     self.live(lane, worker_life.Event.WANTED)
                 case Evict():
                     self.live(lane, worker_life.Event.HIBERNATE)
@@ -447,7 +450,7 @@ class Lanes:
         """The lane may have become able to take a turn."""
         if lane.life is worker_life.State.IDLE and lane.current is not None:
             self._tasks.job(self.turns.dispatch(lane, lane.current), f"dispatch {lane.current.id}")
-        elif lane.life is worker_life.State.HIBERNATED and (lane.current is not None or lane.restarting):
+        elif lane.life is worker_life.State.HIBERNATED and lane.current is not None:
             if not self.draining:
                 self.live(lane, worker_life.Event.WANTED)
         elif lane.life is worker_life.State.HIBERNATED and lane.ephemeral and not lane.queue:

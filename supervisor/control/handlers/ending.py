@@ -139,10 +139,13 @@ class EndingHandler(Handler):
         starting = await self._app.lanes.restart_session(key, "restarted by hermesctl", timeout or 0.0)
         if starting is None:
             return outcome_row(key, "not_found", "")
-        # The lane itself gives a start up after START_SECONDS.
-        left = None if deadline is None else max(deadline - time.monotonic(), NEW_WORKER_SECONDS)
+        # The lane itself gives a start up after START_SECONDS; for its place under workers.max it waits without end.
+        left = START_SECONDS if deadline is None else max(deadline - time.monotonic(), NEW_WORKER_SECONDS)
         if not (await asyncio.wait([starting], timeout=left))[0]:
-            return outcome_row(key, "timed_out", "its new worker is still starting")
+            lane = self._app.lanes.lane_of(key)
+            waits = lane is not None and lane.life is State.HIBERNATED
+            what = "waits for a place: workers.max are running" if waits else "is still starting"
+            return outcome_row(key, "timed_out", f"its new worker {what}")
         if error := starting.result():
             return outcome_row(key, "failed", error)
         return outcome_row(key, "done", "its new worker has its agent")

@@ -246,6 +246,32 @@ class TestSessionOrders:
         assert gateway.life() == "idle"
         assert await gateway.lanes.restart_session(SessionKey("agent:main:fake:dm:nobody"), "restarted") is None
 
+    @pytest.mark.parametrize("busy", [False, True])
+    async def test_a_restart_of_a_hibernated_session_keeps_to_the_most_workers(
+        self, gateway: Gateway, busy: bool
+    ) -> None:
+        await gateway.start(max_workers=1)
+        await gateway.say("one", chat="c1")
+        await (await gateway.pool.ready(1)).answer("re one")
+        await gateway.shown(1)
+        await gateway.say("two", chat="c2")
+        second = await gateway.pool.ready(2)  # the first one has made room for it
+        start = await second.accept()
+        if not busy:
+            second.finish(start, "re two")
+            await gateway.shown(2)
+        starting = await gateway.lanes.restart_session(KEY, "restarted")
+        assert starting is not None
+        if busy:
+            await gateway.say("/status", chat="c3")
+            await gateway.shown(2)
+            assert len(gateway.pool.all) == 2
+            second.finish(start, "re two")
+        await gateway.pool.ready(3)
+        assert await starting == ""
+        assert gateway.pool.most_alive == 1
+        assert (gateway.life(), gateway.life("agent:main:fake:dm:c2")) == ("idle", "hibernated")
+
     @pytest.mark.parametrize("dies", [False, True])
     async def test_a_restart_tells_why_there_is_no_agent(self, gateway: Gateway, dies: bool) -> None:
         await gateway.start()
