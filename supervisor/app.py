@@ -426,7 +426,7 @@ class App:
         turns = self.budget.turns if self._stop_timeout is None else self._stop_timeout
         interrupted = await self._drain(turns)
         self._tell("stopping", len(self.pool.workers), self.lanes.settings.reap)
-        politely = await self.lanes.stop_workers(self.lanes.settings.reap + 1.0) if self.pool.workers else True
+        politely = await self.lanes.stopping.stop_workers(self.lanes.settings.reap + 1.0) if self.pool.workers else True
         killed = len(self.pool.workers) if not politely else 0
         # Its last word goes out while the control socket is still there.
         self.stop_report = StopReport(interrupted, killed, time.monotonic() - began)
@@ -474,7 +474,7 @@ class App:
             return 0
         deadline = time.monotonic() + timeout
         draining = asyncio.ensure_future(
-            self.lanes.drain(timeout, lambda busy: self._tell("draining", busy, deadline - time.monotonic()))
+            self.lanes.stopping.drain(timeout, lambda busy: self._tell("draining", busy, deadline - time.monotonic()))
         )
         hurrying = asyncio.ensure_future(self._hurry.wait())
         await asyncio.wait([draining, hurrying], return_when=asyncio.FIRST_COMPLETED)
@@ -484,7 +484,7 @@ class App:
         draining.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await draining
-        return await self.lanes.drain(0.0, lambda busy: None)
+        return await self.lanes.stopping.drain(0.0, lambda busy: None)
 
     def _tell(self, phase: str, busy: int, left: float) -> None:
         for tell in self._stop_progress:

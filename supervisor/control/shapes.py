@@ -28,7 +28,8 @@ class PlatformStatus(TypedDict):
 
 
 class WorkerCounts(TypedDict):
-    by_state: dict[str, int]  # sessions by the words of hermesd.supervisor.pool.worker_life.State
+    # Sessions by the words of hermesd.supervisor.pool.worker_life.State; hibernated: those in which something waits.
+    by_state: dict[str, int]
     total: int  # those of them that have a process
     max: int
     running_turns: int

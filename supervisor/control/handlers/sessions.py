@@ -30,13 +30,13 @@ class SessionsHandler(Handler):
         if history is None or history.current is None:
             raise Refused(Code.NOT_FOUND, f"there is no session {key}", "hermesctl sessions list")
         last = await self._app.journal.read(turns.recent, key, 5)
-        lane = self._app.lanes.lane_of(key)
+        past = self._app.lanes.past_of(key)
         return {
             "schema": SCHEMA,
             "session": await self._session_row(history.current),
             "transcript_entries": history.entries,
-            "restarts": lane.restarts if lane is not None else 0,
-            "last_end": lane.last_end if lane is not None else "",
+            "restarts": past.restarts,
+            "last_end": past.last_end,
             "evidence": hang.evidence if (hang := self._app.watch.last_of(key)) is not None else "",
             "last_turns": [_turn_row(turn) for turn in last],
         }

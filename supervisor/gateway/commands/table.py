@@ -48,8 +48,8 @@ async def status(call: Call) -> str:
         lines.append("draining: new messages wait until hermesctl undrain")
     if lane is not None and lane.queue:
         lines.append(f"waiting messages: {len(lane.queue)}")
-    if lane is not None and lane.restarts:
-        lines.append(f"crashes: {lane.restarts}, the last one: {lane.last_end}")
+    if (past := call.lanes.past_of(call.key)).restarts:
+        lines.append(f"crashes: {past.restarts}, the last one: {past.last_end}")
     return "\n".join(lines)
 
 

@@ -75,9 +75,7 @@ class TestStop:
         assert await gateway.shown(1) == ["Interrupted."]
         assert await gateway.inbox() == ["answered"]
         await until(lambda: gateway.life() == "hibernated")
-        lane = gateway.lanes.lane_of(KEY)
-        assert lane is not None
-        assert lane.restarts == 0, "a kill of ours is no crash"
+        assert gateway.lanes.past_of(KEY).restarts == 0, "a kill of ours is no crash"
 
     async def test_a_worker_that_heard_it_has_the_whole_grace(
         self, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
@@ -364,14 +362,14 @@ class TestDraining:
         worker = await gateway.pool.ready()
         start = await worker.accept()
         told: list[int] = []
-        draining = asyncio.ensure_future(gateway.lanes.drain(5.0, told.append))
+        draining = asyncio.ensure_future(gateway.lanes.stopping.drain(5.0, told.append))
         await until(lambda: told)
         with pytest.raises(NotAccepted, match="stopping"):
             await gateway.say("three", chat="c1")
         worker.finish(start, "re one")
         assert await draining == 0
         assert await gateway.shown(1) == ["re one"]
-        assert await gateway.lanes.stop_workers(1.0)
+        assert await gateway.lanes.stopping.stop_workers(1.0)
         assert worker.stopped
         assert await gateway.inbox() == ["answered", "queued"], "what waits is for the next life"
 
@@ -380,9 +378,9 @@ class TestDraining:
         await gateway.say("one", chat="c1")
         worker = await gateway.pool.ready()
         await worker.accept()
-        assert await gateway.lanes.drain(0.0, lambda busy: None) == 1
+        assert await gateway.lanes.stopping.drain(0.0, lambda busy: None) == 1
         assert worker.killed == [True]
-        assert await gateway.lanes.stop_workers(1.0)
+        assert await gateway.lanes.stopping.stop_workers(1.0)
         assert await gateway.shown(1) == ["Interrupted."]
 
     async def test_a_worker_that_does_not_obey_is_killed_in_time(self, gateway: Gateway) -> None:
