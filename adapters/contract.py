@@ -126,6 +126,9 @@ class Receiver(Protocol):
     def cancel(self, inbound_chat: Target) -> None:
         """The one who asked has gone (an HTTP client hung up): interrupt what runs for that ``reply_to``."""
 
+    def attended(self, chat: Target) -> None:
+        """Somebody looks at this chat now: send what was `hermesd.adapters.errors.Unattended` before, oldest first."""
+
 
 @runtime_checkable
 class Adapter(Protocol):
@@ -143,8 +146,8 @@ class Adapter(Protocol):
         """Disconnect and end every task of this adapter. No message is received after it returned."""
 
     async def send(self, target: Target, message: Outbound) -> Sent:
-        """Deliver one message. Raises `Retry`, `Uncertain`, `Gone`, `Rejected` or `Unauthorized`
-        (`hermesd.adapters.errors`).
+        """Deliver one message. Raises `Retry`, `Uncertain`, `Unattended`, `Gone`, `Rejected` or
+        `Unauthorized` (`hermesd.adapters.errors`).
         """
 
     def capabilities(self, target: Target) -> Capabilities:
@@ -215,7 +218,7 @@ class AttachedChat(Protocol):
         """
 
     def detach(self) -> None:
-        """Stop showing. What runs goes on, and its answer goes to whoever is attached to the chat by then."""
+        """Stop showing. What runs goes on, and its answer goes to whoever is attached to the chat then or later."""
 
 
 @runtime_checkable

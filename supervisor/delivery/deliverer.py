@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from hermesd.adapters.contract import Adapter, CanNotice, CanStream, Outbound, Target, capability
-from hermesd.adapters.errors import AdapterError, DeliveryError, Retry, Uncertain
+from hermesd.adapters.errors import AdapterError, DeliveryError, Retry, Unattended, Uncertain
 from hermesd.supervisor.journal import Journal, outbox
 from hermesd.supervisor.journal.errors import IllegalTransition, JournalError
 from hermesd.supervisor.journal.persistence import Persistence
@@ -23,11 +23,11 @@ from hermesd.supervisor.journal.rows import UNCERTAIN, OutboxRow
 from hermesd.supervisor.journal.states import OutboxState
 from hermesd.supervisor.tasks import Tasks
 
+from .absence import Absence, Lane
+
 log = logging.getLogger("hermesd.delivery")
 
 PERHAPS_AGAIN = "(You may have got this before: it is not known whether an earlier try arrived.)"
-
-_Lane = tuple[str, str, str]
 
 
 class Deliverer:
@@ -38,7 +38,8 @@ class Deliverer:
         self._adapters = adapters
         self._tasks = tasks
         self._persistence = Persistence(journal, tasks)
-        self._lanes: dict[_Lane, deque[OutboxRow]] = {}
+        self._absence = Absence(self._persistence, tasks, self.deliver)
+        self._lanes: dict[Lane, deque[OutboxRow]] = {}
         self._watchers: dict[int, list[asyncio.Future[None]]] = {}
         self._resting: dict[int, asyncio.Event] = {}  # rows that wait for their next try
         self._early: list[tuple[Target, str]] | None = None
@@ -79,13 +80,19 @@ class Deliverer:
         for row in rows:
             if row.state is not OutboxState.PENDING:
                 continue  # the same message again, which has gone its way before
-            key = (row.target.platform, row.target.chat_id, row.target.thread_id)
+            key = _lane_of(row.target)
+            if self._absence.holds(key, row):
+                continue
             lane = self._lanes.get(key)
             if lane is None:
                 self._lanes[key] = lane = deque()
                 self._idle.clear()
                 self._tasks.job(self._run_lane(key, lane), f"deliver {row.target.platform}:{row.target.chat_id}")
             lane.append(row)
+
+    def attended(self, target: Target) -> None:
+        """Somebody looks at this chat now: what waited for that goes, before what comes later."""
+        self._absence.end(_lane_of(target))
 
     async def say(self, target: Target, message: Outbound, *, turn: str = "") -> None:
         """Put a message into the outbox and send it. Returns once it is on disk."""
@@ -150,9 +157,9 @@ class Deliverer:
             return False
         return True
 
-    async def _run_lane(self, key: _Lane, lane: deque[OutboxRow]) -> None:
+    async def _run_lane(self, key: Lane, lane: deque[OutboxRow]) -> None:
         try:
-            while lane:
+            while lane and not self._absence.holds(key, lane):
                 again = None
                 try:
                     again = await self._send(lane[0])
@@ -192,6 +199,9 @@ class Deliverer:
             row = replace(row, next_try_at=time.time() + error.after, error=why)
             await self._persistence.write(outbox.postponed, row.id, row.next_try_at, why, time.time())
             return row
+        except Unattended as error:
+            await self._absence.begin(row, f"{UNCERTAIN}; {error}" if row.uncertain else str(error))
+            return None
         except (DeliveryError, AdapterError) as error:
             log.info("outbox row %d was not delivered: %s", row.id, error)
             why = f"{UNCERTAIN}; {error}" if row.uncertain else str(error)
@@ -213,3 +223,7 @@ class Deliverer:
             pass
         finally:
             del self._resting[row.id]
+
+
+def _lane_of(target: Target) -> Lane:
+    return target.platform, target.chat_id, target.thread_id

@@ -119,6 +119,9 @@ class Reception:
         else:
             self._lanes.cancel(inbound_chat, CALLER_GONE)
 
+    def attended(self, chat: Target) -> None:
+        self._deliverer.attended(chat)
+
     async def resume(self) -> None:
         """Take up what an earlier life left, oldest first; called once, when everything is up.
 

@@ -142,4 +142,17 @@ _SECOND: Migration = (
     """,
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_FIRST, _SECOND)
+_THIRD: Migration = (
+    # Answers of users to the questions of turns that run, for a hermesd that takes over; deleted when the turn ends.
+    """
+    CREATE TABLE answers (
+        ask     TEXT PRIMARY KEY,
+        turn    TEXT NOT NULL,
+        choice  TEXT NOT NULL,
+        by_user TEXT NOT NULL
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX answers_by_turn ON answers (turn)",
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_FIRST, _SECOND, _THIRD)

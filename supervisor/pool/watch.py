@@ -133,8 +133,7 @@ class Watch:
         """Remove evidence and stack dumps that are too old or too many; ``now`` in Unix seconds."""
         used = {Path(worker.evidence).name for worker in self._pool.workers.values() if worker.evidence}
         evidence.prune(self._directory, now, used)
-        # A living worker holds its dump file open, and it stays empty until it is needed.
-        evidence.prune(self._pool.stacks_dir, now, {f"{worker}.txt" for worker in self._pool.workers})
+        self._pool.prune_stacks(now)
 
     def last_of(self, session: str) -> Hang | None:
         """The newest hang of a session in this life of hermesd."""

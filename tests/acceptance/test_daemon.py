@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -332,8 +333,11 @@ def test_a_signal_stops_it_with_0_and_leaves_nothing(make_daemon: MakeDaemon, nu
 def test_a_stop_lets_a_running_turn_end_and_refuses_new_ones(short_home: MakeDaemon) -> None:
     daemon = short_home()
     with foreground(daemon) as process, busy(daemon, "!sleep 1.5") as fake:
+        before = datetime.now(UTC).isoformat()
         process.send_signal(signal.SIGTERM)
         wait_until(lambda: daemon.json("status")["state"] == "draining", what="draining")
+        status = daemon.json("status")
+        assert status["started_at"] < before <= status["draining_since"]
         assert not fake.ask("say", text="late", chat="late", user="user", trusted=True)["accepted"]
         fake.wait_shown("Slept for 1.5 s.", chat="busy")
         assert process.wait(20) == 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
-import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -28,9 +27,10 @@ BUILT_IN = {
 def load(name: str, agent_path: Iterable[str] = ()) -> Factory:
     """The factory that ``hermesd.agent`` names: a built-in, an entry point, or ``package.module:factory``.
 
-    ``agent_path`` is put before ``sys.path`` of this process, in its order. Imports anybody's code. Raises `NoAgent`.
+    ``agent_path``, absolute directories, is put before ``sys.path`` of this process, in its order. Imports anybody's
+    code. Raises `NoAgent`.
     """
-    directories = [os.path.abspath(os.path.expanduser(directory)) for directory in agent_path]
+    directories = list(agent_path)
     for directory in reversed(directories):
         if directory in sys.path:
             sys.path.remove(directory)
