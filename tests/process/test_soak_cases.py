@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -32,7 +31,7 @@ from harness.cases import (
     two_homes,
 )
 
-SEED = int(os.environ.get("HERMESD_SEED") or random.randrange(1 << 32))
+SEED = int(os.environ["HERMESD_SEED"])
 """In the name of each test, so that a failure can be run again: HERMESD_SEED=N ./scripts/test ..."""
 
 pytestmark = [
