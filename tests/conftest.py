@@ -39,7 +39,7 @@ os.environ.setdefault("HERMESD_SEED", str(random.randrange(1 << 32)))
 
 FOREIGN = re.compile(
     r".*_BOT_TOKEN|.*_ACCESS_TOKEN|API_SERVER_.*|GATEWAY_.*|HERMES_.*|HERMESD_(?!CI$).*|.*_ALLOWED_USERS|.*_ALLOW_ALL_USERS"
-    r"|.*_HOME_CHANNEL|MATRIX_.*|OPENAI_.*|NOTIFY_SOCKET|WATCHDOG_.*|XDG_.*"
+    r"|.*_HOME_CHANNEL|MATRIX_.*|OPENAI_.*|NOTIFY_SOCKET|WATCHDOG_.*|XDG_.*|COLUMNS|LINES"
 )
 REAL_PROCESSES = ("contract", "process", "acceptance")
 MARK = "HERMESD_TEST_MARK"

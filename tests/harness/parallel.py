@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
-PER_CORE = 2
-"""Most tests of real processes wait for a process to start or to end."""
+PER_CORE = 1.5
+"""Tests of real processes wait half of their time, for one to start or to end; more at once only wait for a core."""
 MOST = 8
 
 
@@ -22,7 +23,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     chosen = any(config.getoption(name) for name in ("keyword", "markexpr", "lf", "stepwise"))
     if chosen or not all(Path(argument).is_dir() for argument in config.args):
         return 0
-    return min(PER_CORE * len(os.sched_getaffinity(0)), MOST)
+    return min(math.ceil(PER_CORE * len(os.sched_getaffinity(0))), MOST)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

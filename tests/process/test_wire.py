@@ -157,6 +157,7 @@ def test_a_guessed_name_is_nobody(evil: Scene) -> None:
 # ---- an agent that floods ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone("compares answers beside a flood with those before it")
 def test_a_flood_of_deltas_delays_nobodys_answer_not_even_its_own() -> None:
     port = free_port()
     platforms = {"api_server": {"enabled": True, "extra": {"port": port}}}
