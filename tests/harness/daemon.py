@@ -19,6 +19,8 @@ from hermesd.supervisor.control.client import call
 from hermesd.supervisor.control.errors import ControlError
 from hermesd.supervisor.instance.paths import paths_of
 
+from .census import wait_ended
+
 BIN = Path(sys.executable).parent
 NOBODY = 65534
 
@@ -182,7 +184,7 @@ class Daemon:
         while left := self.processes(but_hermesd=but_hermesd):
             if time.monotonic() - began > seconds:
                 raise AssertionError(f"{len(left)} processes left after {seconds} s: {[_command(pid) for pid in left]}")
-            time.sleep(0.005)
+            wait_ended(left, began + seconds - time.monotonic())
         return time.monotonic() - began
 
     def __enter__(self) -> Daemon:
