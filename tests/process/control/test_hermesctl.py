@@ -262,11 +262,9 @@ def test_stop_shows_progress_waits_for_the_real_end_and_tells_who_had_to_be_kill
     assert host.ctl("status").returncode == 3
 
 
-@pytest.mark.alone("a start of Python is most of the second")
-def test_stop_without_waiting_returns_at_once(host: ControlHost) -> None:
-    began = time.monotonic()
-    done = host.ctl("stop", "--no-wait", "--json")
-    assert time.monotonic() - began < 1.0
+def test_stop_without_waiting_returns_while_it_goes_on(host: ControlHost) -> None:
+    done = host.ctl("stop", "--no-wait", "--json", "--timeout", "3")
+    assert host.process.poll() is None
     assert (done.returncode, json.loads(done.stdout)["state"]) == (0, "stopping")
     assert host.process.wait(5) == 0
 
