@@ -250,6 +250,9 @@ class Receiver(Protocol):
     async def keep_cursor(self, platform: str, cursor: Cursor) -> None:
         """Keep one without a message; on disk when this returns. Raises `NotAccepted`."""
 
+    def attended(self, chat: Target) -> None:
+        """Somebody looks at this chat now: send what was `hermesd.adapters.errors.Unattended` before, oldest first."""
+
 
 @runtime_checkable
 class Adapter(Protocol):
@@ -268,8 +271,8 @@ class Adapter(Protocol):
         """Disconnect and end every task of this adapter. No message is received after it returned."""
 
     async def send(self, target: Target, message: Outbound) -> Sent:
-        """Deliver one message. Raises `Retry`, `Uncertain`, `Gone`, `Rejected` or `Unauthorized`
-        (`hermesd.adapters.errors`).
+        """Deliver one message. Raises `Retry`, `Uncertain`, `Unattended`, `Gone`, `Rejected` or
+        `Unauthorized` (`hermesd.adapters.errors`).
         """
 
     def capabilities(self, target: Target) -> Capabilities:
@@ -427,7 +430,7 @@ class AttachedChat(Protocol):
         """
 
     def detach(self) -> None:
-        """Stop showing. What runs goes on, and its answer goes to whoever is attached to the chat by then."""
+        """Stop showing. What runs goes on, and its answer goes to whoever is attached to the chat then or later."""
 
 
 @runtime_checkable

@@ -58,6 +58,12 @@ class Gone(DeliveryError):
     """The chat (or the caller) is no longer there; nothing more can be delivered to this target."""
 
 
+class Unattended(DeliveryError):
+    """Nobody looks at the chat just now. The message is kept until the adapter says
+    `hermesd.adapters.contract.Receiver.attended`.
+    """
+
+
 class Rejected(DeliveryError):
     """The platform will never take this message as it is."""
 

@@ -196,13 +196,18 @@ class Link:
         if now < self._blocked_until:
             return False
         self._start_timers(now)
-        for part in (self._flush_resends, self._flush_queue, self._flush_loose, self._flush_heartbeat, self._flush_ack):
-            if not part(now, send):
-                self._count["refusals"] += 1
-                self._blocked_until = now + self._retry_after
-                self._retry_after = min(self._retry_after * 2, self._timing.retry_max)
-                return False
-        return True
+        if (
+            self._flush_resends(send)
+            and self._flush_queue(now, send)
+            and self._flush_loose(send)
+            and self._flush_heartbeat(now, send)
+            and self._flush_ack(now, send)
+        ):
+            return True
+        self._count["refusals"] += 1
+        self._blocked_until = now + self._retry_after
+        self._retry_after = min(self._retry_after * 2, self._timing.retry_max)
+        return False
 
     def frames(self, now: float) -> list[bytes]:
         """Every frame that may go now, for an owner whose wire takes them all."""
@@ -262,6 +267,16 @@ class Link:
         self._blocked_until = _AT_ONCE
         return tuple(item.message for item in waiting if not item.message.DURABLE)
 
+    @property
+    def queued(self) -> int:
+        """Messages that were never sent."""
+        return len(self._queue)
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether everything that was sent is acknowledged, and nothing waits."""
+        return not (self._queue or self._unacknowledged)
+
     def statistics(self) -> Statistics:
         """A copy of the figures."""
         return Statistics(
@@ -297,7 +312,7 @@ class Link:
             self._resend_after = min(self._resend_after * 2, self._timing.resend_max)
             self._resend_at = now + self._resend_after
 
-    def _flush_resends(self, now: float, send: Callable[[bytes], bool]) -> bool:
+    def _flush_resends(self, send: Callable[[bytes], bool]) -> bool:
         while self._resent < len(self._unacknowledged):
             item = self._unacknowledged[self._resent]
             if not self._put(item.packed, item.seq, send):
@@ -322,7 +337,7 @@ class Link:
                 self._resend_at = now + self._resend_after
         return True
 
-    def _flush_loose(self, now: float, send: Callable[[bytes], bool]) -> bool:
+    def _flush_loose(self, send: Callable[[bytes], bool]) -> bool:
         while self._loose:
             if not self._put(self._loose[0], 0, send):
                 return False

@@ -221,7 +221,7 @@ class Hello(Message):
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat(Message):
-    """Sent by the link thread about every second, also while the agent is busy."""
+    """Sent by the link thread: about every second while a turn runs, much more rarely between turns."""
 
     KIND: ClassVar[str] = "heartbeat"
     RELIABLE: ClassVar[bool] = False

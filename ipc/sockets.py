@@ -13,6 +13,7 @@ import os
 import stat
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,9 +31,12 @@ _LOG: Final = logging.getLogger(__name__)
 MAX_PATH: Final = 100
 """Bytes of an ipc path. The kernel's ``sun_path`` has 108 with its final NUL; some room is kept for other systems."""
 
-_BATCH: Final = 256  # messages handled before other work of the thread gets its turn
+_BATCH: Final = 256  # messages handled before other work of the loop gets its turn
+_BATCH_SECONDS: Final = 0.005  # and for how long: an answer passes the loop several times, each time behind a batch
 _HIGH_WATER: Final = 1000  # messages per peer and direction
 _NOT_NOW: Final = frozenset({zmq.EAGAIN, zmq.EHOSTUNREACH})
+# At import, which is in the keeper: an enum walks over its members to make a value that it has not had yet.
+_WATCHED: Final = int(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
 _GONE: Final = frozenset({zmq.ENOTSOCK, zmq.ETERM})
 
 
@@ -147,7 +151,8 @@ class Router:
 
 
 class Dealer:
-    """Connects a worker to the supervisor. One thread owns it; any thread may call `wake`.
+    """Connects a worker to the supervisor. One thread owns it; any thread may call `wake`, and `send` if it calls
+    `look_again` afterwards.
 
     ZeroMQ connects again by itself when the other end has gone, and whoever binds the address next is the other end
     then. `poll` keeps count of it in ``connections`` and ``connected``.
@@ -194,10 +199,12 @@ class Dealer:
             self._context.term()
             raise
         self._socket = socket
+        self._lock = threading.Lock()  # a socket may change its thread where there is a barrier in between
+        # Of descriptors only: zmq_poll would look into the sockets while it waits, which another thread may be using.
         self._poller = zmq.Poller()
-        self._poller.register(socket, zmq.POLLIN)
-        self._poller.register(self._wakener.fd, zmq.POLLIN)
-        self._poller.register(self._monitor.socket, zmq.POLLIN)
+        self._fd = int(socket.get(zmq.FD))
+        for fd in (self._fd, self._wakener.fd, self._monitor.fd):
+            self._poller.register(fd, zmq.POLLIN)
         self._watched: set[int] = set()
         self.readable: frozenset[int] = frozenset()  # of the watched descriptors, at the last `poll`
 
@@ -233,36 +240,54 @@ class Dealer:
         it is rounded up, so that a caller with a deadline does not spin before it.
         """
         self._check_process()
+        with self._lock:
+            there = _has_more(self._socket)  # a send may have taken the edge of the FD
+        if there:
+            timeout = 0.0
         ready = dict(self._poller.poll(None if timeout is None else max(0, math.ceil(timeout * 1000))))
         woken = self._wakener.fd in ready
         if woken:
             self._wakener.clear()
-        if self._monitor.socket in ready:
+        if self._monitor.fd in ready:
             self._monitor.read()
         self.readable = frozenset(self._watched & ready.keys())
-        return self._socket in ready, woken
+        if not there and self._fd in ready:
+            with self._lock:
+                there = _has_more(self._socket)  # it is readable for ZeroMQ's own news as well
+        return there, woken
 
     def recv_all(self) -> list[bytes]:
         """The frames that are there, 256 at most; `poll` tells of more at once."""
         self._check_process()
         frames: list[bytes] = []
-        try:
-            while len(frames) < _BATCH:
-                parts = self._socket.recv_multipart(zmq.NOBLOCK)
-                if len(parts) == 1:
-                    frames.append(parts[0])
-        except zmq.ZMQError as error:
-            _not_now(error)
+        with self._lock:
+            try:
+                while len(frames) < _BATCH:
+                    if len(frames) == 1 and not _has_more(self._socket):
+                        break
+                    parts = _receive(self._socket)
+                    if len(parts) == 1:
+                        frames.append(parts[0])
+            except zmq.ZMQError as error:
+                _not_now(error)
         return frames
 
     def send(self, frame: bytes) -> bool:
         """Whether ZeroMQ took the frame; False while there is no connection or its queue is full."""
         self._check_process()
-        try:
-            self._socket.send(frame, zmq.NOBLOCK)
-        except zmq.ZMQError as error:
-            return _not_now(error)
+        with self._lock:
+            try:
+                self._socket.send(frame, zmq.NOBLOCK)
+            except zmq.ZMQError as error:
+                return _not_now(error)
         return True
+
+    def look_again(self) -> None:
+        """To be called after a `send` of another thread than that of `poll`: what has come may not end that by now."""
+        with self._lock:
+            there = _has_more(self._socket)
+        if there:
+            self._wakener.wake()
 
     def wake(self) -> None:
         """End a running or the next `poll`."""
@@ -322,7 +347,7 @@ class _Pump:
         """To be called after every send, also one that failed: it too may have taken the edge."""
         if self._closed:
             return
-        if not self._draining and not self._scheduled and int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
+        if not self._draining and not self._scheduled and _has_more(self._socket):
             self._schedule()
 
     def close(self) -> None:
@@ -339,10 +364,15 @@ class _Pump:
         if self._closed or self._draining:
             return
         self._draining = True
+        until = time.monotonic() + _BATCH_SECONDS
         try:
-            for _ in range(_BATCH):
+            for number in range(_BATCH):
+                if number == 1 and not _has_more(self._socket):
+                    return
+                if number and time.monotonic() > until:
+                    break
                 try:
-                    parts = self._socket.recv_multipart(zmq.NOBLOCK)
+                    parts = _receive(self._socket)
                 except zmq.ZMQError as error:
                     _not_now(error)
                     return
@@ -391,13 +421,15 @@ class _Monitor:
         self.made = 0
         self.stands = False
         self._watched = watched
-        self.socket = watched.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        self._socket = watched.get_monitor_socket(_WATCHED)
+        self.fd = int(self._socket.get(zmq.FD))
+        self.read()  # there is an edge only for what comes after a look that found nothing
 
     def read(self) -> None:
         """Take what has happened, without waiting."""
         try:
             while True:
-                event, _address = self.socket.recv_multipart(zmq.NOBLOCK)
+                event, _address = self._socket.recv_multipart(zmq.NOBLOCK)
                 self.stands = int.from_bytes(event[:2], sys.byteorder) == zmq.EVENT_HANDSHAKE_SUCCEEDED
                 self.made += self.stands
         except zmq.ZMQError as error:
@@ -406,7 +438,7 @@ class _Monitor:
     def close(self) -> None:
         """Before the socket that it watches."""
         self._watched.disable_monitor()
-        self.socket.close(linger=0)
+        self._socket.close(linger=0)
 
 
 class _Wakener:
@@ -448,6 +480,25 @@ def _set_common(socket: zmq.Socket[bytes], high_water: int, max_frame: int) -> N
     socket.set(zmq.SNDHWM, high_water)
     socket.set(zmq.RCVHWM, high_water)
     socket.set(zmq.MAXMSGSIZE, max_frame)
+
+
+def _has_more(socket: zmq.Socket[bytes]) -> bool:
+    """Whether a message is there. For the look after the first one, usually the last: "no" by exception costs thrice.
+
+    From the second message on that exception is shared by many, and asking before each would cost more.
+    """
+    return bool(int(socket.get(zmq.EVENTS)) & zmq.POLLIN)
+
+
+def _receive(socket: zmq.Socket[bytes]) -> list[bytes]:
+    """The parts of the next message. As ``recv_multipart``, which asks the socket after each part for another one."""
+    parts: list[bytes] = []
+    more = True
+    while more:
+        part = socket.recv(zmq.NOBLOCK, copy=False)
+        parts.append(part.bytes)
+        more = part.more
+    return parts
 
 
 def _not_now(error: zmq.ZMQError) -> bool:

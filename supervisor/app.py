@@ -118,6 +118,7 @@ class App:
         self.stopped = asyncio.Event()
         self.stop_report: StopReport | None = None
         self.state = "starting"
+        self.draining_since = 0.0  # once it stops, Unix seconds
         self.console = False
         self.restart_requested = asyncio.Event()
         self._claims = claims
@@ -413,9 +414,13 @@ class App:
             self._stop_timeout = timeout
         if not self.stop_requested.is_set():
             log.info("stopping: %s", reason)
-            self.state = "draining"
+            self._begin_to_drain()
             self.stop_requested.set()
             self._arm_watchdog()
+
+    def _begin_to_drain(self) -> None:
+        if self.state != "draining":
+            self.state, self.draining_since = "draining", time.time()
 
     def request_restart(self) -> None:
         """Ask for this process to be exec'd anew in place, on the workers that there are."""
@@ -474,12 +479,12 @@ class App:
     async def stop(self) -> StopReport:
         """Drain, end every worker, disconnect, close. Also after a start that failed half way."""
         began = time.monotonic()
-        self.state = "draining"
+        self._begin_to_drain()
         self.lanes.draining = True
         turns = self.budget.turns if self._stop_timeout is None else self._stop_timeout
         interrupted = await self._drain(turns)
         self._tell("stopping", len(self.pool.workers), self.lanes.settings.reap)
-        politely = await self.lanes.stop_workers(self.lanes.settings.reap + 1.0) if self.pool.workers else True
+        politely = await self.lanes.stopping.stop_workers(self.lanes.settings.reap + 1.0) if self.pool.workers else True
         killed = len(self.pool.workers) if not politely else 0
         # Its last word goes out while the control socket is still there.
         self.stop_report = StopReport(interrupted, killed, time.monotonic() - began)
@@ -527,7 +532,7 @@ class App:
             return 0
         deadline = time.monotonic() + timeout
         draining = asyncio.ensure_future(
-            self.lanes.drain(timeout, lambda busy: self._tell("draining", busy, deadline - time.monotonic()))
+            self.lanes.stopping.drain(timeout, lambda busy: self._tell("draining", busy, deadline - time.monotonic()))
         )
         hurrying = asyncio.ensure_future(self._hurry.wait())
         await asyncio.wait([draining, hurrying], return_when=asyncio.FIRST_COMPLETED)
@@ -537,7 +542,7 @@ class App:
         draining.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await draining
-        return await self.lanes.drain(0.0, lambda busy: None)
+        return await self.lanes.stopping.drain(0.0, lambda busy: None)
 
     def _tell(self, phase: str, busy: int, left: float) -> None:
         for tell in self._stop_progress:

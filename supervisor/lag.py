@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+from .ticks import next_tick
+
 
 class LoopLag:
     """Owned by the app; `run` is its background task."""
 
-    STEP = 0.5
-    KEPT = 240
+    STEP = 1.0
+    KEPT = 120
 
     def __init__(self) -> None:
         self._lags: list[float] = []
@@ -17,8 +19,7 @@ class LoopLag:
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            due = loop.time() + self.STEP
-            await asyncio.sleep(self.STEP)
+            due = await next_tick(self.STEP)
             self._lags.append(max(0.0, loop.time() - due))
             del self._lags[: -self.KEPT]
 

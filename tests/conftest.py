@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import re
 import secrets
 import signal
@@ -19,6 +20,9 @@ from typing import NoReturn
 import psutil
 import pytest
 from harness.lacking import lacking
+from harness.parallel import pytest_collection_modifyitems as pytest_collection_modifyitems
+from harness.parallel import pytest_runtest_protocol as pytest_runtest_protocol
+from harness.parallel import pytest_xdist_auto_num_workers as pytest_xdist_auto_num_workers
 from hypothesis import settings
 
 # A shell without job control starts background jobs with SIGINT ignored, and that is inherited: no program under test
@@ -30,9 +34,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.register_profile("hermesd", deadline=None, database=None)
 settings.load_profile("hermesd")
 
+# Chosen once for all processes of a run: it is part of the names of tests, by which they tell each other what to run.
+os.environ.setdefault("HERMESD_SEED", str(random.randrange(1 << 32)))
+
 FOREIGN = re.compile(
     r".*_BOT_TOKEN|.*_ACCESS_TOKEN|API_SERVER_.*|GATEWAY_.*|HERMES_.*|HERMESD_(?!CI$).*|.*_ALLOWED_USERS|.*_ALLOW_ALL_USERS"
-    r"|.*_HOME_CHANNEL|MATRIX_.*|OPENAI_.*|NOTIFY_SOCKET|WATCHDOG_.*|XDG_.*"
+    r"|.*_HOME_CHANNEL|MATRIX_.*|OPENAI_.*|NOTIFY_SOCKET|WATCHDOG_.*|XDG_.*|COLUMNS|LINES"
 )
 REAL_PROCESSES = ("contract", "process", "acceptance")
 MARK = "HERMESD_TEST_MARK"

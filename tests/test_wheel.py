@@ -15,6 +15,8 @@ from typing import NoReturn
 
 import pytest
 
+pytestmark = pytest.mark.slow  # begun first, and its wheel is built but once or twice
+
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("adapters", "ipc", "supervisor", "workers")
 

@@ -1,7 +1,8 @@
 """The thread that owns a worker's ZeroMQ socket, so that control works while the agent is busy.
 
 It polls the socket, a wake descriptor, the keeper's death and the worker's own standard output. It never runs agent
-code. What the main thread sends is put into a queue here; what arrives is handed to the main thread's event loop.
+code. What arrives is handed to the main thread's event loop. What the main thread sends goes out there and then while
+this thread waits, and otherwise through a queue; the link has a guard for that.
 
 On a connection that was made anew the other end may be a supervisor that knows nothing of this worker, or not yet. So
 nothing but hellos goes out there before it has spoken; what the agent says meanwhile waits in the link, where text
@@ -13,29 +14,34 @@ A C call that holds the GIL silences this thread too; the supervisor then judges
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Protocol
 
 from hermesd.ipc.errors import LocalError
-from hermesd.ipc.link import Confirmed, Delivered, EpochOpened, Event, Link, Received, Refused
+from hermesd.ipc.link import DEFAULT_TIMING, Confirmed, Delivered, EpochOpened, Event, Link, Received, Refused
 from hermesd.ipc.messages import Heartbeat, Hello, Kept, Logs, Message, Snapshot, Welcome
 from hermesd.ipc.sockets import CurveClient, Dealer
 from hermesd.workers.containment import identity as processes
 
 from .bond import Bond, Verdict
 from .patience import LOOK_EVERY
-from .spec import IDLE_HEARTBEAT_FACTOR
 
 log = logging.getLogger("hermesd.worker.link")
 
 HELLO_EVERY = 1.0
 """Seconds between hellos until one is answered, and while the worker has no keeper."""
+
+WHOLE_SECONDS = 2.0
+"""Heartbeats that are this far apart come at whole seconds of the system's clock, and hermesd has fewer wake-ups."""
+
+TALK = 1.0
+"""Seconds after a message in which more of them are expected."""
 
 HELLO_AGAIN = 0.02
 """Seconds until the next try when a connection that was made this moment does not take the hello yet."""
@@ -104,6 +110,7 @@ class LinkThread:
         link: Link,
         hello: Hello,
         heartbeat: float,
+        idle_heartbeat: float,
         call_soon: Callable[[Callable[[], None]], object],
         on_event: Callable[[Event | Unsendable], None],
         logs: LogSource,
@@ -114,9 +121,11 @@ class LinkThread:
         captures: Sequence[Output],
         security: CurveClient | None = None,
     ):
+        self._pid = os.getpid()
         self._link = link
         self._hello = hello
         self._heartbeat = heartbeat
+        self._idle_heartbeat = idle_heartbeat
         self._call_soon = call_soon
         self._on_event = on_event
         self._logs = logs
@@ -134,7 +143,11 @@ class LinkThread:
         self._next_hello = 0.0
         self._snapshots_due = 0
         self._next_beat = 0.0
-        self._queued = 0
+        self._guard = threading.Lock()  # of the link: held by the thread but while it waits, or by a `post`
+        self._sleeps_until = -math.inf
+        self._talked_at = -math.inf
+        self._arrived: deque[Event | Unsendable] = deque()
+        self._delivery_due = False
         self._logs_under_way = 0
         self._loop_asked = False
         self._loop_asked_at = 0.0
@@ -150,13 +163,41 @@ class LinkThread:
 
     def post(self, message: Message) -> None:
         """Send a message; returns at once. Order among posts is kept."""
-        self._outgoing.append(message)
-        self._dealer.wake()
+        if not self._send_at_once(message):
+            self._outgoing.append(message)
+            self._dealer.wake()
+
+    def _send_at_once(self, message: Message) -> bool:
+        """Spare it the way through the thread, which costs more than all the rest, when nothing else is under way.
+
+        The messages of a burst go through the queue: there text merges into few frames.
+        """
+        if os.getpid() != self._pid or not self._guard.acquire(blocking=False):
+            return False
+        try:
+            if self._outgoing or self._snapshots_due or self._stopping.is_set():
+                return False
+            if not (self._is_open() and self._link.is_at_rest):
+                return False
+            try:
+                self._link.send(message)
+            except LocalError:
+                return False  # the thread comes to the same, and tells
+            now = self._talked_at = time.monotonic()
+            self._link.flush(now, self._dealer.send)
+            due = self._link.due()
+            if due is not None and due < self._sleeps_until:
+                self._dealer.wake()
+            else:
+                self._dealer.look_again()
+            return True
+        finally:
+            self._guard.release()
 
     @property
     def backlog(self) -> int:
         """Messages that are not on the wire yet; an agent that streams faster than this drains waits."""
-        return len(self._outgoing) + self._queued
+        return len(self._outgoing) + self._link.queued
 
     def turn_is(self, turn: str) -> None:
         """Tell which turn runs, "" for none; the heartbeat reports it and beats faster while one does."""
@@ -190,20 +231,22 @@ class LinkThread:
         # The first hello goes out when the connection is made; this is for one whose making was not told.
         self._next_hello = time.monotonic() + HELLO_EVERY
         while True:
-            now = time.monotonic()
-            self._say_hello(now)
             if self._stopping.is_set() and not flushed:
                 flushed = True
                 for capture in self._captures.values():
                     capture.flush()
-            if self._welcomed:
-                self._queue_what_waits(now)
-            if self._answered:
-                self._link.flush(now, self._dealer.send)
-            self._queued = self._link.statistics().queued
-            if self._stopping.is_set() and (now >= self._deadline or not self._unfinished()):
-                return self._dealer.close()
-            self._dealer.poll(max(0.0, self._due(now) - now))
+            with self._guard:
+                now = time.monotonic()
+                self._say_hello(now)
+                if self._welcomed:
+                    self._queue_what_waits(now)
+                if self._answered:
+                    self._link.flush(now, self._dealer.send)
+                if self._stopping.is_set() and (now >= self._deadline or not self._unfinished()):
+                    return self._dealer.close()
+                due = self._sleeps_until = self._due(now)
+            self._deliver()
+            self._dealer.poll(max(0.0, due - now))
             now = time.monotonic()
             for descriptor in self._dealer.readable:
                 if descriptor == self._keeper_pidfd:
@@ -212,9 +255,24 @@ class LinkThread:
                     self._next_hello = now
                 else:
                     self._captures[descriptor].read()
-            for frame in self._dealer.recv_all():
-                self._receive(frame, now)
+            with self._guard:
+                for frame in self._dealer.recv_all():
+                    self._receive(frame, now)
             self._look_after_itself(now)
+
+    def _deliver(self) -> None:
+        """Hand what has arrived to the main thread: last of all, for it waits for the interpreter's lock."""
+        if self._arrived and not self._delivery_due:
+            self._delivery_due = True
+            self._call_soon(self._on_arrived)
+
+    def _on_arrived(self) -> None:
+        self._delivery_due = False
+        for _ in range(len(self._arrived)):
+            try:
+                self._on_event(self._arrived.popleft())
+            except Exception:
+                log.exception("an event of the link could not be handled")
 
     def _due(self, now: float) -> float:
         """When something has to be done even if nothing happens."""
@@ -227,7 +285,10 @@ class LinkThread:
             link_due = self._link.due()
             if link_due is not None:
                 due.append(link_due)
-        if self._answered and self._welcomed:
+            if now - self._talked_at < TALK:
+                # Not later than what a `post` would have to be sent again: so it need not wake this thread for that.
+                due.append(now + DEFAULT_TIMING.resend)
+        if self._is_open():
             due.append(self._next_beat)
             logs_due = self._logs.due(now) if self._logs_under_way < LOGS_UNDER_WAY else None
             if logs_due is not None:
@@ -236,8 +297,11 @@ class LinkThread:
             due.append(self._deadline)
         return min(due)
 
+    def _is_open(self) -> bool:
+        return self._answered and self._welcomed
+
     def _says_hello(self) -> bool:
-        return not (self._answered and self._welcomed) or self._bond.keeperless
+        return not self._is_open() or self._bond.keeperless
 
     def _say_hello(self, now: float) -> None:
         if self._dealer.connections != self._connections:
@@ -263,6 +327,7 @@ class LinkThread:
         if not self._answered and self._link.last_heard != heard:
             self._answered = True
             self._link.reconnected(now)
+            self._next_beat = now  # a supervisor that has taken over does not know when the next one was due
 
     def _look_after_itself(self, now: float) -> None:
         match self._bond.look(self._link.last_heard, now):
@@ -302,11 +367,12 @@ class LinkThread:
                 for message in dropped:
                     if isinstance(message, Logs):
                         self._link.send(message)
-                self._call_soon(lambda: self._on_event(event))
+                self._arrived.append(event)
             case Delivered(message=Logs()):
                 self._logs_under_way -= 1
             case Received() | Confirmed():
-                self._call_soon(lambda: self._on_event(event))
+                self._talked_at = time.monotonic()
+                self._arrived.append(event)
             case Refused(error=error):
                 log.warning("dropped a frame of the supervisor: %s", error)
 
@@ -320,15 +386,14 @@ class LinkThread:
             try:
                 self._link.send(message)
             except LocalError as error:
-                self._call_soon(partial(self._on_event, Unsendable(message, error)))
+                self._arrived.append(Unsendable(message, error))
         for capture in self._captures.values():
             capture.tick(now)
         if not self._answered:
             return
         if now >= self._next_beat:
-            next_in = self._heartbeat if self._turn else self._heartbeat * IDLE_HEARTBEAT_FACTOR
-            self._beat(now, next_in)
-            self._next_beat = now + next_in
+            self._next_beat = next_beat(now, self._heartbeat if self._turn else self._idle_heartbeat)
+            self._beat(now, self._next_beat - now)
         ending = self._stopping.is_set()
         # Bounded at the end, too: a thread of the agent may go on logging.
         for _ in range(LAST_LOGS if ending else LOGS_UNDER_WAY - self._logs_under_way):
@@ -347,3 +412,8 @@ class LinkThread:
 
     def _loop_ran(self) -> None:
         self._loop_asked = False
+
+
+def next_beat(now: float, every: float) -> float:
+    """When the heartbeat after the one at ``now`` is due, in seconds of the same clock."""
+    return now + every if every < WHOLE_SECONDS else math.floor(now + every)

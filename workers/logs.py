@@ -114,16 +114,27 @@ class WireHandler(logging.Handler):
         self._counted_at = now
 
 
+def quieten() -> None:
+    """Libraries like httpx log whole URLs, keys included, at INFO. A keeper does it for all its workers."""
+    for noisy in ("httpx", "httpcore", "httpx2", "httpcore2"):
+        _set_level(logging.getLogger(noisy), "WARNING")
+
+
+def _set_level(logger: logging.Logger, level: str) -> None:
+    # ``setLevel`` writes into every logger there is, also where it changes nothing: 0.3 ms of a worker's start, and
+    # pages of its own that it could share with its keeper.
+    if logging.getLevelName(logger.level) != level:
+        logger.setLevel(level)
+
+
 def install(level: str) -> WireHandler:
     """Make the wire the only sink of this process's logging, and of its forked children's once it has any."""
     handler = WireHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level)
-    # httpx-like libraries log whole URLs, keys included, at INFO.
-    for noisy in ("httpx", "httpcore", "httpx2", "httpcore2"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    _set_level(root, level)
+    quieten()
     if sys.platform != "win32":
         ChildLogs(root, handler).watch_forks()
     return handler

@@ -13,7 +13,6 @@ import inspect
 import logging
 import os
 import signal
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -58,7 +57,7 @@ from hermesd.workers.spec import WorkerSpec
 from . import stickers
 from .capture import Capture
 from .link_thread import LinkThread, Unsendable
-from .logs import WireHandler, install
+from .logs import WireHandler, install, quieten
 from .out import TurnOut
 from .watchdog import Watchdog
 
@@ -68,6 +67,7 @@ CODEC = codec.Codec(*DOWN, *UP, accepts=DOWN)
 """Made at import, which is in the keeper: its compiled schemas are shared pages of every worker."""
 
 schema_of(WorkerSpec)
+quieten()
 
 CANCEL_AFTER = 1.0
 """Seconds that an agent with an ``interrupt`` method of its own has before its turn is cancelled all the same."""
@@ -131,6 +131,7 @@ class Worker:
             link=Link(CODEC),
             hello=Hello(spec.worker, spec.token, os.getpid(), identity.start_ticks(os.getpid()) or 0, VERSION),
             heartbeat=spec.heartbeat,
+            idle_heartbeat=spec.idle_heartbeat,
             call_soon=loop.call_soon_threadsafe,
             on_event=self._on_event,
             logs=handler,
@@ -446,17 +447,17 @@ def run(spec: WorkerSpec) -> int:
     """Become the worker that the spec describes; the process is in its container already."""
     keeper_pidfd = _watch(spec.keeper)
     os.environ.clear()
-    os.environ.update(spec.environment)
+    for name, value in spec.environment.items():  # `update` asks for an abstract base class, which looks at all others
+        os.environ[name] = value
     os.environ["HERMESD_TAG"] = spec.tag
     # Not standard error: that is a pipe to a thread of this process. faulthandler writes to the file until the end.
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    stacks = open(os.open(spec.stacks or os.devnull, flags, 0o600), "w", encoding="utf-8")  # noqa: SIM115
+    stacks = os.open(spec.stacks or os.devnull, flags, 0o600)
     if spec.stacks:
         faulthandler.enable(stacks)
         faulthandler.register(signal.SIGUSR1, stacks, all_threads=True)
     handler = install(spec.log_level)
     capture = Capture(handler)
-    sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 - lives as long as the process
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     status = loop.run_until_complete(Worker(spec, loop, handler, capture, keeper_pidfd, Watchdog(stacks)).run())

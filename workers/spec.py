@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-IDLE_HEARTBEAT_FACTOR = 5.0
-"""An idle worker beats this much slower: two hundred of them must not cost the supervisor a measurable core."""
-
 
 @dataclass(frozen=True, slots=True)
 class ServerSpec:
@@ -79,6 +76,7 @@ class WorkerSpec:
     log_level: str = "INFO"
     stacks: str = ""  # file that a stack dump (SIGUSR1) goes to; removed by the supervisor when it stayed empty
     adopt_timeout: float = 0.0  # seconds that it lives without keeper and supervisor; 0 = it ends with its keeper
-    heartbeat: float = 1.0  # while a turn runs; `IDLE_HEARTBEAT_FACTOR` times that while idle
+    heartbeat: float = 1.0  # seconds between two, while a turn runs
+    idle_heartbeat: float = 5.0  # the same between turns: two hundred idle workers must cost next to nothing
     curve: CurveKeys | None = None  # for an endpoint on TCP
     stop_grace: float = 3.0  # an MCP server's time between each step of a polite stop

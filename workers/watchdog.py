@@ -6,13 +6,12 @@ It is the thread of ``faulthandler``, which needs no lock: it writes every stack
 from __future__ import annotations
 
 import faulthandler
-from typing import IO
 
 
 class Watchdog:
-    """``stacks``: an open file, which has to stay open."""
+    """``stacks``: the descriptor of a file, which has to stay open."""
 
-    def __init__(self, stacks: IO[str]):
+    def __init__(self, stacks: int):
         self._stacks = stacks
 
     def wind_up(self, seconds: float) -> None:

@@ -98,7 +98,7 @@ class ApiServerAdapter:
     async def stop(self) -> None:
         self._receiver = None
         self._state = State("stopped", since=time.time(), received_at=self._received_at)
-        self._exchanges.fail_all(_stopping())
+        self._exchanges.fail_all(_cut)
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -152,7 +152,9 @@ class ApiServerAdapter:
         exchange = self._exchanges.find(target, time.monotonic())
         first = exchange is None
         if exchange is None:
-            exchange = self._exchanges.open(target, call.fingerprint, streamed=call.request.stream)
+            exchange = self._exchanges.open(
+                target, call.fingerprint, streamed=call.request.stream, lasting=bool(call.session)
+            )
         elif exchange.fingerprint != call.fingerprint:
             raise ApiProblem(422, "another request has used this Idempotency-Key", code="idempotency_key_reused")
         async with self._exchanges.attend(exchange, time.monotonic, keep=bool(call.key)):
@@ -170,13 +172,13 @@ class ApiServerAdapter:
         """Returns once the core has it on disk; what goes wrong is told to those who have joined, too."""
         stored: tuple[Attachment, ...] = ()
         try:
-            if self._receiver is None:
+            if (receiver := self._receiver) is None:
                 raise _stopping()
             urls = call.request.images if call.session else (*call.request.earlier_images, *call.request.images)
             if urls:
                 stored = await asyncio.to_thread(images.store, urls, self._options.media_dir, self._options.max_image)
             exchange.handed_in = True
-            if not await self._receiver.receive(self._inbound(call, exchange.target, stored)):
+            if not await receiver.receive(self._inbound(call, exchange.target, stored)):
                 raise _taken_before()
         except (ApiProblem, NotAccepted) as error:
             images.discard(stored)
@@ -188,6 +190,8 @@ class ApiServerAdapter:
             _refuse(exchange, _not_accepted("the request before this one was given up", "given_up"))
             raise
         exchange.accepted.set_result(None)
+        if self._receiver is None:  # stopped while the core was writing it down
+            exchange.push(Failed(_cut(exchange)))
 
     @contextmanager
     def _time_limit(self, exchange: Exchange) -> Iterator[None]:
@@ -247,6 +251,18 @@ def _not_accepted(reason: str, code: str) -> ApiProblem:
     return ApiProblem(
         503, f"not accepted: {reason}", kind="server_error", code=code, headers={"Retry-After": str(RETRY_AFTER)}
     )
+
+
+def _cut(exchange: Exchange) -> ApiProblem:
+    """What a client hears whose request was accepted, and whose connection ends before the answer."""
+    session = exchange.target.chat_id
+    goes_on = (
+        f"it goes on, and its answer will be in session {session}"
+        if exchange.lasting
+        else "it ends with its connection, because it belongs to no session; it may have acted already"
+    )
+    why = f"hermesd closes this connection; the request was accepted: {goes_on}"
+    return ApiProblem(503, why, kind="server_error", code="connection_closing", headers=DO_NOT_RETRY)
 
 
 def _stopping() -> ApiProblem:

@@ -60,6 +60,7 @@ class Exchange:
     target: Target
     fingerprint: str
     streamed: bool  # deltas and notices are kept only if somebody shows them
+    lasting: bool  # of a session that outlives it
     accepted: asyncio.Future[None]
     delivered: asyncio.Future[bool]
     events: list[Event] = field(default_factory=list)
@@ -114,9 +115,9 @@ class Exchanges:
     def __len__(self) -> int:
         return len(self._open)
 
-    def open(self, target: Target, fingerprint: str, *, streamed: bool) -> Exchange:
+    def open(self, target: Target, fingerprint: str, *, streamed: bool, lasting: bool) -> Exchange:
         loop = asyncio.get_running_loop()
-        exchange = Exchange(target, fingerprint, streamed, loop.create_future(), loop.create_future())
+        exchange = Exchange(target, fingerprint, streamed, lasting, loop.create_future(), loop.create_future())
         self._open[target] = exchange
         return exchange
 
@@ -126,9 +127,11 @@ class Exchanges:
             self._ended.popitem(last=False)
         return self._open.get(target) or self._ended.get(target)
 
-    def fail_all(self, problem: ApiProblem) -> None:
+    def fail_all(self, problem: Callable[[Exchange], ApiProblem]) -> None:
+        """End those that the core has. What becomes of the others is told by who hands them in."""
         for exchange in self._open.values():
-            exchange.push(Failed(problem))
+            if exchange.accepted.done():
+                exchange.push(Failed(problem(exchange)))
 
     @asynccontextmanager
     async def attend(self, exchange: Exchange, now: Callable[[], float], *, keep: bool) -> AsyncIterator[None]:

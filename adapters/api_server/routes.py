@@ -160,12 +160,12 @@ class Text:
     """What of an answer a client has seen."""
 
     def __init__(self) -> None:
-        self._streamed = ""
+        self._streamed: list[str] = []  # joined at the end only: a text that grows by pieces is copied for each of them
         self._any = False
         self._apart = False
 
     def streamed(self, more: str) -> str:
-        self._streamed += more
+        self._streamed.append(more)
         self._any = True
         self._apart = False
         return more
@@ -177,8 +177,9 @@ class Text:
 
     def rest(self, whole: str) -> str:
         """What is missing of the whole answer; all of it when something else was streamed."""
-        if whole.startswith(self._streamed):
-            return whole[len(self._streamed) :]
+        streamed = "".join(self._streamed)
+        if whole.startswith(streamed):
+            return whole[len(streamed) :]
         return whole if self._apart else f"\n\n{whole}"
 
 

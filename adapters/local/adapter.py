@@ -1,7 +1,7 @@
 """Platform ``local``: chats that terminals attach to, by the console or by the control socket.
 
-Who holds the terminal or the control socket is trusted. A chat exists while somebody is attached to it; what a turn
-says after the last one left has nowhere to go and is `Gone` (the transcript keeps it).
+Who holds the terminal or the control socket is trusted. What a turn says while nobody is attached to its chat is kept
+by the core until somebody is.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hermesd.adapters.contract import (
     State,
     Target,
 )
-from hermesd.adapters.errors import Gone, NotAccepted, Rejected
+from hermesd.adapters.errors import Gone, NotAccepted, Rejected, Unattended
 from hermesd.adapters.local.console import Console, open_console
 from hermesd.adapters.text import chat_name_problem, clean
 
@@ -81,19 +81,23 @@ class LocalAdapter:
                 await asyncio.wait([talking])
 
     async def send(self, target: Target, message: Outbound) -> Sent:
-        reached = False
-        for chat in self._watching(target):
-            try:
-                await chat.front.answer(target.reply_to, message)
-                reached = True
-            except Gone as error:
-                log.info("a terminal left chat %r: %s", chat.name, error)
-                self.forget(chat)
-        if message.final:
-            self._asked.pop((target.chat_id, target.reply_to), None)
-        if not reached:
-            raise Gone(f"cannot show a message in local chat {target.chat_id!r}: nobody is attached to it")
-        return Sent(uuid.uuid4().hex)
+        while watching := self._watching(target):
+            if any([await self._shown(chat, target, message) for chat in watching]):
+                if message.final:
+                    self._asked.pop((target.chat_id, target.reply_to), None)
+                return Sent(uuid.uuid4().hex)
+            # They have all left; somebody else may have come meanwhile.
+        verb = f"hermesctl chat {target.chat_id}".rstrip()
+        raise Unattended(f"cannot show it: nobody is attached to this chat; {verb} shows it")
+
+    async def _shown(self, chat: LocalChat, target: Target, message: Outbound) -> bool:
+        try:
+            await chat.front.answer(target.reply_to, message)
+        except Gone as error:
+            log.info("a terminal left chat %r: %s", chat.name, error)
+            self.forget(chat)
+            return False
+        return True
 
     def stream(self, target: Target, text: str) -> None:
         for chat in self._watching(target):
@@ -119,6 +123,7 @@ class LocalAdapter:
             raise Rejected(f"cannot attach to local chat {name!r}: hermesd is not taking messages")
         chat = LocalChat(self, name, front)
         self._chats.append(chat)
+        self._receiver.attended(Target(self.name, name))
         return chat
 
     async def converse(self, name: str = "") -> int:

@@ -1,4 +1,4 @@
-"""The console when its input is no terminal: one message per line, replies to stdout, all else to stderr."""
+"""The console when its input is no terminal: one message per line, their replies to stdout, all else to stderr."""
 
 from __future__ import annotations
 
@@ -73,9 +73,12 @@ class ScriptConsole:
         return False
 
     async def answer(self, reply_to: str, message: Outbound) -> None:
+        own = reply_to in self._running
         if message.kind == "error":
             self._err.write(_shown(message))
-            self._failed = True
+            self._failed = self._failed or own
+        elif not own:
+            self._err.write(_shown(message))  # to a line of an earlier chat, or to none
         elif message.kind in ("notice", "question") and not message.final:
             self._err.write(_shown(message))
             self._asked = self._asked or message.kind == "question"
@@ -88,7 +91,7 @@ class ScriptConsole:
             self.closed()
             raise
         finally:
-            if message.final:
+            if message.final and own:
                 self._running.discard(reply_to)
                 self._asked = False
             self._changed.set()

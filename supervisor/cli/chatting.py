@@ -25,7 +25,7 @@ from .exits import CommandError, Exit
 from .render import Paint
 
 if TYPE_CHECKING:
-    from hermesd.supervisor.control.client import Stream
+    from .attachment import Attachment
 
 PROMPT = "> "
 
@@ -57,10 +57,17 @@ def may_go(line: Line, *, running: bool, asked: bool) -> bool:
 
 
 class Printer(Protocol):
-    """Where lines come from and where events go. `show` and `over` are called from another thread than the rest."""
+    """Where lines come from and where events go. `show`, `tell` and `over` are called from another thread than the
+    rest."""
+
+    interactive: bool
+    """A person sits there: Ctrl-C is about the running turn first, and the end of input means that he wants to go."""
 
     def lines(self) -> Iterator[str]:
-        """What the user says, until the end of input or of the chat."""
+        """What the user says, until the end of input or of the chat. Called again after a Ctrl-C."""
+
+    def tell(self, text: str) -> None:
+        """A word about the connection, on stderr."""
 
     def show(self, event: dict[str, Any]) -> None:
         """One event of hermesd."""
@@ -75,32 +82,46 @@ class Printer(Protocol):
 class Conversation:
     """One attached chat, from "open" to the last answer."""
 
-    def __init__(self, stream: Stream, printer: Printer, timeout: float | None) -> None:
-        self._stream = stream
+    def __init__(self, attachment: Attachment, printer: Printer) -> None:
+        self._attachment = attachment
         self._printer = printer
-        self._deadline = None if timeout is None else time.monotonic() + timeout
         self._over = threading.Event()
         self._error: BaseException | None = None
-        self._refused = 0  # lines that hermesd would not take
+        self._refused = 0  # lines that are too long
+        self._spoken = False
 
     def run(self) -> str:
-        """Talks until both sides are done. Gives "" or how many messages had no answer ("1 message"). Ctrl-C leaves at
-        once. Raises `CommandError` when the time is over, and the client's errors."""
+        """Talks until both sides are done. Gives "" or how many messages had no answer ("1 message"). Ctrl-C stops the
+        running turn of a person, and else leaves at once. Raises `CommandError` when the time is over, and the client's
+        errors."""
         hearing = threading.Thread(target=self._hear, name="chat-hear", daemon=True)
         hearing.start()
         try:
-            self._speak()
+            while not self._talk():
+                continue
             hearing.join()
-        except KeyboardInterrupt:
-            if not self._over.is_set():
-                click.echo("left; what was asked is still worked on", err=True)
-                raise
         finally:
             self._printer.close()
         if self._error is not None:
             raise self._error
-        failed = self._refused + int((self._stream.result or {}).get("failed", 0))
+        failed = self._refused + self._attachment.failed
         return words.count(failed, "message") if failed else ""
+
+    def _talk(self) -> bool:
+        """False: a turn was to be stopped, and the chat goes on."""
+        try:
+            if not self._spoken:
+                self._speak()
+            # Not a join of the thread: a signal that interrupts one marks it as over (bpo-45274).
+            self._over.wait()
+        except KeyboardInterrupt:
+            if self._over.is_set():
+                return True
+            if self._printer.interactive and self._attachment.stop_turn():
+                return False
+            click.echo("left; what was asked is still worked on", err=True)
+            raise
+        return True
 
     def _speak(self) -> None:
         for line in self._printer.lines():
@@ -109,12 +130,13 @@ class Conversation:
                 text = f"not sent: {len(line)} characters; a message may have {TEXT_LIMIT}"
                 self._printer.show({"kind": "failed", "text": text, "final": True})
             elif line.strip():
-                self._stream.send({"text": line})
-        self._stream.end_input()
+                self._attachment.say(line)
+        self._spoken = True
+        self._attachment.end(leave=self._printer.interactive)
 
     def _hear(self) -> None:
         try:
-            while (event := self._stream.next(self._deadline)) is not None:
+            while (event := self._attachment.next()) is not None:
                 self._printer.show(event)
         except NoAnswer:
             self._error = CommandError(Exit.TIMED_OUT, "timed_out", "no answer in time; hermesd still works on it")
@@ -126,8 +148,10 @@ class Conversation:
 
 
 class Pipe:
-    """Lines from stdin, each sent when `may_go` says so. Answers to stdout, one after the other and whole; the rest to
-    stderr."""
+    """Lines from stdin, each sent when `may_go` says so. Their answers go to stdout, one after the other and whole; the
+    rest to stderr."""
+
+    interactive = False
 
     def __init__(self, as_json: bool = False) -> None:
         self._as_json = as_json
@@ -201,6 +225,9 @@ class Pipe:
             return
         self._wake()
 
+    def tell(self, text: str) -> None:
+        click.echo(text, err=True)
+
     def over(self) -> None:
         self._over = True
         self._wake()
@@ -215,11 +242,11 @@ class Pipe:
             return
         text = words.safe(event.get("text", ""), newlines=True)
         match event.get("kind"):
-            case "answer":
+            case "answer" if event.get("final"):
                 click.echo(text)
             case "failed":
                 click.echo(f"failed: {text}", err=True)
-            case _:
+            case _:  # also an answer to somebody else's line, or to one of an earlier chat
                 click.echo(text, err=True)
 
     def close(self) -> None:
@@ -232,6 +259,8 @@ class _ChatOver(Exception):
 
 class Terminal:
     """A prompt with line editing; text appears as it is written, above the line that is being typed."""
+
+    interactive = True
 
     def __init__(self, paint: Paint) -> None:
         import readline
@@ -258,11 +287,19 @@ class Terminal:
         self._prompting = True  # before the look: `over` sets its flag first and looks at this one then
         try:
             return None if self._over else input(PROMPT)
-        except EOFError:
+        except (EOFError, KeyboardInterrupt) as ended:
             click.echo()
+            if isinstance(ended, KeyboardInterrupt):
+                raise
             return None
         finally:
             self._prompting = False
+
+    def tell(self, text: str) -> None:
+        with self._lock:
+            self._begin_line()
+            click.echo(text, err=True)
+            self._prompt_again()
 
     def over(self) -> None:
         self._over = True
@@ -329,7 +366,12 @@ class Terminal:
 
     def _end_line(self) -> None:
         self._streaming = ""
-        self._write("\n" + (PROMPT + self._line_buffer() if self._prompting else ""))
+        self._write("\n")
+        self._prompt_again()
+
+    def _prompt_again(self) -> None:
+        if self._prompting:
+            self._write(PROMPT + self._line_buffer())
 
     def _write(self, text: str) -> None:
         sys.stdout.write(text)

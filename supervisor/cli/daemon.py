@@ -93,7 +93,7 @@ class Daemon:
     def status(self) -> dict[str, Any] | Sight:
         """The document of ``status``, or why there is none."""
         try:
-            with self._connect() as connection:
+            with self.connect() as connection:
                 return connection.call("status")
         except Refused as refused:
             raise self._refused(refused) from refused
@@ -107,7 +107,7 @@ class Daemon:
     def ask_all(self, *questions: tuple[str, Mapping[str, Any] | None]) -> list[dict[str, Any]]:
         """The answers to several questions, over one connection and within one budget."""
         try:
-            with self._connect() as connection:
+            with self.connect() as connection:
                 return [connection.call(verb, params) for verb, params in questions]
         except (Refused, Unreachable) as error:
             self.give_up(error)
@@ -116,12 +116,13 @@ class Daemon:
     def stream(self, verb: str, params: Mapping[str, Any] | None = None) -> Iterator[client.Stream]:
         """A streaming answer. Errors of the connection inside the block are raised as `CommandError`."""
         try:
-            with self._connect() as connection:
+            with self.connect() as connection:
                 yield connection.stream(verb, params)
         except (Refused, Unreachable) as error:
             self.give_up(error)
 
-    def _connect(self) -> client.Client:
+    def connect(self) -> client.Client:
+        """A connection for who wants to see its errors himself: raises `Unreachable`."""
         try:
             return client.Client(self.paths.control_socket, self._budget)
         except NobodyThere:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from hermesd.supervisor.instance.paths import plain, session_log_name
+from hermesd.supervisor.control import naming
 
 from . import words
 from .render import Paint
@@ -82,21 +83,20 @@ def _local(ts: str) -> str:
         return words.safe(ts) or words.NOTHING
 
 
-def of_session(directory: Path, session: str) -> Path | None:
-    """The log that hermesd keeps for one session besides the log of all, by its key or the end of it.
-
-    None where there is none, or where several keys end so: then the log of all is to be searched.
-    """
-    exact = directory / session_log_name(session)
-    if exact.exists():
-        return exact
-    found = [path for path in directory.glob(f"*_{plain(session)}-????????.log") if _first_session(path, session)]
-    return found[0] if len(found) == 1 else None
+def with_own_log(directory: Path) -> dict[str, Path]:
+    """The sessions for which hermesd keeps a log besides the log of all, by their keys."""
+    found = {}
+    for path in directory.glob("*.log"):
+        with contextlib.suppress(OSError), path.open("rb") as stream:
+            found[str(parse(stream.readline()).get("session", ""))] = path
+    found.pop("", None)
+    return found
 
 
-def _first_session(path: Path, session: str) -> bool:
-    with path.open("rb") as stream:
-        return str(parse(stream.readline()).get("session", "")).endswith(f":{session}")
+def named_in(path: Path, name: str) -> list[str]:
+    """The sessions in the log of all that are meant by a name; searches the whole of it."""
+    lines = last(path, Choice(session=name), 1 << 62)
+    return naming.find(name, {str(line.get("session", "")) for line in lines})
 
 
 def rotated(path: Path) -> Iterator[Path]:

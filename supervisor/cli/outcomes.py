@@ -61,7 +61,7 @@ def report_begun(options: Options, state: str, asked: int, not_found: Sequence[s
 
 def _next_step(outcomes: Sequence[SessionOutcome]) -> None:
     found = {outcome["outcome"] for outcome in outcomes}
-    if "not_found" in found:
+    if any(outcome["outcome"] == "not_found" and not outcome["detail"] for outcome in outcomes):
         hint(f"  fix: {LIST}")
     if found & {"failed", "timed_out"}:
         hint("  fix: hermesctl logs says more")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
 from collections.abc import Sequence
 from importlib.machinery import PathFinder
 
@@ -36,7 +35,7 @@ def why_not(name: str) -> tuple[str, str] | None:
 def is_missing(name: str, agent_path: Sequence[str]) -> bool:
     """Whether the top module of a ``module:factory`` is nowhere to be found, in ``agent_path`` or beside hermesd."""
     top = name.partition(":")[0].partition(".")[0]
-    if ":" not in name or PathFinder.find_spec(top, [os.path.expanduser(path) for path in agent_path]) is not None:
+    if ":" not in name or PathFinder.find_spec(top, list(agent_path)) is not None:
         return False
     try:
         return importlib.util.find_spec(top) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -76,19 +77,19 @@ def load(home: Path, config_file: Path | None, environ: Mapping[str, str]) -> Lo
     warnings += without_effect(sources.values, sources.origin)
 
     try:
-        settings, more = _checked(sources)
+        settings, more = _checked(sources, path.parent)
     except ConfigError as error:
         raise ConfigError(error.problems, (*warnings, *error.warnings)) from error.__cause__
     return Loaded(settings, tuple(warnings + more), dict(environment.values), tuple(files), sources.origin)
 
 
-def _checked(sources: _Sources) -> tuple[Settings, list[Problem]]:
-    """The settings and what is worth a warning about them."""
+def _checked(sources: _Sources, directory: Path) -> tuple[Settings, list[Problem]]:
+    """The settings and what is worth a warning about them. Relative paths are of ``directory``."""
     try:
         settings = Settings.model_validate(sources.values)
     except ValidationError as error:
         raise ConfigError(explain(error, sources.values, sources.origin)) from error
-    settings = _with_api_server(settings, sources)
+    settings = _with_agent_path(_with_api_server(settings, sources), directory)
     problems, warnings = _cross_check(settings, sources)
     if problems:
         raise ConfigError(problems, warnings)
@@ -199,6 +200,13 @@ def _with_api_server(settings: Settings, sources: _Sources) -> Settings:
     return settings.model_copy(update={"platforms": platforms})
 
 
+def _with_agent_path(settings: Settings, directory: Path) -> Settings:
+    """With an absolute ``agent_path``: hermesd, its workers and ``--check`` run in different directories."""
+    ours = settings.hermesd
+    found = tuple(os.path.abspath(os.path.join(directory, os.path.expanduser(path))) for path in ours.agent_path)
+    return settings.model_copy(update={"hermesd": ours.model_copy(update={"agent_path": found})})
+
+
 def _cross_check(settings: Settings, sources: _Sources) -> tuple[list[Problem], list[Problem]]:
     """What no single value can be blamed for: errors, and warnings."""
     errors: list[Problem] = []
@@ -227,9 +235,10 @@ def _cross_check(settings: Settings, sources: _Sources) -> tuple[list[Problem], 
         message = f'there is no module "{agent.partition(":")[0].partition(".")[0]}", in agent_path or installed'
         warnings.append(at(("hermesd", "agent"), message, "name its directory in hermesd.agent_path, or install it"))
     for directory in agent_path:
-        if not Path(directory).expanduser().is_dir():
+        if not Path(directory).is_dir():
             path = ("hermesd", "agent_path")
-            warnings.append(at(path, f"{directory} is not a directory", "name a directory that exists"))
+            fix = "name a directory that exists; a relative one is taken from where the configuration lies"
+            warnings.append(at(path, f"{directory} is not a directory", fix))
     for name, platform in settings.platforms.items():
         for key in ("token", "api_key"):
             for missing in env.unresolved(getattr(platform, key)) if platform.enabled else ():

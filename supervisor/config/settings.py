@@ -81,7 +81,7 @@ class Hermesd(Section):
     """``hermesd``: what is ours."""
 
     agent: str = "demo"
-    agent_path: Texts = ()
+    agent_path: Texts = ()  # absolute, once loaded
     agent_settings: dict[str, Any] = Field(default_factory=dict, repr=False)
     workers: Workers = Workers()
     containment: Literal["auto", "cgroup", "subreaper", "pgroup", "job"] = "auto"

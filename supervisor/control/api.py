@@ -194,9 +194,13 @@ VERBS: Mapping[str, Verb] = {
         Access.ADMIN,
         "chat",
         "talk to the local agent",
-        {"name": Param(str, default="")},
+        {"name": Param(str, default=""), "waiting": Param(list, default=())},
         streams=True,
-        inputs={"text": Param(str, required=True, limit=TEXT_LIMIT)},
+        inputs={
+            "text": Param(str, required=True, limit=TEXT_LIMIT),
+            "id": Param(str, default="", limit=100),
+            "again": Param(bool, default=False),
+        },
     ),
 }
 """``stop``: no ``sessions`` is hermesd itself; ``timeout_s`` is how long the whole may take (None: as configured). Of
@@ -207,7 +211,7 @@ and end with `StopResult` (hermesd) or `OutcomesDocument` (sessions); ``drain`` 
 `DrainResult`; ``send`` sends one `SendDocument` as soon as the message is on disk and ends with another when its fate
 is known; ``mcp.restart`` ends with `OutcomesDocument`; ``doctor.fix`` sends a
 `LeftoversFound` and ends with `FixDocument`; ``chat`` takes `ChatLine`, sends `ChatEvent` and
-ends with `ChatResult`.
+ends with `ChatResult`; with ``waiting``, the ids of lines without an answer, it goes on with an earlier connection.
 """
 
 

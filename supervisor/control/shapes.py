@@ -40,7 +40,8 @@ class PlatformsDocument(TypedDict):
 
 
 class WorkerCounts(TypedDict):
-    by_state: dict[str, int]  # sessions by the words of hermesd.supervisor.pool.worker_life.State
+    # Sessions by the words of hermesd.supervisor.pool.worker_life.State; hibernated: those in which something waits.
+    by_state: dict[str, int]
     total: int  # those of them that have a process
     max: int
     running_turns: int
@@ -147,6 +148,7 @@ class StatusDocument(TypedDict):
     home: str
     started_at: str
     uptime_s: float
+    draining_since: NotRequired[str]  # only of "draining": when the stop, or the order for everything, was given
     loop: LoopFigures
     platforms: list[PlatformStatus]
     workers: WorkerCounts
@@ -516,13 +518,15 @@ class ChatLine(TypedDict):
     """An input of ``chat``."""
 
     text: str
+    id: NotRequired[str]  # unique within the chat; the ``turn`` of its events
+    again: NotRequired[bool]  # it was sent before, over a connection that has ended: hermesd may have it
 
 
 class ChatEvent(TypedDict):
     """An event of ``chat``.
 
     ======== =====================================================================================
-    open     attached; ``session`` is the key
+    open     attached; ``session`` is the key, ``adopt_timeout_s`` how long workers wait for the next hermesd
     delta    more text of the answer to ``turn``
     answer   the whole answer to ``turn``; the deltas before it are its beginning
     question the agent asks; ``/approve`` or ``/deny`` answers
@@ -536,7 +540,16 @@ class ChatEvent(TypedDict):
     text: str
     turn: NotRequired[str]
     session: NotRequired[str]
+    adopt_timeout_s: NotRequired[float]
     final: NotRequired[bool]  # a line of this chat has had its answer; ``turn`` is the line's
+
+
+class ChatResult(TypedDict):
+    """The end of ``chat``."""
+
+    answered: int
+    failed: int
+    closing: bool  # hermesd leaves, whatever was still to be answered
 
 
 # ---- the rest -------------------------------------------------------------------------------------------------------

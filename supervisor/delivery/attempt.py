@@ -9,7 +9,7 @@ import logging
 from dataclasses import dataclass
 
 from hermesd.adapters.contract import Adapter, CanEdit, capability
-from hermesd.adapters.errors import AdapterError, DeliveryError, Gone, Rejected, Retry, Uncertain
+from hermesd.adapters.errors import AdapterError, DeliveryError, Gone, Rejected, Retry, Unattended, Uncertain
 from hermesd.supervisor.journal.rows import OutboxRow
 
 from .parts import marked
@@ -39,6 +39,13 @@ class Later:
 
 
 @dataclass(frozen=True, slots=True)
+class Away:
+    """Nobody looks at the chat just now."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
     """The platform will never take it."""
 
@@ -52,7 +59,7 @@ class Unknown:
     error: str
 
 
-Outcome = Sent | Later | Lost | Unknown
+Outcome = Sent | Later | Away | Lost | Unknown
 
 
 async def attempt(adapter: Adapter, row: OutboxRow) -> Outcome:
@@ -79,6 +86,8 @@ async def attempt(adapter: Adapter, row: OutboxRow) -> Outcome:
         return Sent((await adapter.send(row.target, message)).message_id, anew, left)
     except (Retry, Uncertain) as error:
         return Later(error.after, str(error), uncertain or isinstance(error, Uncertain), "", anew, left)
+    except Unattended as error:
+        return Away(str(error))
     except (DeliveryError, AdapterError) as error:
         log.info("outbox row %d was not delivered: %s", row.id, error)
         return Lost(str(error))

@@ -25,7 +25,8 @@ from hermesd.supervisor.journal.rows import UNCERTAIN, OutboxRow
 from hermesd.supervisor.journal.states import OutboxState
 from hermesd.supervisor.tasks import Tasks
 
-from .attempt import Later, Lost, Sent, Unknown, attempt
+from .absence import Absence, Lane
+from .attempt import Away, Later, Lost, Sent, Unknown, attempt
 from .parts import PERHAPS_AGAIN, parts_of
 from .preparation import Preparation, Prepared
 from .questions import Questions
@@ -38,14 +39,12 @@ __all__ = ["PERHAPS_AGAIN", "Deliverer"]
 
 log = logging.getLogger("hermesd.delivery")
 
-_Key = tuple[str, str, str]
-
 
 @dataclass(slots=True, eq=False)
 class _Lane:
     """The messages to one thread of one chat. It runs, or is parked, or is not there."""
 
-    key: _Key
+    key: Lane
     rows: deque[OutboxRow] = field(default_factory=deque)
     task: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
@@ -75,7 +74,8 @@ class Deliverer:
         self._preparation = Preparation(journal, self.streams, settings, may=may_fetch)
         self._stale = Stale(adapters, tasks, self._persistence)
         self.questions = Questions(journal, adapters, tasks)
-        self._lanes: dict[_Key, _Lane] = {}
+        self._absence = Absence(self._persistence, tasks, self.deliver)
+        self._lanes: dict[Lane, _Lane] = {}
         self._watchers: dict[int, list[asyncio.Future[None]]] = {}
         self._early: list[Callable[[], None]] | None = None
         self._held: list[OutboxRow] | None = None
@@ -138,7 +138,9 @@ class Deliverer:
         for row in rows:
             if row.state is not OutboxState.PENDING:
                 continue  # the same message again, which has gone its way before
-            key = (row.target.platform, row.target.chat_id, row.target.thread_id)
+            key = _lane_of(row.target)
+            if self._absence.holds(key, row):
+                continue
             lane = self._lanes.get(key)
             if lane is None:
                 lane = self._lanes[key] = _Lane(key)
@@ -146,6 +148,10 @@ class Deliverer:
             lane.rows.append(row)
             if lane.task is None and lane.timer is None:
                 self._start(lane)
+
+    def attended(self, target: Target) -> None:
+        """Somebody looks at this chat now: what waited for that goes, before what comes later."""
+        self._absence.end(_lane_of(target))
 
     async def say(self, target: Target, message: Outbound, *, turn: str = "") -> None:
         """Put a message into the outbox and send it. Returns once it is on disk."""
@@ -253,7 +259,7 @@ class Deliverer:
         """Until it is empty, or has to wait."""
         wait = 0.0
         try:
-            while lane.rows and not wait:
+            while lane.rows and not wait and not self._absence.holds(lane.key, lane.rows):
                 row = lane.rows[0]
                 try:
                     wait = await self._advance(lane, row)
@@ -312,6 +318,9 @@ class Deliverer:
                 lane.rows[0] = row
                 await self._below(lane, row, anew, left)
                 self._rates_of(row.target.platform).close(row.target.chat_id, self._now() + after)
+            case Away(error):
+                await self._absence.begin(row, f"{UNCERTAIN}; {error}" if row.uncertain else error)
+                self._left(lane)
             case Lost(error):
                 why = f"{UNCERTAIN}; {error}" if row.uncertain else error
                 await self._persistence.write(outbox.failed, row.id, why, now)
@@ -376,3 +385,7 @@ class Deliverer:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _lane_of(target: Target) -> Lane:
+    return target.platform, target.chat_id, target.thread_id

@@ -93,6 +93,7 @@ class Adoption:
         if estate.message is not None:
             self._messages.add(estate.message.id)
             lane.current = lane.last_turn = _turn(lane, estate.message)
+            lane.current.answered = {answer.ask: answer for answer in estate.answers}
             self._lanes.live(lane, worker_life.Event.TURN_STARTED)
         log.info(
             "took over worker %s (pid %d) of %s%s", worker.id, worker.pid, lane.key,

@@ -15,6 +15,7 @@ from hermesd.ipc.ids import SessionKey
 class DrainOrder:
     everything: bool = False
     sessions: set[SessionKey] = field(default_factory=set)
+    since: float = 0.0  # when everything was ordered, Unix seconds
 
     def __bool__(self) -> bool:
         return self.everything or bool(self.sessions)
@@ -23,9 +24,10 @@ class DrainOrder:
         """Whether this session begins no new turn."""
         return self.everything or key in self.sessions
 
-    def give(self, key: SessionKey | None) -> None:
-        """For one session, or with None for all of them."""
+    def give(self, key: SessionKey | None, now: float) -> None:
+        """For one session, or with None for all of them. The same order again changes nothing."""
         if key is None:
+            self.since = self.since if self.everything else now
             self.everything = True
         else:
             self.sessions.add(key)

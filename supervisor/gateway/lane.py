@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from hermesd.adapters.contract import Target
 from hermesd.ipc.ids import SessionKey, TurnId
-from hermesd.ipc.messages import Ask
+from hermesd.ipc.messages import Answer, Ask
 from hermesd.supervisor.journal.rows import InboxRow, SessionRow
 from hermesd.supervisor.pool import worker_life
 from hermesd.supervisor.pool.backoff import CrashWindow
@@ -38,6 +38,7 @@ class Turn:
     interrupt_arrived: bool = False
     streamed: int = 0  # what its deltas have cost so far, see `turns.MAX_STREAMED`
     asks: dict[str, Ask] = field(default_factory=dict)
+    answered: dict[str, Answer] = field(default_factory=dict)  # by the hermesd before; its worker may not know it
 
     @property
     def target(self) -> Target:
@@ -69,7 +70,8 @@ class Lane:
     held: int = 0  # above 0: something is being done to its worker or session, no turn may begin
     crashes: CrashWindow = field(default_factory=CrashWindow)
     restarts: int = 0
-    restarting: bool = False
+    restarting: bool = False  # a person wants a new worker for it
+    restart_asked_at: float = 0.0
     retry_at: float = 0.0
     last_end: str = ""  # how the last worker ended, for people
     starting: asyncio.Future[str] | None = None  # for who restarts it: "" when its agent is there, else why not

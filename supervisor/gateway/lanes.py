@@ -44,10 +44,12 @@ from .approvals import Approvals
 from .drain_order import DrainOrder
 from .lane import Lane, Turn
 from .lane_settings import LaneSettings
+from .past import Past, Pasts
 from .presence import Presence
-from .router import Evict, Grant, LaneView, Wait, plan
+from .router import Evict, Grant, LaneView, Start, Wait, plan
 from .starting import Starting
 from .stickers import Stickers
+from .stopping import Stopping
 from .time_limits import TimeLimits, overrun
 from .turns import Turns
 
@@ -82,6 +84,8 @@ class Lanes:
         self._on_escalation = on_escalation
         self._on_logs = on_logs
         self._lanes: dict[SessionKey, Lane] = {}
+        self._pasts = Pasts()
+        self._tidied: asyncio.TimerHandle | None = None
         self._crashes = backoff.CrashWindow()
         self._persistence = Persistence(journal, tasks)
         self.presence = Presence(deliverer.adapters, tasks, self.writing)
@@ -99,6 +103,7 @@ class Lanes:
         )
         self._time_limits = TimeLimits(settings.turn_timeout, settings.quiet_timeout)
         self._starting = Starting(self, journal)
+        self.stopping = Stopping(self)
         self.adoption = Adoption(self, self.turns, self._persistence, deliverer)
         self._pool: Pool | None = None
         self._plan_due = False
@@ -199,7 +204,13 @@ class Lanes:
         self.submit(row, key)
 
     def lane_of(self, key: SessionKey) -> Lane | None:
+        """None for a session without a worker in which nothing waits either."""
         return self._lanes.get(key)
+
+    def past_of(self, key: SessionKey) -> Past:
+        """How the workers of a session ended, also of one that has no lane."""
+        lane = self._lanes.get(key)
+        return self._pasts.of(key) if lane is None else Past(lane.restarts, lane.last_end)
 
     def adopted_lane(self, key: SessionKey) -> Lane:
         """For `Adoption`: the lane of a session whose worker lives already."""
@@ -208,8 +219,9 @@ class Lanes:
     def _lane(self, key: SessionKey, *, ephemeral: bool) -> Lane:
         lane = self._lanes.get(key)
         if lane is None:
-            now = time.monotonic()
+            now, past = time.monotonic(), self._pasts.of(key)
             lane = self._lanes[key] = Lane(key, ephemeral, idle_since=now, life_since=now)
+            lane.restarts, lane.last_end = past.restarts, past.last_end
             lane.settled.set()
         return lane
 
@@ -228,6 +240,7 @@ class Lanes:
             while lane.queue:
                 self.turns.end_unstarted(lane.queue.popleft(), turn_life.Event.CANCELLED, words.interrupted(""))
                 ended += 1
+            self.plan_soon()
         turn = lane.current
         if turn is not None:
             self.turns.interrupt(lane, turn, reason)
@@ -248,6 +261,7 @@ class Lanes:
                 lane.queue.remove(turn)
                 self.turns.end_unstarted(turn, turn_life.Event.CANCELLED, "")
                 self.retire_if_over(lane)
+                self.plan_soon()
             if lane.current is not None and meant(lane.current):
                 self.turns.interrupt(lane, lane.current, reason)
 
@@ -295,12 +309,12 @@ class Lanes:
         if await self._journal.write(sessions.current, key) is None:
             return None
         lane = self._lane(key, ephemeral=False)
-        await self.stop_session(key, reason, patience)
-        if lane.starting is None or lane.starting.done():
-            lane.starting = asyncio.get_running_loop().create_future()
-        self.live(lane, worker_life.Event.PARDON)
-        lane.restarting = True
-        self.live(lane, worker_life.Event.WANTED)
+        with self._held(lane):
+            await self.stop_session(key, reason, patience)
+            if lane.starting is None or lane.starting.done():
+                lane.starting = asyncio.get_running_loop().create_future()
+            self.live(lane, worker_life.Event.PARDON)
+            lane.restarting, lane.restart_asked_at = True, time.monotonic()
         return lane.starting
 
     async def reset_session(self, key: SessionKey, reason: str) -> str:
@@ -327,38 +341,6 @@ class Lanes:
         if cut and lane is not None and lane.worker is not None and lane.worker.ready:
             self.pool.send(lane.worker, Rewind(cut))
 
-    # ---- stopping everything -----------------------------------------------------------------------------------------
-
-    async def drain(self, timeout: float, progress: Callable[[int], None]) -> int:
-        """Start nothing more and let what runs end. Returns the turns that had to be interrupted.
-
-        A turn that does not end within ``stop_grace`` of its interrupt loses its worker.
-        """
-        self.draining = True
-        deadline = time.monotonic() + timeout
-        while (running := [lane.current for lane in self._lanes.values() if lane.current is not None]) and (
-            left := deadline - time.monotonic()
-        ) > 0:
-            progress(len(running))
-            await asyncio.wait([turn.ended for turn in running], timeout=min(left, 1.0))
-        late = [lane for lane in self._lanes.values() if lane.current is not None]
-        if late:
-            interrupted = asyncio.gather(*(self.interrupt(lane.key, "hermesd stops") for lane in late))
-            await asyncio.wait([interrupted], timeout=self.settings.stop_grace)
-            for lane in late:
-                if lane.current is not None:
-                    self.live(lane, worker_life.Event.KILL)
-            await interrupted
-        return len(late)
-
-    async def stop_workers(self, timeout: float) -> bool:
-        """Ask every worker to end. True when all of them did within the time."""
-        for lane in list(self._lanes.values()):
-            lane.restarting = False
-            self.live(lane, worker_life.Event.STOP)
-        self.pool.stop_spares(self.settings.stop_grace)
-        return await self.pool.wait_all_gone(timeout)
-
     # ---- the router --------------------------------------------------------------------------------------------------
 
     def plan_soon(self) -> None:
@@ -370,6 +352,7 @@ class Lanes:
         self._plan_due = False
         if self.draining:
             return
+        self._forget_what_is_over()
         views = [
             LaneView(
                 key=lane.key,
@@ -377,7 +360,8 @@ class Lanes:
                 idle_since=lane.idle_since,
                 holds_slot=lane.current is not None,
                 wants=self._may_begin(lane) and lane.life is not worker_life.State.BACKOFF,
-                waiting_since=lane.queue[0].queued_at if lane.queue else 0.0,
+                waiting_since=lane.queue[0].queued_at if lane.queue else lane.restart_asked_at,
+                restarting=lane.restarting and lane.life is worker_life.State.HIBERNATED,
             )
             for lane in self._lanes.values()
         ]
@@ -388,10 +372,21 @@ class Lanes:
                     lane.current = lane.last_turn = lane.queue.popleft()
                     lane.current.place = 0
                     self.live(lane, worker_life.Event.WANTED)
+                case Start():
+                    self.live(lane, worker_life.Event.WANTED)
                 case Evict():
                     self.live(lane, worker_life.Event.HIBERNATE)
                 case Wait(place=place):
                     self._tell_place(lane.queue[0], place)
+
+    def _forget_what_is_over(self) -> None:
+        if self._pasts.take_from(self._lanes, time.monotonic()) and self._tidied is None:
+            # Nothing else happens when the last crash of a lane has become old.
+            self._tidied = asyncio.get_running_loop().call_later(backoff.CRASH_WINDOW + 1.0, self._tidy)
+
+    def _tidy(self) -> None:
+        self._tidied = None
+        self.plan_soon()
 
     def _may_begin(self, lane: Lane) -> bool:
         return bool(lane.queue) and not lane.held and not self.drain_order.covers(lane.key)
@@ -460,7 +455,7 @@ class Lanes:
         """The lane may have become able to take a turn."""
         if lane.life is worker_life.State.IDLE and lane.current is not None:
             self._tasks.job(self.turns.dispatch(lane, lane.current), f"dispatch {lane.current.id}")
-        elif lane.life is worker_life.State.HIBERNATED and (lane.current is not None or lane.restarting):
+        elif lane.life is worker_life.State.HIBERNATED and lane.current is not None:
             if not self.draining:
                 self.live(lane, worker_life.Event.WANTED)
         elif lane.life is worker_life.State.HIBERNATED and lane.ephemeral and not lane.queue:

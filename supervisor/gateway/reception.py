@@ -179,6 +179,9 @@ class Reception:
         except JournalError as error:
             raise NotAccepted(f"the cursor cannot be kept: {error}", code="journal") from error
 
+    def attended(self, chat: Target) -> None:
+        self._deliverer.attended(chat)
+
     async def resume(self) -> None:
         """Take up what an earlier life left, oldest first; called once, when everything is up.
 

@@ -18,7 +18,7 @@ class Step(StrEnum):
     END = "end"  # the worker is of no use: end it; whatever waits for it gets another one
     START_AGAIN = "start_again"  # send the turn once more; a worker that knows it repeats its answer or goes on
     SHOW_TEXT = "show_text"  # what there is of the answer, for ways in that show it as it comes
-    WAIT_FOR_USER = "wait_for_user"  # open its questions again, which their user has been asked already
+    WAIT_FOR_USER = "wait_for_user"  # open its questions again; their user has been asked, and may have answered
 
 
 @dataclass(frozen=True, slots=True)

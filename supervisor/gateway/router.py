@@ -25,11 +25,19 @@ class LaneView:
     holds_slot: bool  # a turn of it is dispatched, running, or granted and waiting for its worker
     wants: bool  # a turn is at the head of its queue
     waiting_since: float = 0.0
+    restarting: bool = False  # a person wants a process for it, turn or not; it has none
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
     """The head of this lane gets a slot: dispatch it, starting a worker first if there is none."""
+
+    key: SessionKey
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """This lane gets a process, and no turn."""
 
     key: SessionKey
 
@@ -49,7 +57,7 @@ class Wait:
     place: int
 
 
-Decision = Grant | Evict | Wait
+Decision = Grant | Start | Evict | Wait
 
 
 def plan(lanes: Iterable[LaneView], *, max_turns: int, max_workers: int) -> list[Decision]:
@@ -60,7 +68,8 @@ def plan(lanes: Iterable[LaneView], *, max_turns: int, max_workers: int) -> list
     """
     every: Sequence[LaneView] = list(lanes)
     waiting = sorted(
-        (lane for lane in every if lane.wants and not lane.holds_slot), key=lambda lane: (lane.waiting_since, lane.key)
+        (lane for lane in every if (lane.wants or lane.restarting) and not lane.holds_slot),
+        key=lambda lane: (lane.waiting_since, lane.key),
     )
     if not waiting:
         return []
@@ -77,22 +86,28 @@ def plan(lanes: Iterable[LaneView], *, max_turns: int, max_workers: int) -> list
     place = 0
     for lane in waiting:
         has_worker = lane.worker in WITH_PROCESS
-        if slots > 0 and lane.worker is State.STOPPING:
+        may_run = lane.wants and slots > 0
+        if may_run and lane.worker is State.STOPPING:
             continue  # nobody is before it: it goes as soon as its own worker has ended
-        if slots > 0 and (has_worker or places > 0):
+        if may_run and (has_worker or places > 0):
             slots -= 1
             if not has_worker:
                 places -= 1
             decisions.append(Grant(lane.key))
             continue
-        if slots > 0 and (leaving > 0 or idle):
+        if lane.restarting and places > 0:
+            places -= 1
+            decisions.append(Start(lane.key))
+            continue
+        if (may_run or lane.restarting) and (leaving > 0 or idle):
             # A process place is becoming free for it, and the slot is kept for it meanwhile.
             if leaving > 0:
                 leaving -= 1
             else:
                 decisions.append(Evict(idle.pop(0).key))
-            slots -= 1
+            slots -= may_run
             continue
-        place += 1
-        decisions.append(Wait(lane.key, place))
+        if lane.wants:
+            place += 1
+            decisions.append(Wait(lane.key, place))
     return decisions

@@ -34,7 +34,7 @@ from hermesd.ipc.messages import (
     ToolUse,
 )
 from hermesd.supervisor.delivery.deliverer import Deliverer
-from hermesd.supervisor.journal import Journal, inbox, outbox, persistence, turns
+from hermesd.supervisor.journal import Journal, answers, inbox, outbox, persistence, turns
 from hermesd.supervisor.journal.errors import JournalError
 from hermesd.supervisor.journal.persistence import Persistence
 from hermesd.supervisor.journal.rows import InboxRow, OutboxRow
@@ -450,6 +450,10 @@ class Turns:
         if lane.current is not turn or not turn.accepted or ask.ask in turn.asks:
             return
         turn.asks[ask.ask] = ask
+        if (answer := turn.answered.get(ask.ask)) is not None and lane.worker is not None:
+            # It was on the wire when the hermesd before ended. Its user has decided and is not asked again.
+            self._lanes.pool.send(lane.worker, answer)
+            return
         turn.apply(turn_life.Event.ASKED)
         self._lanes.live(lane, worker_life.Event.ASKED)
         self._approvals.open(lane.key, ask, lambda answer: self._answered(lane, turn, answer))
@@ -461,7 +465,13 @@ class Turns:
         if lane.current is not turn or lane.worker is None or turn.state is not turn_life.State.WAITING:
             return
         turn.active_at = time.monotonic()
-        self._lanes.pool.send(lane.worker, answer)
+        written = self._persistence.keep(answers.record, turn.id, answer)
+        self._tasks.job(self._pass_on(lane, turn, answer, written), f"answer {answer.ask}")
         if not self._approvals.of(lane.key):
             turn.apply(turn_life.Event.ANSWERED)
             self._lanes.live(lane, worker_life.Event.ANSWERED)
+
+    async def _pass_on(self, lane: Lane, turn: Turn, answer: Answer, written: Coroutine[Any, Any, None]) -> None:
+        await written
+        if lane.current is turn and lane.worker is not None:
+            self._lanes.pool.send(lane.worker, answer)

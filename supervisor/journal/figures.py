@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
-from .states import INBOX_OPEN, OUTBOX_OPEN, InboxState, OutboxState, sql_list
+from .states import INBOX_OPEN, OUTBOX_ON_ITS_WAY, InboxState, OutboxState, sql_list
 
 INBOX_STATES = "SELECT state, COUNT(*) FROM inbox GROUP BY state"
 OUTBOX_STATES = "SELECT state, COUNT(*) FROM outbox GROUP BY state"
 OLDEST_INBOX = f"SELECT MIN(received_at) FROM inbox WHERE state IN {sql_list(INBOX_OPEN)}"
-OLDEST_OUTBOX = f"SELECT MIN(created_at) FROM outbox WHERE state IN {sql_list(OUTBOX_OPEN)}"
+OLDEST_OUTBOX = f"SELECT MIN(created_at) FROM outbox WHERE state IN {sql_list(OUTBOX_ON_ITS_WAY)}"
 CURRENT_SESSIONS = "SELECT COUNT(*) FROM sessions WHERE ended_at IS NULL"
 
 

@@ -38,7 +38,11 @@ AFRESH = """
 CONTENTS = "UPDATE inbox SET text = ?, attachments_json = ? WHERE id = ?"
 SHOW = "SELECT * FROM inbox WHERE id = ?"
 UNFINISHED = f"SELECT * FROM inbox WHERE state IN {sql_list(INBOX_OPEN)} ORDER BY id"
-LATEST_TURN = "SELECT * FROM inbox WHERE session_key = ? AND turn <> '' ORDER BY id DESC LIMIT 1"
+LATEST_TURN = """
+    SELECT inbox.* FROM inbox JOIN turns ON turns.turn = inbox.turn
+                              JOIN sessions ON sessions.session_id = turns.session_id
+    WHERE inbox.session_key = ? AND inbox.turn <> '' AND sessions.ended_at IS NULL ORDER BY inbox.id DESC LIMIT 1
+"""
 LISTED = "SELECT * FROM inbox WHERE (:session = '' OR session_key = :session) AND {} ORDER BY id DESC LIMIT :limit"
 
 
@@ -159,7 +163,7 @@ def unfinished(connection: sqlite3.Connection) -> list[InboxRow]:
 
 
 def latest_turn(connection: sqlite3.Connection, session_key: str) -> InboxRow | None:
-    """The session's last message that an agent was asked to answer: what /retry repeats."""
+    """The last message that an agent was asked to answer in the session's current life: what /retry repeats."""
     row = connection.execute(LATEST_TURN, (session_key,)).fetchone()
     return None if row is None else inbox_row(row)
 

@@ -143,6 +143,19 @@ _SECOND: Migration = (
 )
 
 _THIRD: Migration = (
+    # Answers of users to the questions of turns that run, for a hermesd that takes over; deleted when the turn ends.
+    """
+    CREATE TABLE answers (
+        ask     TEXT PRIMARY KEY,
+        turn    TEXT NOT NULL,
+        choice  TEXT NOT NULL,
+        by_user TEXT NOT NULL
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX answers_by_turn ON answers (turn)",
+)
+
+_FOURTH: Migration = (
     # What a chat platform says of a message besides its text, and how far its adapter has read.
     "ALTER TABLE inbox ADD COLUMN reply_to_id TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE inbox ADD COLUMN reply_to_text TEXT NOT NULL DEFAULT ''",
@@ -159,7 +172,7 @@ _THIRD: Migration = (
     """,
 )
 
-_FOURTH: Migration = (
+_FIFTH: Migration = (
     # A message in the parts that its platform takes: each names the row of the first one, and 0 is one not cut yet.
     "ALTER TABLE outbox ADD COLUMN part_of INTEGER NOT NULL DEFAULT 0",
     "CREATE INDEX outbox_parts ON outbox (part_of) WHERE part_of <> 0 AND part_of <> id",
@@ -182,4 +195,4 @@ _FOURTH: Migration = (
     """,
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_FIRST, _SECOND, _THIRD, _FOURTH)
+MIGRATIONS: tuple[Migration, ...] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)

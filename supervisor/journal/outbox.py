@@ -27,6 +27,13 @@ PENDING = "UPDATE outbox SET state = 'pending', changed_at = ?, next_try_at = ?,
 SENDING = "UPDATE outbox SET state = 'sending', changed_at = ?, attempts = ? WHERE id = ?"
 SENT = "UPDATE outbox SET state = 'sent', changed_at = ?, platform_message_id = ?, error = '' WHERE id = ?"
 STOPPED = "UPDATE outbox SET state = ?, changed_at = ?, error = ? WHERE id = ?"
+WAITS = "UPDATE outbox SET state = 'waiting', changed_at = ?, error = ? WHERE id = ?"
+BEYOND = """
+    SELECT beyond.id FROM outbox AS row JOIN outbox AS beyond USING (platform, chat_id, thread_id)
+    WHERE row.id = ? AND beyond.state = 'waiting' ORDER BY beyond.id DESC LIMIT -1 OFFSET ?
+"""
+OF_LANE = "SELECT id FROM outbox WHERE state = 'waiting' AND platform = ? AND chat_id = ? AND thread_id = ? ORDER BY id"
+ATTENDED = "UPDATE outbox SET state = 'pending', changed_at = ?, next_try_at = ? WHERE id = ?"
 PLACEHOLDER = "UPDATE outbox SET platform_message_id = ? WHERE id = ?"
 SHOW = "SELECT * FROM outbox WHERE id = ?"
 BY_KEY = "SELECT * FROM outbox WHERE key = ?"
@@ -193,6 +200,25 @@ def postponed(connection: sqlite3.Connection, outbox_id: int, next_try_at: float
     connection.execute(PENDING, (now, next_try_at, error, outbox_id))
 
 
+def waits(connection: sqlite3.Connection, outbox_id: int, error: str, now: float, *, most: int) -> None:
+    """Nobody looks at its chat: kept until `attended`. Of one chat ``most`` are; the oldest beyond are dropped."""
+    _step(connection, outbox_id, OutboxState.WAITING)
+    connection.execute(WAITS, (now, error, outbox_id))
+    for row in connection.execute(BEYOND, (outbox_id, most)).fetchall():
+        dropped(connection, row["id"], f"more than {most} messages waited for somebody to look at this chat", now)
+
+
+def attended(
+    connection: sqlite3.Connection, platform: str, chat_id: str, thread_id: str, now: float
+) -> list[OutboxRow]:
+    """Somebody looks at this chat: what waited for that is pending again. Returns it, oldest first."""
+    ids = [row["id"] for row in connection.execute(OF_LANE, (platform, chat_id, thread_id))]
+    for outbox_id in ids:
+        _step(connection, outbox_id, OutboxState.PENDING)
+        connection.execute(ATTENDED, (now, now, outbox_id))
+    return [show(connection, outbox_id) for outbox_id in ids]
+
+
 def failed(connection: sqlite3.Connection, outbox_id: int, error: str, now: float) -> None:
     """The platform will never take it, or its chat is gone."""
     _step(connection, outbox_id, OutboxState.FAILED)
@@ -208,15 +234,15 @@ def ambiguous(connection: sqlite3.Connection, outbox_id: int, error: str, now: f
 def retried(connection: sqlite3.Connection, outbox_id: int, now: float) -> OutboxRow:
     """An operator has a failed or ambiguous one sent again; returns it. What the platform may have keeps its mark."""
     known = show(connection, outbox_id)
-    if known.state is OutboxState.SENDING:  # the table's step back is the deliverer's own
-        raise IllegalTransition(f"cannot make outbox row {outbox_id} 'pending': it is 'sending'")
+    if known.state in (OutboxState.SENDING, OutboxState.WAITING):  # the table's step back is the deliverer's own
+        raise IllegalTransition(f"cannot make outbox row {outbox_id} 'pending': it is {known.state.value!r}")
     uncertain = known.uncertain or known.state is OutboxState.AMBIGUOUS
     postponed(connection, outbox_id, now, UNCERTAIN if uncertain else "", now)
     return show(connection, outbox_id)
 
 
 def dropped(connection: sqlite3.Connection, outbox_id: int, error: str, now: float) -> None:
-    """Given up by an operator: it will not be sent again."""
+    """Given up: it will not be sent again."""
     _step(connection, outbox_id, OutboxState.DROPPED)
     connection.execute(STOPPED, (OutboxState.DROPPED.value, now, error, outbox_id))
 

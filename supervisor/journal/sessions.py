@@ -17,6 +17,10 @@ INSERT = """
 CURRENT = "SELECT * FROM sessions WHERE key = ? AND ended_at IS NULL"
 EARLIER = "SELECT * FROM sessions WHERE key = ? AND ended_at IS NOT NULL ORDER BY created_at DESC, rowid DESC"
 ALL_CURRENT = "SELECT * FROM sessions WHERE ended_at IS NULL ORDER BY updated_at DESC LIMIT ?"
+KEYS_SO = """
+    SELECT DISTINCT key FROM sessions WHERE (key = :name OR substr(key, -length(:end)) = :end) AND {} ORDER BY key
+"""
+KEYS = "SELECT key FROM sessions WHERE ended_at IS NULL AND NOT ephemeral"
 END = "UPDATE sessions SET ended_at = ?, end_reason = ? WHERE key = ? AND ended_at IS NULL"
 TOUCH = "UPDATE sessions SET updated_at = MAX(updated_at, ?) WHERE session_id = ?"
 ENTRIES = "SELECT COUNT(*) FROM transcripts WHERE session_id = ?"
@@ -60,6 +64,17 @@ def touch(connection: sqlite3.Connection, session_id: str, now: float) -> None:
 def list_current(connection: sqlite3.Connection, limit: int = -1) -> list[SessionRow]:
     """Current sessions, last used first; all of them unless there is a ``limit``."""
     return [session_row(row) for row in connection.execute(ALL_CURRENT, (limit,))]
+
+
+def keys_named(connection: sqlite3.Connection, name: str, *, ended: bool = False) -> list[str]:
+    """The keys that are this name, or end with it as whole parts; ``ended``: also those without a current session."""
+    query = KEYS_SO.format("TRUE" if ended else "ended_at IS NULL")
+    return [row["key"] for row in connection.execute(query, {"name": name, "end": f":{name}"})]
+
+
+def keys(connection: sqlite3.Connection) -> list[str]:
+    """Of every lasting session."""
+    return [row["key"] for row in connection.execute(KEYS)]
 
 
 def show(connection: sqlite3.Connection, key: str) -> SessionHistory | None:

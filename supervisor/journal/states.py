@@ -41,9 +41,10 @@ class OutboxState(StrEnum):
     PENDING = "pending"
     SENDING = "sending"  # the platform is being called
     SENT = "sent"
+    WAITING = "waiting"  # nobody looks at its chat just now
     FAILED = "failed"  # the platform will never take it
     AMBIGUOUS = "ambiguous"  # cut in mid-call: the platform may have it
-    DROPPED = "dropped"  # given up by an operator
+    DROPPED = "dropped"  # given up: by an operator, or because nobody came to look
 
 
 INBOX: Mapping[InboxState, frozenset[InboxState]] = {
@@ -99,7 +100,10 @@ TURN: Mapping[TurnState, frozenset[TurnState]] = {
 
 OUTBOX: Mapping[OutboxState, frozenset[OutboxState]] = {
     OutboxState.PENDING: frozenset({OutboxState.SENDING, OutboxState.FAILED, OutboxState.DROPPED}),
-    OutboxState.SENDING: frozenset({OutboxState.PENDING, OutboxState.SENT, OutboxState.FAILED, OutboxState.AMBIGUOUS}),
+    OutboxState.SENDING: frozenset(
+        {OutboxState.PENDING, OutboxState.SENT, OutboxState.WAITING, OutboxState.FAILED, OutboxState.AMBIGUOUS}
+    ),
+    OutboxState.WAITING: frozenset({OutboxState.PENDING, OutboxState.DROPPED}),
     # A platform with idempotent sends repeats it; one that can be asked finds it; else it goes again with a mark.
     OutboxState.AMBIGUOUS: frozenset({OutboxState.PENDING, OutboxState.SENT, OutboxState.FAILED, OutboxState.DROPPED}),
     OutboxState.FAILED: frozenset({OutboxState.PENDING, OutboxState.DROPPED}),
@@ -110,7 +114,8 @@ OUTBOX: Mapping[OutboxState, frozenset[OutboxState]] = {
 INBOX_OPEN = (InboxState.RECEIVED, InboxState.QUEUED, InboxState.DISPATCHED, InboxState.ACCEPTED)
 INBOX_ENDED = tuple(state for state in InboxState if state not in INBOX_OPEN)
 TURN_ENDED = (TurnState.DONE, TurnState.FAILED, TurnState.INTERRUPTED, TurnState.LOST)
-OUTBOX_OPEN = (OutboxState.PENDING, OutboxState.SENDING, OutboxState.AMBIGUOUS)
+OUTBOX_ON_ITS_WAY = (OutboxState.PENDING, OutboxState.SENDING, OutboxState.AMBIGUOUS)
+OUTBOX_OPEN = (*OUTBOX_ON_ITS_WAY, OutboxState.WAITING)
 OUTBOX_ENDED = (OutboxState.SENT, OutboxState.FAILED, OutboxState.DROPPED)
 
 INBOX_AFTER_TURN: Mapping[TurnState, InboxState] = {

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from hermesd.adapters.contract import Outbound, Target
 from hermesd.ipc.messages import Entry
 
-from . import inbox, outbox, sessions, transcripts
+from . import answers, inbox, outbox, sessions, transcripts
 from .errors import IllegalTransition, UnknownRow
 from .rows import OutboxRow, TurnRow, turn_row
 from .states import INBOX_AFTER_TURN, TURN, TURN_ENDED, InboxState, TurnState, require
@@ -124,6 +124,7 @@ def finish(
         return TurnEnd(known, tuple(row for row in earlier if row is not None), True)
     require(TURN, f"turn {turn}", known.state, outcome)
     connection.execute(ENDED, (outcome.value, now, error, cpu_seconds, turn))
+    answers.forget(connection, turn)
     if known.inbox_id is not None:
         state = INBOX_AFTER_TURN[outcome]
         if dead_letter or dropped:

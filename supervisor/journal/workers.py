@@ -8,7 +8,9 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
-from . import sessions
+from hermesd.ipc.messages import Answer
+
+from . import answers, sessions
 from .rows import InboxRow, SessionRow, WorkerRow, inbox_row, worker_row
 
 RECORD = """
@@ -31,12 +33,13 @@ class Estate:
     """A worker that an earlier hermesd left on disk, with what it was at.
 
     ``session`` None: its session has been reset or has ended since. ``message``: the one it was promised and that is
-    not over.
+    not over, with the ``answers`` that were given to its turn's questions.
     """
 
     row: WorkerRow
     session: SessionRow | None
     message: InboxRow | None
+    answers: tuple[Answer, ...] = ()
 
 
 def record(connection: sqlite3.Connection, row: WorkerRow) -> None:
@@ -73,12 +76,14 @@ def left(connection: sqlite3.Connection) -> list[Estate]:
     for raw in connection.execute(ALL).fetchall():
         row = worker_row(raw)
         session = sessions.current(connection, row.session_key)
-        message = connection.execute(OPEN_TURN, (row.worker, row.session_key)).fetchone()
+        open_turn = connection.execute(OPEN_TURN, (row.worker, row.session_key)).fetchone()
+        message = inbox_row(open_turn) if open_turn is not None else None
         found.append(
             Estate(
                 row,
                 session if session is not None and session.session_id == row.session_id else None,
-                inbox_row(message) if message is not None else None,
+                message,
+                answers.of_turn(connection, message.turn) if message is not None else (),
             )
         )
     return found

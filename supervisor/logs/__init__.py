@@ -5,7 +5,6 @@ Workers send their records over the wire and they are written here too, so that 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hermesd.ipc.redaction import Redactor, names_a_secret, secrets_of
+from hermesd.supervisor.ticks import next_tick
 
 from .capped import cut_back
 from .file import Limits, LogFile
@@ -56,7 +56,7 @@ def install(path: Path, level: str, secrets: Iterable[str], *, terminal: bool, l
 async def tend(directory: Path) -> None:
     """Look after the installed log file, and after what others write into ``directory``, as long as hermesd runs."""
     while True:
-        await asyncio.sleep(TEND_SECONDS)
+        await next_tick(TEND_SECONDS)
         now = time.monotonic()
         for handler in logging.getLogger().handlers:
             if isinstance(handler, LogFile):

@@ -66,19 +66,25 @@ def add_stacks(path: Path, stacks: Path, exit_line: str) -> None:
 
 
 def prune(directory: Path, now: float, spare: Collection[str] = ()) -> int:
-    """Remove what is older than `KEPT_SECONDS`, and all but the newest `KEPT_FILES`; returns how many that were.
+    """Remove what is empty or older than `KEPT_SECONDS`, and all but the newest `KEPT_FILES`; returns how many.
 
     ``now``: Unix seconds. ``spare``: names of files that are in use.
     """
     if not directory.is_dir():
         return 0
     found: list[tuple[float, Path]] = []
+    old: list[Path] = []
     for path in directory.glob("*.txt"):
         with contextlib.suppress(FileNotFoundError):
-            if path.name not in spare:
-                found.append((path.lstat().st_mtime, path))
+            if path.name in spare:
+                continue
+            seen = path.lstat()
+            if seen.st_size:
+                found.append((seen.st_mtime, path))
+            else:
+                old.append(path)
     found.sort(reverse=True)
-    old = [path for rank, (at, path) in enumerate(found) if rank >= KEPT_FILES or now - at > KEPT_SECONDS]
+    old += [path for rank, (at, path) in enumerate(found) if rank >= KEPT_FILES or now - at > KEPT_SECONDS]
     for path in old:
         path.unlink(missing_ok=True)
     return len(old)

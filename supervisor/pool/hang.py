@@ -10,10 +10,8 @@ finds a jump of its own clock at the next look, and no worker is to blame for th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import StrEnum
-
-from hermesd.workers.spec import IDLE_HEARTBEAT_FACTOR
+from typing import NamedTuple
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at all workers."""
@@ -21,16 +19,29 @@ LOOK_EVERY = 1.0
 OWN_PAUSE = 1.5 * LOOK_EVERY
 """A look that comes later than this after the one before was held up by hermesd's own pause."""
 
-ASKED_BEATS = 2.0
-"""After so many heartbeats that did not come the kernel is asked for the worker's CPU time."""
+LATE = 5.0
+"""Seconds that a heartbeat may be late at most, however rare they are. Frequent ones: as long as they are apart."""
 
-SILENT_BEATS = 3.0
-"""After so many a worker is silent; one alone is late now and then."""
+ASKED_LATE = 1.0
+"""A heartbeat that is later than this many times what it may be: the kernel is asked at each look."""
+
+SILENT_LATE = 2.0
+"""After so many times the worker is silent; one heartbeat alone is late now and then."""
+
+ASK_EVERY = 3.0
+"""Seconds without a heartbeat after which the kernel is asked, also when none is due yet. CPU time that was used before
+a worker came to a stop cannot be dated later: what is used between two questions delays the verdict by their distance.
+"""
 
 WORKING = 0.05
 """Seconds of CPU that show that a process works. ZeroMQ's own thread needs less than this in minutes of waiting."""
 
 LONGEST_BEAT, SHORTEST_BEAT = 1.0, 0.1
+
+LONGEST_IDLE_BEAT = 20.0
+
+FIRST_BEAT = 5.0
+"""Of a worker that has not said yet when its next heartbeat is due."""
 
 
 class Verdict(StrEnum):
@@ -41,8 +52,7 @@ class Verdict(StrEnum):
     HUNG = "hung"  # neither a heartbeat nor CPU time for as long as `hang_timeout`
 
 
-@dataclass(frozen=True, slots=True)
-class Signs:
+class Signs(NamedTuple):
     """What a look found. ``cpu``: seconds that the worker's own process has used, by the kernel; None: not asked, or it
     cannot tell. ``told_cpu``: the same in the last heartbeat. ``beat``: seconds between its heartbeats.
     """
@@ -53,14 +63,14 @@ class Signs:
     cpu: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Silence:
-    """How far a worker's silence has come. ``unheard`` and ``moved`` are seconds in which hermesd listened."""
+class Silence(NamedTuple):
+    """How far a worker's silence has come. ``unheard``, ``moved``, ``asked``: seconds in which hermesd listened."""
 
     heard_at: float
     cpu: float  # when it was last seen to work
     unheard: float = 0.0
     moved: float = 0.0  # what ``unheard`` was when it was last seen to work
+    asked: float = 0.0  # what ``unheard`` was when the kernel was last asked
     used: float = 0.0  # CPU seconds since it was last heard
     verdict: Verdict = Verdict.HEARD
 
@@ -75,9 +85,13 @@ UNSEEN = Silence(heard_at=-1.0, cpu=0.0)
 
 
 def beat_of(hang_timeout: float) -> float:
-    """Seconds between the heartbeats of a busy worker, such that an idle one's show a hang in time as well."""
-    wanted = hang_timeout / (SILENT_BEATS * IDLE_HEARTBEAT_FACTOR)
-    return min(LONGEST_BEAT, max(SHORTEST_BEAT, wanted))
+    """Seconds between the heartbeats of a busy worker."""
+    return min(LONGEST_BEAT, max(SHORTEST_BEAT, hang_timeout / 15.0))
+
+
+def idle_beat_of(hang_timeout: float) -> float:
+    """Seconds between the heartbeats of an idle worker: three fit into the time limit, for one may get lost."""
+    return min(LONGEST_IDLE_BEAT, max(SHORTEST_BEAT, hang_timeout / 3.0))
 
 
 def listened(gap: float) -> float:
@@ -88,9 +102,17 @@ def listened(gap: float) -> float:
     return gap if gap <= OWN_PAUSE else 0.0
 
 
-def is_overdue(before: Silence, signs: Signs, seconds: float) -> bool:
+def overdue(beat: float, lateness: float) -> float:
+    """Seconds since the last heartbeat after which the next one is ``lateness`` times later than it may be."""
+    return beat + lateness * min(beat, LATE)
+
+
+def is_to_ask(before: Silence, signs: Signs, seconds: float) -> bool:
     """Whether the kernel should be asked about this worker. ``seconds``: as `listened` gave them for this look."""
-    return signs.heard_at == before.heard_at and before.unheard + seconds >= ASKED_BEATS * signs.beat
+    if signs.heard_at != before.heard_at:
+        return False
+    unheard = before.unheard + seconds
+    return unheard - before.asked >= ASK_EVERY or unheard >= overdue(signs.beat, ASKED_LATE)
 
 
 def judge(before: Silence, signs: Signs, seconds: float, now: float, hang_timeout: float) -> Silence:
@@ -98,16 +120,17 @@ def judge(before: Silence, signs: Signs, seconds: float, now: float, hang_timeou
     if signs.heard_at != before.heard_at:
         # It may have been heard at any moment since the last look.
         return Silence(signs.heard_at, signs.told_cpu, min(seconds, max(0.0, now - signs.heard_at)))
-    after = replace(before, unheard=before.unheard + seconds)
-    if is_overdue(before, signs, seconds):
+    unheard = before.unheard + seconds
+    _, cpu, _, moved, asked, used, verdict = before
+    if is_to_ask(before, signs, seconds):
+        asked = unheard
         if signs.cpu is None:
-            after = replace(after, moved=after.unheard)  # nobody is judged where the kernel does not tell
+            moved = unheard  # nobody is judged where the kernel does not tell
         else:
-            after = replace(after, used=max(0.0, signs.cpu - signs.told_cpu))
-            if signs.cpu - after.cpu >= WORKING:
-                after = replace(after, cpu=signs.cpu, moved=after.unheard)
-    silent_after = SILENT_BEATS * signs.beat
-    if after.unheard < silent_after:
-        return after
-    hung = seconds > 0.0 and after.unheard >= max(hang_timeout, silent_after) and after.still >= hang_timeout
-    return replace(after, verdict=Verdict.HUNG if hung else Verdict.SILENT)
+            used = max(0.0, signs.cpu - signs.told_cpu)
+            if signs.cpu - cpu >= WORKING:
+                cpu, moved = signs.cpu, unheard
+    if unheard >= (silent_after := overdue(signs.beat, SILENT_LATE)):
+        hung = seconds > 0.0 and unheard >= max(hang_timeout, silent_after) and unheard - moved >= hang_timeout
+        verdict = Verdict.HUNG if hung else Verdict.SILENT
+    return Silence(signs.heard_at, cpu, unheard, moved, asked, used, verdict)

@@ -138,11 +138,6 @@ class Pool(LauncherListener):
         """What the launcher of new workers chose; None before it is up."""
         return self._containment
 
-    @property
-    def stacks_dir(self) -> Path:
-        """Where workers write their stack dumps, ``<worker>.txt``."""
-        return self._stacks_dir
-
     def counts(self) -> PoolCounts:
         return self._dropped.counts()
 
@@ -206,6 +201,11 @@ class Pool(LauncherListener):
         """The file with the stack dump that a worker wrote before it was killed, "" for none."""
         path = self.stacks_file(worker)
         return str(path) if path.exists() and path.stat().st_size else ""
+
+    def prune_stacks(self, now: float) -> None:
+        """Remove dumps that are too old or too many; ``now`` in Unix seconds."""
+        # A living worker holds its file open, and it stays empty until it is needed.
+        evidence.prune(self._stacks_dir, now, {f"{worker}.txt" for worker in self._workers})
 
     async def close(self, timeout: float) -> None:
         """End every worker and the launchers. The gateway has asked the workers politely before."""
@@ -443,8 +443,10 @@ class Pool(LauncherListener):
         stacks = self._stacks_dir / f"{worker.id}.txt"
         if worker.evidence:
             self._complete_evidence(worker, gone, stacks)
-        if stacks.exists() and stacks.stat().st_size == 0:
-            stacks.unlink()
+        if self.stacks_of(worker.id):
+            self.prune_stacks(time.time())  # not once a day only: who crashes does so more often
+        else:
+            stacks.unlink(missing_ok=True)
         if worker.session is not None:
             self._listener.worker_gone(worker, gone)
         elif not worker.ending and not self._closing:

@@ -1,12 +1,15 @@
 """CPU and memory per worker: whole trees with their dead, from the kernel.
 
 With cgroups the kernel counts exactly; otherwise one scan of /proc serves all workers. A percentage needs two moments:
-a cheap sample is taken every few seconds, so that the first look of a person has one to compare with.
+a cheap sample is taken every few seconds while somebody looks, so that each look has one to compare with. Where nobody
+does it is taken once a minute; without cgroups as often as ever, for there only what was seen of the dead is counted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import os
 import resource
 import time
@@ -23,6 +26,15 @@ from .worker import Worker
 NOTHING = Usage(0.0, 0, 0)
 
 BACKGROUND_SECONDS = 5.0
+
+UNWATCHED_SECONDS = 60.0
+"""Seconds between two samples while nobody looks."""
+
+WATCHED_SECONDS = 3 * BACKGROUND_SECONDS
+"""So long after a look somebody is taken to be there."""
+
+STALE_SECONDS = 2 * BACKGROUND_SECONDS
+"""A sample that is older says nothing of the moment; a look that may wait has a new one taken."""
 
 MIN_GAP = 0.2
 """Seconds between two samples that a percentage is taken from; the kernel's ticks are 0.01 s."""
@@ -70,16 +82,27 @@ class Sampler:
     def __init__(self, pool: Pool):
         self._pool = pool
         self._earlier: Sample | None = None
+        self._looked_at = -math.inf
+        self._looked = asyncio.Event()
 
     async def run(self) -> None:
-        """Keeps one recent sample. Ends by cancellation."""
+        """Keeps one sample to compare with. Ends by cancellation."""
         while True:
             self._earlier = await self._take(memory=False)
+            self._looked.clear()
             await asyncio.sleep(BACKGROUND_SECONDS)
+            watched = time.monotonic() - self._looked_at < WATCHED_SECONDS
+            if not watched and self._containment().exact_cpu:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._looked.wait(), UNWATCHED_SECONDS - BACKGROUND_SECONDS)
 
     async def figures(self, *, wait: bool = True) -> Figures:
         """Figures of now, for one look of a person. ``wait`` False: rather no percentage than a pause for one."""
-        earlier = self._earlier or await self._take(memory=False)
+        self._looked_at = time.monotonic()
+        self._looked.set()
+        earlier = self._earlier
+        if earlier is None or (wait and self._looked_at - earlier.at > STALE_SECONDS):
+            earlier = self._earlier = await self._take(memory=False)
         if wait and (missing := earlier.at + MIN_GAP - time.monotonic()) > 0:
             await asyncio.sleep(missing)
         sample = await self._take(memory=True)

@@ -7,10 +7,11 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from hermesd.supervisor.tasks import Tasks
+from hermesd.supervisor.ticks import next_tick
 from hermesd.workers.containment.identity import Identity
 from hermesd.workers.containment.kernel_view import own_cpu
 
@@ -69,7 +70,7 @@ class Watch:
     async def run(self) -> None:
         last = time.monotonic()
         while True:
-            await asyncio.sleep(hang.LOOK_EVERY)
+            await next_tick(hang.LOOK_EVERY)
             now = time.monotonic()
             self.look(now, now - last)
             last = now
@@ -85,9 +86,8 @@ class Watch:
                 continue
             before = worker.silence or hang.UNSEEN
             signs = hang.Signs(worker.last_heard, worker.told_cpu, worker.beat)
-            if hang.is_overdue(before, signs, seconds):
-                cpu = own_cpu(Identity(worker.pid, worker.start_ticks))
-                signs = replace(signs, cpu=cpu)
+            if hang.is_to_ask(before, signs, seconds):
+                signs = signs._replace(cpu=own_cpu(Identity(worker.pid, worker.start_ticks)))
             worker.silence = after = hang.judge(before, signs, seconds, now, self._hang_timeout)
             if after.verdict is before.verdict:
                 continue
@@ -133,8 +133,7 @@ class Watch:
         """Remove evidence and stack dumps that are too old or too many; ``now`` in Unix seconds."""
         used = {Path(worker.evidence).name for worker in self._pool.workers.values() if worker.evidence}
         evidence.prune(self._directory, now, used)
-        # A living worker holds its dump file open, and it stays empty until it is needed.
-        evidence.prune(self._pool.stacks_dir, now, {f"{worker}.txt" for worker in self._pool.workers})
+        self._pool.prune_stacks(now)
 
     def last_of(self, session: str) -> Hang | None:
         """The newest hang of a session in this life of hermesd."""

@@ -10,10 +10,10 @@ from hermesd.ipc.ids import SessionKey, WorkerId
 from hermesd.ipc.link import Link
 from hermesd.ipc.messages import Assign, ServerReport
 from hermesd.workers.containment.contract import Container, Containment
-from hermesd.workers.spec import IDLE_HEARTBEAT_FACTOR, WorkerSpec
+from hermesd.workers.spec import WorkerSpec
 
 from .claims import REMEMBERED
-from .hang import LONGEST_BEAT, Silence
+from .hang import FIRST_BEAT, Silence
 from .launchers.contract import Launcher
 
 
@@ -44,7 +44,7 @@ class Worker:
     last_heard: float = 0.0
     loop_age: float = 0.0
     told_cpu: float = 0.0  # CPU seconds of its own process, as its last heartbeat said
-    beat: float = LONGEST_BEAT * IDLE_HEARTBEAT_FACTOR  # seconds from its last heartbeat to the next one
+    beat: float = FIRST_BEAT  # seconds from its last heartbeat to the next one
     silence: Silence | None = None  # None: not looked at yet
     hung: str = ""  # what it was ended for, for people
     evidence: str = ""  # the file that holds what was found when it was judged hung

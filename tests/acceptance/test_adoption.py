@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +172,40 @@ def test_replace_ends_the_workers_of_the_one_that_it_replaces(scene: Scene) -> N
     scene.daemon.start("--replace")
     assert not Path(f"/proc/{before['pid']}").exists()
     assert scene.daemon.json("status")["workers"]["adopted"] == 0
+
+
+def test_an_api_stream_is_told_at_a_restart_that_its_turn_goes_on() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    api = {"api_server": {"enabled": True, "extra": {"port": port}}}
+    with Scene(ours={"adopt_timeout": "20s"}, platforms=api) as scene:
+        scene.start()
+
+        def ask(caller: http.client.HTTPConnection, text: str) -> http.client.HTTPResponse:
+            body = {"model": "hermes-agent", "stream": True, "messages": [{"role": "user", "content": text}]}
+            headers = {"Content-Type": "application/json", "X-Hermes-Session-Id": "kitchen"}
+            caller.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+            return caller.getresponse()
+
+        def events(response: http.client.HTTPResponse) -> list[dict[str, Any]]:
+            lines = response.read().decode().splitlines()
+            return [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as caller:
+            response = ask(caller, "!sleep 3")
+            wait_until(lambda: [row for row in scene.daemon.workers() if row["state"] == "busy"], what="a running turn")
+            assert scene.daemon.ctl("restart", "--supervisor").returncode == 0
+            error = events(response)[-1]["error"]
+        assert error == {
+            "message": "hermesd closes this connection; the request was accepted: it goes on, and its answer will be "
+            "in session kitchen",
+            "type": "server_error", "param": None, "code": "connection_closing",
+        }  # fmt: skip
+        wait_until(lambda: scene.daemon.workers()[0]["state"] == "idle", what="the end of the turn")
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as caller:
+            chunks = events(ask(caller, "!history"))
+        said = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
+        assert "assistant: Slept for 3" in said
 
 
 def test_the_caller_of_a_stateless_request_is_gone_and_so_is_its_worker() -> None:

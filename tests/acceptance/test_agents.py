@@ -145,6 +145,30 @@ class Chat:
         self.process.__exit__(None, None, None)
 
 
+@pytest.mark.parametrize("cwd", [".", "elsewhere"])
+def test_a_relative_agent_path_means_the_same_to_the_check_and_to_the_worker(
+    make_home: Callable[[str], Path], tmp_path: Path, cwd: str
+) -> None:
+    ours = {"agent": "mine.plain:make", "agent_path": ["agents"], "agent_settings": {"greeting": "ahoy"}}
+    daemon = Daemon(make_home("home"), json.dumps({"hermesd": ours}))
+    package = daemon.home / "agents" / "mine"
+    package.mkdir(parents=True)
+    (package / "plain.py").write_text(PLAIN)
+    here = daemon.home / cwd
+    here.mkdir(exist_ok=True)
+
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, env=daemon.env, cwd=here, capture_output=True, text=True, timeout=60)
+
+    checked = run(*daemon.command("hermesd", "--check"))
+    assert (checked.returncode, checked.stderr) == (0, "")
+    started = run(*daemon.command("hermesd", "--daemon"))
+    assert (started.returncode, started.stderr) == (0, "")
+    daemon.hold(int(started.stdout))
+    with daemon:
+        assert daemon.ctl("chat", input="hello\n").stdout == "plain hello 1 ahoy\n"
+
+
 def test_a_plain_functions_turn_answers_with_its_settings_and_keeps_its_state(start: Callable[..., Daemon]) -> None:
     daemon = start("plain", PLAIN, {"time": TIME})
     done = daemon.ctl("chat", input="hello\nagain\n")

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -190,7 +191,7 @@ def test_a_port_in_use_costs_that_platform_only_until_it_is_free_and_everybody_i
         assert daemon.ctl("status").returncode == 0
         assert daemon.ctl("status", "--strict").returncode == 8
         assert daemon.ctl("chat", input="hello\n").stdout.startswith("You said: hello")
-    wait_until(lambda: state_of(daemon.json("status"), "api_server")[0] == "online", 20.0, what="it is online")
+    wait_until(lambda: state_of(daemon.ask("status"), "api_server")[0] == "online", 20.0, what="it is online")
     assert daemon.json("status")["state"] == "running"
 
 
@@ -332,8 +333,11 @@ def test_a_signal_stops_it_with_0_and_leaves_nothing(make_daemon: MakeDaemon, nu
 def test_a_stop_lets_a_running_turn_end_and_refuses_new_ones(short_home: MakeDaemon) -> None:
     daemon = short_home()
     with foreground(daemon) as process, busy(daemon, "!sleep 1.5") as fake:
+        before = datetime.now(UTC).isoformat()
         process.send_signal(signal.SIGTERM)
-        wait_until(lambda: daemon.json("status")["state"] == "draining", what="draining")
+        wait_until(lambda: daemon.ask("status")["state"] == "draining", what="draining")
+        status = daemon.ask("status")
+        assert status["started_at"] < before <= status["draining_since"]
         assert not fake.ask("say", text="late", chat="late", user="user", trusted=True)["accepted"]
         fake.wait_shown("Slept for 1.5 s.", chat="busy")
         assert process.wait(20) == 0
@@ -343,7 +347,7 @@ def test_a_second_ctrl_c_hurries(short_home: MakeDaemon) -> None:
     daemon = short_home(stop_budget="60s")
     with foreground(daemon) as process, busy(daemon, "!sleep 600"):
         process.send_signal(signal.SIGINT)
-        wait_until(lambda: daemon.json("status")["state"] == "draining", what="draining")
+        wait_until(lambda: daemon.ask("status")["state"] == "draining", what="draining")
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0

@@ -66,6 +66,7 @@ def test_killed_with_its_pid_file_left_is_1_and_the_next_start_clears_it(daemon:
     assert daemon.ctl("status").returncode == 0
 
 
+@pytest.mark.alone("two seconds are promised to a person")
 def test_stopped_by_a_signal_is_4_within_2_seconds(daemon: Daemon) -> None:
     daemon.start()
     daemon.signal(signal.SIGSTOP)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
@@ -100,10 +101,12 @@ def test_drain_lets_turns_end_and_messages_wait_until_undrain(scene: Scene) -> N
     daemon, fake = scene.daemon, scene.fake
     running = fake.say("!sleep 1.5", chat="works")
     wait_until(lambda: busy(scene, "works"), what="a running turn")
+    before = datetime.now(UTC).isoformat()
     done = daemon.ctl("drain", "--timeout", "0.1")
     assert (done.returncode, done.stdout) == (9, "hermesd is draining: 1 turn still running\n")
     status = daemon.json("status")
     assert (status["state"], status["drain"]) == ("draining", {"everything": True, "sessions": []})
+    assert status["started_at"] < before <= status["draining_since"]
     assert "Draining" in daemon.ctl("status").stdout
     waits = fake.say("what now?", chat="waits")
     assert "draining: new messages wait until hermesctl undrain" in fake.talk("/status", chat="waits")
@@ -116,6 +119,7 @@ def test_drain_lets_turns_end_and_messages_wait_until_undrain(scene: Scene) -> N
     assert daemon.json("undrain") == {"schema": 1, "lifted": True, "waiting": 1}
     assert "what now?" in fake.final(waits, chat="waits")["text"]
     assert "draining" not in fake.talk("/status", chat="waits")
+    assert "draining_since" not in daemon.json("status")
     assert daemon.ctl("undrain").stdout == "nothing was draining\n"
 
 
@@ -232,7 +236,7 @@ def test_mcp_restart_of_what_is_not_there_is_told(scene: Scene) -> None:
     assert (done.returncode, done.stderr) == (1, "error: there is no MCP server tme\n  fix: did you mean time?\n")
     done = scene.daemon.ctl("mcp", "restart", "time", "--session", "nobody")
     assert done.returncode == 1
-    assert "no worker runs for a session nobody" in done.stderr
+    assert "there is no session nobody" in done.stderr
 
 
 # ---- without a hermesd -----------------------------------------------------------------------------------------------

@@ -170,5 +170,5 @@ def test_sighup_reloads_and_a_bad_file_is_only_logged(scene: Scene) -> None:
     (daemon.home / "config.yaml").write_text(good)
     change(daemon, workers={"max": 9}, log_level="DEBUG")
     daemon.signal(signal.SIGHUP)
-    wait_until(lambda: daemon.json("status")["workers"]["max"] == 9, what="the new settings")
+    wait_until(lambda: daemon.ask("status")["workers"]["max"] == 9, what="the new settings")
     assert "at once: hermesd.workers.max, hermesd.log_level" in log_of(daemon)

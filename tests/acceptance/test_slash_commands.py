@@ -45,6 +45,13 @@ def test_new_begins_a_conversation_without_the_old_history(scene: Scene, command
     assert "no history yet" in scene.fake.talk("!history", chat=chat)
 
 
+def test_retry_after_new_repeats_nothing_from_before_it(scene: Scene) -> None:
+    scene.fake.talk("about swans", chat="forgotten")
+    scene.fake.talk("/new", chat="forgotten")
+    assert scene.fake.talk("/retry", chat="forgotten") == "There is no message to repeat in this conversation."
+    assert "no history yet" in scene.fake.talk("!history", chat="forgotten")
+
+
 def test_status_answers_while_the_agent_is_busy(scene: Scene) -> None:
     message = busy(scene, "status")
     text = scene.fake.talk("/status", chat="status", seconds=5.0)
@@ -77,7 +84,7 @@ def test_new_answers_while_the_agent_is_busy_and_ends_its_turn(scene: Scene) -> 
 
 def test_retry_runs_the_last_message_again_in_place_of_its_first_answer(scene: Scene) -> None:
     fake = scene.fake
-    assert fake.talk("/retry", chat="retry") == "There is no message to repeat."
+    assert fake.talk("/retry", chat="retry") == "There is no message to repeat in this conversation."
     fake.talk("first", chat="retry")
     fake.talk("second", chat="retry")
     assert fake.talk("/retry", chat="retry").startswith("You said: second\nThis is message 3 to this worker")

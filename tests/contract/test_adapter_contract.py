@@ -13,7 +13,7 @@ import pytest
 
 from hermesd.adapters import registry
 from hermesd.adapters.contract import Adapter, CanAttach, Capabilities, Inbound, Outbound, Target
-from hermesd.adapters.errors import AdapterError, DeliveryError, Gone, NotAccepted
+from hermesd.adapters.errors import AdapterError, DeliveryError, Gone, NotAccepted, Unattended
 from hermesd.adapters.fake import FakeAdapter
 
 SECRET = "canary-4f1c"
@@ -43,6 +43,8 @@ class Core:
 
     def cancel(self, inbound_chat: Target) -> None:
         self.cancelled.append(inbound_chat)
+
+    def attended(self, chat: Target) -> None: ...
 
 
 class Refused(Exception):
@@ -299,9 +301,9 @@ async def test_chats_do_not_mix(way: Way, core: Core) -> None:
     assert await asyncio.gather(*readings) == ["for a", "for b"]
 
 
-async def test_a_chat_that_the_platform_does_not_know_is_gone(way: Way, core: Core) -> None:
+async def test_a_chat_that_the_platform_does_not_know_is_gone_or_has_nobody_in_it(way: Way, core: Core) -> None:
     await way.adapter.start(core)
-    with pytest.raises(Gone, match="cannot"):
+    with pytest.raises((Gone, Unattended), match="cannot"):
         await way.adapter.send(place(way, "nowhere"), answer("hello"))
 
 

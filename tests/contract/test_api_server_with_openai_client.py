@@ -349,13 +349,36 @@ async def test_an_answer_that_never_comes_is_504_and_given_up(stream: bool) -> N
         assert len(core.received) == 1
 
 
-async def test_stop_gives_running_requests_a_clean_error(client: AsyncOpenAI, core: Core) -> None:
-    plain = asyncio.create_task(ask(client, "!wait"))
+@pytest.mark.parametrize(
+    ("session", "becomes"), [("kitchen", "its answer will be in session kitchen"), ("", "it ends with its connection")]
+)
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("settled", [False, True])
+async def test_stop_tells_requests_that_were_accepted_what_becomes_of_them(
+    client: AsyncOpenAI, core: Core, session: str, becomes: str, stream: bool, settled: bool
+) -> None:
+    """``settled``: whether the adapter had heard that the core has it."""
+
+    async def talk() -> None:
+        headers = {"X-Hermes-Session-Id": session} if session else {}
+        answer = await ask(client, "!wait", stream=stream, extra_headers=headers)
+        async for _ in answer:
+            pass
+
+    talking = asyncio.create_task(talk())
     await core.arrived.wait()
+    while settled and not next(iter(core.adapter._exchanges._open.values())).accepted.done():
+        await asyncio.sleep(0)
     async with asyncio.timeout(3):
         await core.adapter.stop()
-        with pytest.raises(openai.InternalServerError, match="hermesd is stopping"):
-            await plain
+        with pytest.raises(
+            openai.APIError, match=f"closes this connection; the request was accepted: .*{becomes}"
+        ) as told:
+            await talking
+    assert told.value.code == "connection_closing"
+    assert "not accepted" not in str(told.value)
+    assert len(core.received) == 1, "no client repeats it by itself"
+    assert core.cancelled.empty(), "the turn goes on"
 
 
 async def test_a_repeated_idempotency_key_joins_its_request_and_gets_the_kept_answer(

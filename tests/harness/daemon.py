@@ -15,10 +15,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hermesd.supervisor.control.client import call
+from hermesd.supervisor.control.errors import ControlError
+from hermesd.supervisor.instance.paths import paths_of
+
+from .census import wait_ended
+
 BIN = Path(sys.executable).parent
 NOBODY = 65534
 
 START_SECONDS = 60.0
+ANSWER_SECONDS = 30.0
 
 
 class CannotStart(Exception):
@@ -124,8 +131,20 @@ class Daemon:
         self.release()
         return took
 
+    def ask(self, verb: str, **params: Any) -> dict[str, Any]:
+        """What ``hermesctl --json`` would show, without a program's start: for looking again and again.
+
+        Raises AssertionError when nobody answers.
+        """
+        try:
+            return call(paths_of(self.home, self.env).control_socket, verb, params, budget=ANSWER_SECONDS)
+        except ControlError as error:
+            raise AssertionError(f"{verb}: {error}") from error
+
     def workers(self) -> list[dict[str, Any]]:
-        return [row for row in self.json("ps")["workers"] if row["session"]]
+        """The rows of ``hermesctl ps`` that have a session, by its name."""
+        rows = [row for row in self.ask("ps", tree=False)["workers"] if row["session"]]
+        return sorted(rows, key=lambda row: str(row["session"]))
 
     def worker_of(self, session: str) -> dict[str, Any]:
         return next(row for row in self.workers() if row["session"] == session)
@@ -165,7 +184,7 @@ class Daemon:
         while left := self.processes(but_hermesd=but_hermesd):
             if time.monotonic() - began > seconds:
                 raise AssertionError(f"{len(left)} processes left after {seconds} s: {[_command(pid) for pid in left]}")
-            time.sleep(0.005)
+            wait_ended(left, began + seconds - time.monotonic())
         return time.monotonic() - began
 
     def __enter__(self) -> Daemon:

@@ -334,8 +334,9 @@ class Gateway:
         return [shown.text for shown in self.chat.transcript()]
 
     def life(self, key: str = "agent:main:fake:dm:c1") -> str:
+        """The state of a session's worker; a session without a lane has none."""
         lane = self.lanes.lane_of(SessionKey(key))
-        return lane.life.value if lane is not None else "forgotten"
+        return lane.life.value if lane is not None else "hibernated"
 
     async def rows(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:
         return await self.journal.read(lambda connection: [tuple(row) for row in connection.execute(sql, args)])

@@ -25,6 +25,8 @@ from hermesd.workers.containment.identity import start_ticks, stat_fields
 from hermesd.workers.containment.tag import make_tag
 from hermesd.workers.spec import KeeperSpec, WorkerSpec
 
+from .census import wait_ended
+
 M = TypeVar("M", bound=Message)
 PATIENCE = 15.0
 LINKED = 4  # threads of a worker that is up: its main thread, the link thread and two of ZeroMQ
@@ -91,7 +93,8 @@ class Instance:
         began = time.monotonic()
         while left := self.left():
             assert time.monotonic() - began < seconds, f"left after {seconds} s: {left}"
-            time.sleep(0.01)
+            wait_ended([each.pid for each in sweep.find(self.id)], began + seconds - time.monotonic())
+            time.sleep(0.005)  # for what is removed after the last process
         return time.monotonic() - began
 
     def close(self) -> None:

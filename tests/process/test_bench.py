@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,11 +17,16 @@ from harness.bench.row import Row, Series
 TESTS = Path(__file__).parents[1]
 
 
-def bench(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    temporary = tmp_path / "t"
-    temporary.mkdir(exist_ok=True)
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """The bench's TMPDIR: a test's own directory has a name that is too long for the sockets in it."""
+    with tempfile.TemporaryDirectory(prefix="hd-") as name:
+        yield Path(name)
+
+
+def bench(home: Path, temporary: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environment = {
-        "PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(TESTS), "TMPDIR": str(temporary),
+        "PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(TESTS), "TMPDIR": str(temporary),
     }  # fmt: skip
     return subprocess.run(
         [sys.executable, "-m", "harness.bench", *words],
@@ -29,9 +36,9 @@ def bench(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MEASUREMENTS)
-def test_every_row_has_numbers(name: str, tmp_path: Path) -> None:
+def test_every_row_has_numbers(name: str, tmp_path: Path, temporary: Path) -> None:
     written = tmp_path / "figures.json"
-    done = bench(tmp_path, name, "--quick", "--json", str(written))
+    done = bench(tmp_path, temporary, name, "--quick", "--json", str(written))
     assert done.returncode == 0, done.stderr
     figures = json.loads(written.read_text("utf-8"))
     assert figures["schema"] == 1
@@ -47,13 +54,13 @@ def test_every_row_has_numbers(name: str, tmp_path: Path) -> None:
             assert 0 < series["min"] <= series["median"] <= series["max"]
             assert series["name"] in done.stdout
         assert all(baseline["ratio"] > 0 for baseline in row["baselines"])
-    left = [path for path in (tmp_path / "t").iterdir() if not path.name.startswith("pymp-")]
+    left = [path for path in temporary.iterdir() if not path.name.startswith("pymp-")]
     assert left == []
     assert not (tmp_path / ".hermes").exists()
 
 
-def test_a_row_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
-    done = bench(tmp_path, "strat")
+def test_a_row_that_is_not_there_is_named_with_those_that_are(tmp_path: Path, temporary: Path) -> None:
+    done = bench(tmp_path, temporary, "strat")
     assert done.returncode == 2
     assert "strat" in done.stderr
     assert all(name in done.stderr for name in MEASUREMENTS)

@@ -19,6 +19,7 @@ class Core:
         self.tasks = [*getattr(self, "tasks", []), asyncio.create_task(self.answer(inbound))]
         return True
     def cancel(self, chat): ...
+    def attended(self, chat): ...
     async def answer(self, inbound):
         target = Target("local", "", reply_to=inbound.message_id)
         if inbound.text == "!hang":

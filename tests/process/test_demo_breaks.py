@@ -48,6 +48,7 @@ def test_a_regular_expression_silences_every_thread():
     assert float(longest) > seconds * 0.5
 
 
+@pytest.mark.alone("the longest wait of a thread is measured")
 def test_spinning_in_python_leaves_the_other_threads_their_turn():
     longest = float(run("!spin 0.5").stdout.splitlines()[1])
     assert longest < 0.2

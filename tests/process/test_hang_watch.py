@@ -68,7 +68,9 @@ class Watched:
     """A watch over some workers; what it wants to be killed is noted."""
 
     def __init__(self, place: Path, *workers: Worker):
-        self.pool: Any = SimpleNamespace(workers={worker.id: worker for worker in workers}, stacks_dir=place / "stacks")
+        self.pool: Any = SimpleNamespace(
+            workers={worker.id: worker for worker in workers}, prune_stacks=lambda now: None
+        )
         self.hung: list[str] = []
         self.tasks = Tasks(lambda name, error: None)
         self.watch = Watch(

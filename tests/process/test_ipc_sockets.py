@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import socket as stdlib_socket
 import stat
@@ -235,6 +236,27 @@ async def test_an_edge_that_a_send_consumed_is_not_missed(endpoint: str) -> None
             for _ in range(number % 5):
                 router.send(b"w1", b"tick")
             assert await arrived.get() == str(number).encode()
+    dealer.close()
+    router.close()
+
+
+async def test_an_edge_that_a_send_of_another_thread_consumed_still_ends_a_poll(endpoint: str) -> None:
+    said: asyncio.Queue[bytes] = asyncio.Queue()
+    router = Router(endpoint, lambda _identity, frame: said.put_nowait(frame))
+    dealer = Dealer(endpoint, b"w1")
+    await until(lambda: dealer.send(b"here"))
+    await asyncio.wait_for(said.get(), 5.0)
+    while dealer.poll(0.05) != (False, False):
+        assert dealer.recv_all() == []
+    assert router.send(b"w1", b"down")
+    assert select.select([dealer._fd], [], [], 5.0)[0], "the edge by which a poll ends that is running"
+    dealer.look_again()  # also takes it, as a send may
+    assert not select.select([dealer._fd], [], [], 0)[0]
+    assert select.select([dealer._wakener.fd], [], [], 0)[0], "what ends that poll in its place"
+    assert dealer.poll(5.0) == (True, True)
+    assert dealer.recv_all() == [b"down"]
+    dealer.look_again()
+    assert dealer.poll(0) == (False, False)
     dealer.close()
     router.close()
 

@@ -13,6 +13,7 @@ from hermesd.ipc.codec import Ack, Codec
 from hermesd.ipc.keeping import Gone
 from hermesd.ipc.messages import DOWN, UP, Assign, Hello, Logs, Message, Ready, Snapshot, Steer, Welcome
 from hermesd.ipc.sockets import Dealer
+from hermesd.supervisor.pool import evidence
 from hermesd.supervisor.pool.launchers.contract import LauncherListener
 from hermesd.supervisor.pool.pool import Pool
 from hermesd.supervisor.pool.worker import Worker
@@ -132,3 +133,23 @@ async def test_what_a_worker_said_is_acknowledged_without_a_message_to_ride_on(
     await played.say(Ready(), seq=1, ack=2)  # of the welcome and the assignment
     _, ack = await played.hear(Ack)
     assert ack == 1
+
+
+async def test_of_the_stacks_that_dead_workers_leave_the_newest_stay(
+    pair: tuple[Pool, Worker, Played], tmp_path: Path
+) -> None:
+    pool, living, _ = pair
+    stacks = tmp_path / "stacks"
+    pool.stacks_file(living.id).touch()
+    for number in range(evidence.KEPT_FILES + 10):
+        worker = pool.take(Assign(f"session {number}", "s", "test", "chat", "user", "User"))
+        pool.stacks_file(worker.id).write_text("Thread 1" if number % 2 else "")
+        os.utime(pool.stacks_file(worker.id), (number, number + 2e9))
+        pool.gone(Gone(worker.id, -11, 0.0, 0, 0, 0.0))
+    assert len(list(stacks.iterdir())) == 1 + (evidence.KEPT_FILES + 10) // 2
+    for number in range(evidence.KEPT_FILES):
+        worker = pool.take(Assign(f"later session {number}", "s", "test", "chat", "user", "User"))
+        pool.stacks_file(worker.id).write_text("Thread 1")
+        pool.gone(Gone(worker.id, -11, 0.0, 0, 0, 0.0))
+    assert len(list(stacks.iterdir())) == 1 + evidence.KEPT_FILES
+    assert pool.stacks_file(living.id).exists(), "a living worker writes into its own"

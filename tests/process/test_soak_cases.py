@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -32,7 +31,7 @@ from harness.cases import (
     two_homes,
 )
 
-SEED = int(os.environ.get("HERMESD_SEED") or random.randrange(1 << 32))
+SEED = int(os.environ["HERMESD_SEED"])
 """In the name of each test, so that a failure can be run again: HERMESD_SEED=N ./scripts/test ..."""
 
 pytestmark = [
@@ -71,6 +70,7 @@ def test_frames_that_are_nearly_right_are_refused_and_reach_nobody(seed: int) ->
     assert result["false_claims"] > 50
 
 
+@pytest.mark.alone("measures the delays beside a flood")
 def test_a_flood_on_standard_error_holds_nobody_up_and_fills_no_disk(seed: int) -> None:
     logflood.run(1, seed, say, seconds=3.0)
 
@@ -91,6 +91,7 @@ def test_what_happens_to_one_home_touches_no_process_of_another(seed: int) -> No
     two_homes.run(1, seed, say)
 
 
+@pytest.mark.alone("compares starts with each other")
 def test_of_two_starts_one_wins_and_no_stale_pid_file_delays_one(seed: int) -> None:
     starts.run(3, seed, say)
 
@@ -103,6 +104,7 @@ def test_turns_workers_and_strangers_are_limited_and_nobody_loses_his_conversati
     limits.run(1, seed, say)
 
 
+@pytest.mark.alone("measures the delays beside a session that spins")
 def test_a_session_that_burns_a_core_delays_no_other_and_can_be_stopped(seed: int) -> None:
     hogs.run(1, seed, say)
 

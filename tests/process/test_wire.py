@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.figures import quantile
+from harness.figures import allowed, quantile
 from harness.scene import PROGRAMS, Scene
 
 from hermesd.ipc.codec import Codec
@@ -157,6 +157,7 @@ def test_a_guessed_name_is_nobody(evil: Scene) -> None:
 # ---- an agent that floods ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone("compares answers beside a flood with those before it")
 def test_a_flood_of_deltas_delays_nobodys_answer_not_even_its_own() -> None:
     port = free_port()
     platforms = {"api_server": {"enabled": True, "extra": {"port": port}}}
@@ -180,9 +181,9 @@ def test_a_flood_of_deltas_delays_nobodys_answer_not_even_its_own() -> None:
             "late": answer["at"] - ended, "grown": grown,
         }  # fmt: skip
         assert count > 1000, figures
-        assert answer["at"] - ended < 1.0, figures
-        assert quantile(beside, 0.9) < max(0.1, 10 * quantile(quiet, 0.9)), figures
-        assert max(beside) < 2.0, figures
+        assert answer["at"] - ended < allowed(1.0, 2 * max(beside)), figures
+        assert quantile(beside, 0.5) < max(0.1, 10 * quantile(quiet, 0.5)), figures
+        assert max(beside) < allowed(2.0, 20 * max(quiet)), figures
         assert grown < GREW, figures
 
 

@@ -252,7 +252,8 @@ async def test_deltas_are_the_answer_of_an_agent_that_returns_none(launch) -> No
     worker = await launch()
     await worker.ready()
     assert (await worker.answer("stream one two three")).text == "one two three "
-    assert "".join(delta.text for delta in worker.host.all(Delta)) in ("one two three ", "")
+    # How many pieces are sent before the end depends on the time they take; the rest comes with the answer.
+    assert "one two three ".startswith("".join(delta.text for delta in worker.host.all(Delta)))
 
 
 @pytest.mark.parametrize(

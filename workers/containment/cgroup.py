@@ -44,6 +44,7 @@ class CgroupContainer:
         self._is_worker = is_worker
         self._leaf = self.place + "/agent" if is_worker else self.place
         self._cpu_seconds = 0.0
+        self._born_inside = False  # of this process: a child that was cloned into the leaf
 
     def create(self) -> None:
         self._containment.opened(self)
@@ -59,16 +60,18 @@ class CgroupContainer:
 
     def fork(self) -> int:
         try:
-            return clone.fork_into(self._leaf)
+            pid = clone.fork_into(self._leaf)
         except Unsupported:
             return os.fork()
+        self._born_inside = pid == 0
+        return pid
 
     def enter(self) -> None:
         plant(self.tag)
         with contextlib.suppress(PermissionError):  # it leads a session already
             os.setsid()
         # Even a move to where it is already would wait for the whole system.
-        if cgroupfs.directory_of() != self._leaf:
+        if not self._born_inside and cgroupfs.directory_of() != self._leaf:
             cgroupfs.enter(self._leaf)
 
     def entry(self) -> Entry:

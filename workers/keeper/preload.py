@@ -46,10 +46,19 @@ def preload(modules: Iterable[str], *, probed: Iterable[str] = ()) -> Preloaded:
         _import(module, warnings)
     for module in modules:
         _import(module, warnings)
-    # Frozen objects are left alone by the collector of each child, so their pages stay shared with the keeper.
-    gc.collect()
-    gc.freeze()
+    _settle_heap()
     return Preloaded(threads() == 1, tuple(warnings))
+
+
+def _settle_heap() -> None:
+    """Keep the children's hands off what they share with this process: a page that is written to is a page copied."""
+    gc.collect()
+    if sys.version_info < (3, 12):
+        # It holds the names of the attributes looked up last. A child that looks up others lets go of those, and writes
+        # a reference count into 125 pages all over the heap. From 3.12 on, names are immortal: they have none.
+        sys._clear_type_cache()
+    # Frozen objects are left alone by the collector of each child.
+    gc.freeze()
 
 
 def _import(module: str, warnings: list[str]) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from hermesd.supervisor.control import naming
+
 from .. import logview, render, words
 from ..daemon import Daemon
 from ..exits import CommandError, Exit
@@ -18,7 +20,7 @@ from ..options import Options, hint, usage, verb
 @verb("logs", short_help="The log.", json_help="The lines as they are: JSON Lines.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with new lines, through rotations, until Ctrl-C.")
 @click.option("-n", "--lines", type=click.IntRange(min=0), default=100, show_default=True, help="How many at first.")
-@click.option("--session", default="", help="Of one session (its key or the end of it), worker or turn.")
+@click.option("--session", default="", help="Of one session (its key, or an ending of it), worker or turn.")
 @click.option(
     "--level", type=click.Choice(logview.LEVELS, case_sensitive=False), default="DEBUG", help="This one and above."
 )
@@ -33,13 +35,27 @@ def command(
     reaches further back than the log of all.
     """
     daemon = Daemon(options)
-    path = (logview.of_session(daemon.paths.session_logs, session) if session else None) or daemon.log_file
+    path = daemon.log_file
+    if session:
+        session, path = _meant(session, daemon)
     choice = logview.Choice(level.upper(), session, _pattern(grep), _moment(since))
     if since and click.get_current_context().get_parameter_source("lines") is click.core.ParameterSource.DEFAULT:
         lines = 1 << 62
     if not follow and not any(logview.rotated(path)):
         raise CommandError(Exit.FAILED, "no_log", f"there is no log at {path}", "is --home right? hermesctl status")
     _show(options, path, choice, lines, follow)
+
+
+def _meant(name: str, daemon: Daemon) -> tuple[str, Path]:
+    """What is named, a session by its whole key, and the file to read."""
+    own = logview.with_own_log(daemon.paths.session_logs)
+    found = naming.find(name, own)
+    if not found:
+        found = logview.named_in(daemon.log_file, name)
+    if len(found) > 1:
+        raise CommandError(Exit.USAGE, "usage", naming.ambiguous(name, found), naming.MORE)
+    key = found[0] if found else name
+    return key, own.get(key, daemon.log_file)
 
 
 def _show(options: Options, path: Path, choice: logview.Choice, lines: int, follow: bool) -> None:
@@ -53,8 +69,11 @@ def _show(options: Options, path: Path, choice: logview.Choice, lines: int, foll
 
     tail = logview.Tail(path)
     try:
-        for line in logview.last(path, choice, lines, tail):
+        shown = logview.last(path, choice, lines, tail)
+        for line in shown:
             show(line)
+        if not shown and choice.session and lines and not follow:
+            _check_known(path, choice.session)
         if follow:
             if not path.exists():
                 hint(f"waiting for {path}")
@@ -68,6 +87,14 @@ def _show(options: Options, path: Path, choice: logview.Choice, lines: int, foll
             raise
     finally:
         tail.close()
+
+
+def _check_known(path: Path, name: str) -> None:
+    """Raises `CommandError` where no line at all is about what was named."""
+    if not logview.last(path, logview.Choice(session=name), 1):
+        keys = {str(line.get("session", "")) for line in logview.last(path, logview.Choice(), 1 << 62)} - {""}
+        fix = naming.did_you_mean(naming.near(name, keys)) or "hermesctl sessions list"
+        raise CommandError(Exit.FAILED, "not_found", f"no line of the log is about {name}", fix)
 
 
 def _pattern(grep: str | None) -> re.Pattern[str] | None:

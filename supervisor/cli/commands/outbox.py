@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @with_global_options
 @click.group("outbox")
 def command() -> None:
-    """The messages to chats: pending, sending, sent, failed, ambiguous, dropped."""
+    """The messages to chats: pending, sending, waiting (nobody looks at the chat), sent, failed, ambiguous, dropped."""
 
 
 @verb("ls", short_help="The newest messages.")
@@ -84,7 +84,7 @@ def retry(options: Options, ids: tuple[int, ...]) -> int:
 @queues.IDS
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def drop(options: Options, ids: tuple[int, ...], yes: bool) -> int:
-    """Give up messages that are pending, failed or ambiguous. More than one is asked about first."""
+    """Give up messages that are pending, waiting, failed or ambiguous. More than one is asked about first."""
     return queues.drop(options, "outbox.drop", ids, yes)
 
 

@@ -35,7 +35,8 @@ def command(
     """Send TEXT to a chat, "-" for what comes on stdin. It is on disk when this returns, and sent as soon as its
     platform takes it, also after a restart of hermesd. Prints the number of its row in the outbox.
 
-    Exit status with --wait: 0 sent, 1 given up, 8 kept for a platform that is not up, 9 not sent before --timeout.
+    Exit status with --wait: 0 sent, 1 given up, 8 kept for a platform that is not up or a local chat that nobody
+    is attached to, 9 not sent before --timeout.
     """
     if text == "-":
         text = sys.stdin.read()
@@ -55,7 +56,7 @@ def command(
         click.echo(_sentence(document))
     if not wait:
         return Exit.DONE
-    return {"sent": Exit.DONE, "pending": Exit.PARTLY}.get(document["state"], Exit.FAILED)
+    return {"sent": Exit.DONE, "pending": Exit.PARTLY, "waiting": Exit.PARTLY}.get(document["state"], Exit.FAILED)
 
 
 def _follow(stream: Stream, wait: bool, timeout: float | None) -> dict[str, Any]:

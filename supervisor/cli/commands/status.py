@@ -41,7 +41,7 @@ def command(options: Options, short: bool, strict: bool) -> int:
     if options.json:
         options.print_json(document)
     elif short:
-        click.echo(short_line(document))
+        click.echo(short_line(document, now))
     else:
         width = render.terminal_width(sys.stdout)
         for line in full(document, now, options.paint, width):
@@ -72,8 +72,10 @@ def _absent(options: Options, daemon: Daemon, sight: Sight, short: bool) -> int:
     return sight.status
 
 
-def short_line(document: StatusDocument) -> str:
-    parts = [f"{document['state']} {words.duration(document['uptime_s'])}", _workers(document["workers"])]
+def short_line(document: StatusDocument, now: datetime) -> str:
+    draining = words.seconds_since(document.get("draining_since"), now)
+    lasted = document["uptime_s"] if draining is None else draining
+    parts = [f"{document['state']} {words.duration(lasted)}", _workers(document["workers"])]
     if document["warnings"]:
         parts.append(words.count(len(document["warnings"]), "warning"))
     return ", ".join(parts)
@@ -83,9 +85,11 @@ def full(document: StatusDocument, now: datetime, paint: Paint, width: int | Non
     """The whole page, line by line. Pure."""
     workers, queues, cpu = document["workers"], document["queues"], document["cpu"]
     containment, journal = document["containment"], document["journal"]
-    started = _local(document["started_at"])
+    since = f"since {_local(document['started_at'])} ({words.duration(document['uptime_s'])})"
+    if (draining := words.seconds_since(document.get("draining_since"), now)) is not None:
+        since = f"since {_local(document['draining_since'])} ({words.duration(draining)}), running {since}"
     yield (
-        f"hermesd is {paint.state(document['state'])} since {started} ({words.duration(document['uptime_s'])}),"
+        f"hermesd is {paint.state(document['state'])} {since},"
         f" pid {document['pid']}, version {document['version']}, instance {document['instance']}"
     )
     yield _line("Home", document["home"])

@@ -12,7 +12,6 @@ from hermesd.supervisor.control.api import Done
 from hermesd.supervisor.control.errors import Code, Refused
 from hermesd.supervisor.control.shapes import SCHEMA
 from hermesd.supervisor.gateway.lane import Turn
-from hermesd.supervisor.journal import sessions
 
 from .handler import Handler, Params, progress_event
 
@@ -21,9 +20,8 @@ PROGRESS_SECONDS = 1.0
 
 class DrainingHandler(Handler):
     async def drain(self, params: Params) -> AsyncIterator[Any]:
-        lanes, key = self._app.lanes, _key(params)
-        await self._check(key)
-        lanes.drain_order.give(key)
+        lanes, key = self._app.lanes, await self._key(params)
+        lanes.drain_order.give(key, time.time())
         timeout = params["timeout_s"]
         deadline = None if timeout is None else time.monotonic() + timeout
         yield self._progress(key, deadline)
@@ -39,8 +37,7 @@ class DrainingHandler(Handler):
         yield Done({"schema": SCHEMA, "state": state, "running": len(running), "waiting": self._waiting(key)})
 
     async def undrain(self, params: Params) -> dict[str, Any]:
-        lanes, key = self._app.lanes, _key(params)
-        await self._check(key)
+        lanes, key = self._app.lanes, await self._key(params)
         if key is not None and lanes.drain_order.everything:
             raise Refused(Code.USAGE, f"all of hermesd is draining, not only {key}", "hermesctl undrain")
         waiting = self._waiting(key)
@@ -48,13 +45,11 @@ class DrainingHandler(Handler):
         lanes.plan_soon()
         return {"schema": SCHEMA, "lifted": lifted, "waiting": waiting}
 
-    async def _check(self, key: SessionKey | None) -> None:
+    async def _key(self, params: Params) -> SessionKey | None:
+        """The session that is meant; None for all of hermesd."""
         if self._app.state != "running":
             raise Refused(Code.BUSY, f"hermesd is {self._app.state}")
-        if key is None or self._app.lanes.lane_of(key) is not None:
-            return
-        if await self._app.journal.read(sessions.current, key) is None:
-            raise Refused(Code.NOT_FOUND, f"there is no session {key}", "hermesctl sessions list")
+        return await self.session_named(params["session"]) if params["session"] else None
 
     def _running(self, key: SessionKey | None) -> list[Turn]:
         """The turns that run or are about to."""
@@ -70,10 +65,6 @@ class DrainingHandler(Handler):
         left = 0.0 if deadline is None else max(0.0, deadline - time.monotonic())
         workers = len(self._app.pool.workers) if key is None else 1
         return progress_event("draining", workers, len(self._running(key)), left)
-
-
-def _key(params: Params) -> SessionKey | None:
-    return SessionKey(params["session"]) if params["session"] else None
 
 
 def _ordered(everything: bool, sessions: set[SessionKey], key: SessionKey | None) -> bool:

@@ -14,7 +14,6 @@ from hermesd.supervisor.control.api import Done
 from hermesd.supervisor.control.errors import Code, Refused
 from hermesd.supervisor.control.shapes import SCHEMA
 from hermesd.supervisor.gateway.lanes import START_SECONDS
-from hermesd.supervisor.journal import sessions
 from hermesd.supervisor.journal.errors import JournalError
 from hermesd.supervisor.logs import rfc3339
 from hermesd.supervisor.pool.worker_life import WITH_PROCESS, State
@@ -100,19 +99,15 @@ class EndingHandler(Handler):
 
         ``most``: seconds that it may take beyond the patience with running turns.
         """
-        keys = [SessionKey(key) for key in dict.fromkeys(params["sessions"])]
+        known, unknown = await self.sessions_named(params["sessions"])
         timeout = params["timeout_s"]
         deadline = time.monotonic() + (timeout or 0.0) + most
-        unknown = {key for key in keys if not await self._exists(key)}
-        known = [key for key in keys if key not in unknown]
         job = self._app.tasks.job(self._all(known, end, timeout), f"end {len(known)} sessions")
         yield {**self._ending_progress(known, deadline), "not_found": sorted(unknown)}
         while not (await asyncio.wait([job], timeout=EVENT_EVERY))[0]:
             yield self._ending_progress(known, deadline)
-        outcomes = {row["session"]: row for row in job.result()}
-        yield Done({
-            "schema": SCHEMA, "sessions": [outcomes.get(key) or outcome_row(key, "not_found", "") for key in keys],
-        })  # fmt: skip
+        not_found = [outcome_row(name, "not_found", near) for name, near in unknown.items()]
+        yield Done({"schema": SCHEMA, "sessions": [*job.result(), *not_found]})
 
     async def _all(
         self, keys: list[SessionKey], end: Callable[[SessionKey, float | None], Awaitable[dict[str, Any]]],
@@ -134,12 +129,6 @@ class EndingHandler(Handler):
         left = sum(lane.life in WITH_PROCESS and lane.life is not State.IDLE for lane in lanes)
         return progress_event(phase, left, busy, max(0.0, deadline - time.monotonic()))
 
-    async def _exists(self, key: SessionKey) -> bool:
-        lane = self._app.lanes.lane_of(key)
-        if lane is not None and (lane.life is not State.HIBERNATED or lane.current is not None or lane.queue):
-            return True
-        return await self._app.journal.read(sessions.current, key) is not None
-
     async def _stop_session(self, key: SessionKey, timeout: float | None) -> dict[str, Any]:
         if await self._app.lanes.stop_session(key, "stopped by hermesctl", timeout or 0.0):
             return outcome_row(key, "done", "its worker has ended; the conversation is kept")
@@ -150,10 +139,13 @@ class EndingHandler(Handler):
         starting = await self._app.lanes.restart_session(key, "restarted by hermesctl", timeout or 0.0)
         if starting is None:
             return outcome_row(key, "not_found", "")
-        # The lane itself gives a start up after START_SECONDS.
-        left = None if deadline is None else max(deadline - time.monotonic(), NEW_WORKER_SECONDS)
+        # The lane itself gives a start up after START_SECONDS; for its place under workers.max it waits without end.
+        left = START_SECONDS if deadline is None else max(deadline - time.monotonic(), NEW_WORKER_SECONDS)
         if not (await asyncio.wait([starting], timeout=left))[0]:
-            return outcome_row(key, "timed_out", "its new worker is still starting")
+            lane = self._app.lanes.lane_of(key)
+            waits = lane is not None and lane.life is State.HIBERNATED
+            what = "waits for a place: workers.max are running" if waits else "is still starting"
+            return outcome_row(key, "timed_out", f"its new worker {what}")
         if error := starting.result():
             return outcome_row(key, "failed", error)
         return outcome_row(key, "done", "its new worker has its agent")

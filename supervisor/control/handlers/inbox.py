@@ -20,7 +20,8 @@ from .rows import BEGINNING, bounded, chosen, each, number
 class InboxHandler(Handler):
     async def inbox_list(self, params: Params) -> dict[str, Any]:
         states, limit = chosen(InboxState, params["state"]), bounded(params["limit"])
-        rows = await self._app.journal.read(inbox.listed, states, params["session"], limit)
+        session = await self.session_named(params["session"], ended=True) if params["session"] else ""
+        rows = await self._app.journal.read(inbox.listed, states, session, limit)
         return {"schema": SCHEMA, "messages": [_row(row, row.inbound.text[:BEGINNING]) for row in rows]}
 
     async def inbox_show(self, params: Params) -> dict[str, Any]:

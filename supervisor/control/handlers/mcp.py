@@ -44,9 +44,10 @@ class McpHandler(Handler):
             near = difflib.get_close_matches(name, known, n=1)
             fix = f"did you mean {near[0]}?" if near else "hermesctl mcp list"
             raise Refused(Code.NOT_FOUND, f"there is no MCP server {name}", fix)
-        workers = self._workers(params["session"])
-        if params["session"] and not workers:
-            raise Refused(Code.NOT_FOUND, f"no worker runs for a session {params['session']}", "hermesctl ps")
+        session = await self.session_named(params["session"]) if params["session"] else ""
+        workers = self._workers(session)
+        if session and not workers:
+            raise Refused(Code.NOT_FOUND, f"no worker runs for session {session}", "hermesctl ps")
         seconds = RESTART_SECONDS if params["timeout_s"] is None else params["timeout_s"]
         yield progress_event("stopping", len(workers), 0, seconds)
         outcomes = await asyncio.gather(*(self._restart(worker, name, seconds) for worker in workers))

@@ -22,7 +22,8 @@ REASON = "dropped by hermesctl"
 class OutboxHandler(Handler):
     async def outbox_list(self, params: Params) -> dict[str, Any]:
         states, limit = chosen(OutboxState, params["state"]), bounded(params["limit"])
-        rows = await self._app.journal.read(outbox.listed, states, params["session"], limit)
+        session = await self.session_named(params["session"], ended=True) if params["session"] else ""
+        rows = await self._app.journal.read(outbox.listed, states, session, limit)
         return {"schema": SCHEMA, "messages": [_row(row, key, row.message.text[:BEGINNING]) for row, key in rows]}
 
     async def outbox_show(self, params: Params) -> dict[str, Any]:
@@ -52,6 +53,8 @@ class OutboxHandler(Handler):
         row = await self._app.journal.read(outbox.show, row_id)
         if row.state in (OutboxState.PENDING, OutboxState.SENDING):
             return f"it is {row.state.value} and will be sent by itself"
+        if row.state is OutboxState.WAITING:
+            return "it waits until somebody looks at its chat, and will be sent then by itself"
         return f"it was {row.state.value} already"
 
     async def outbox_drop(self, params: Params) -> dict[str, Any]:

@@ -43,9 +43,10 @@ class SendingHandler(Handler):
         if params["session"]:
             if params["platform"] or params["chat"]:
                 raise Refused(Code.USAGE, "a session names platform and chat already: give one or the other")
-            session = await self._app.journal.read(sessions.current, params["session"])
+            key = await self.session_named(params["session"])
+            session = await self._app.journal.read(sessions.current, key)
             if session is None:
-                raise Refused(Code.NOT_FOUND, f"there is no session {params['session']}", "hermesctl sessions list")
+                raise Refused(Code.NOT_FOUND, f"there is no session {key}", "hermesctl sessions list")
             target = Target(session.origin.platform, session.origin.chat_id, session.origin.thread_id)
             self._check_platform(target.platform)
             return target

@@ -25,18 +25,18 @@ class SessionsHandler(Handler):
         return {"schema": SCHEMA, "sessions": [await self._session_row(row) for row in rows]}
 
     async def sessions_show(self, params: Params) -> dict[str, Any]:
-        key = params["session"]
+        key = await self.session_named(params["session"])
         history = await self._app.journal.read(sessions.show, key)
         if history is None or history.current is None:
             raise Refused(Code.NOT_FOUND, f"there is no session {key}", "hermesctl sessions list")
         last = await self._app.journal.read(turns.recent, key, 5)
-        lane = self._app.lanes.lane_of(SessionKey(key))
+        past = self._app.lanes.past_of(key)
         return {
             "schema": SCHEMA,
             "session": await self._session_row(history.current),
             "transcript_entries": history.entries,
-            "restarts": lane.restarts if lane is not None else 0,
-            "last_end": lane.last_end if lane is not None else "",
+            "restarts": past.restarts,
+            "last_end": past.last_end,
             "evidence": hang.evidence if (hang := self._app.watch.last_of(key)) is not None else "",
             "last_turns": [_turn_row(turn) for turn in last],
         }
@@ -58,10 +58,11 @@ class SessionsHandler(Handler):
         }
 
     async def sessions_reset(self, params: Params) -> dict[str, Any]:
-        outcomes = []
-        for key in params["sessions"]:
+        known, unknown = await self.sessions_named(params["sessions"])
+        outcomes = [outcome_row(name, "not_found", near) for name, near in unknown.items()]
+        for key in known:
             try:
-                session_id = await self._app.lanes.reset_session(SessionKey(key), "reset by hermesctl")
+                session_id = await self._app.lanes.reset_session(key, "reset by hermesctl")
                 outcomes.append(outcome_row(key, "done", f"the conversation is {session_id} now"))
             except UnknownRow:
                 outcomes.append(outcome_row(key, "not_found", ""))

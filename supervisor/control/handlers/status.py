@@ -32,7 +32,11 @@ class StatusHandler(Handler):
         found = findings(app)
         degraded = any(finding["severity"] != "ok" for finding in found)
         ages = [age for age in (counted.inbox_oldest_age, counted.outbox_oldest_age) if age]
-        state = "draining" if app.state == "running" and app.lanes.drain_order.everything else app.state
+        state, draining = app.state, {}
+        if state == "running" and app.lanes.drain_order.everything:
+            state, draining = "draining", {"draining_since": rfc3339(app.lanes.drain_order.since)}
+        elif state == "draining":
+            draining = {"draining_since": rfc3339(app.draining_since)}
         by_state: dict[str, int] = {}
         for lane in app.lanes.lanes.values():
             by_state[lane.life.value] = by_state.get(lane.life.value, 0) + 1
@@ -46,6 +50,7 @@ class StatusHandler(Handler):
             "home": str(app.paths.home),
             "started_at": rfc3339(app.started_at),
             "uptime_s": time.time() - app.started_at,
+            **draining,
             "loop": {"lag_ms_p99": app.lag.p99() * 1000.0},
             "platforms": [status_of(connection) for connection in app.platforms.connections.values()],
             "workers": {

@@ -48,15 +48,15 @@ async def status(call: Call) -> str:
         lines.append("draining: new messages wait until hermesctl undrain")
     if lane is not None and lane.queue:
         lines.append(f"waiting messages: {len(lane.queue)}")
-    if lane is not None and lane.restarts:
-        lines.append(f"crashes: {lane.restarts}, the last one: {lane.last_end}")
+    if (past := call.lanes.past_of(call.key)).restarts:
+        lines.append(f"crashes: {past.restarts}, the last one: {past.last_end}")
     return "\n".join(lines)
 
 
 async def retry(call: Call) -> str | None:
     last = await call.journal.write(inbox.latest_turn, call.key)
     if last is None:
-        return "There is no message to repeat."
+        return "There is no message to repeat in this conversation."
     if last.state in (InboxState.QUEUED, InboxState.DISPATCHED, InboxState.ACCEPTED):
         return "The last message is still being answered; /stop ends that."
     if last.state is InboxState.ANSWERED:

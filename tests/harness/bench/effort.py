@@ -31,7 +31,7 @@ class Effort:
 
 WHOLE = Effort()
 
-# Longer than the five seconds between two heartbeats of an idle worker: else an idle hermesd may not have run at all.
+# Longer than the twenty seconds between two heartbeats of an idle worker: else an idle hermesd may not have run at all.
 QUICK = Effort(
     runs=1,
     starts=1,
@@ -46,6 +46,6 @@ QUICK = Effort(
     disturbed_seconds=0.2,
     kills=1,
     idle_workers=2,
-    idle_seconds=6.0,
+    idle_seconds=21.0,
 )
 """Enough to see that every measurement works; its figures mean nothing."""

@@ -16,6 +16,7 @@ from hermesd.ipc.sockets import Router
 from hermesd.supervisor.instance.keepers import Keepers
 from hermesd.supervisor.pool.launchers.contract import Launcher
 from hermesd.supervisor.pool.launchers.keeper import KeeperLauncher
+from hermesd.workers.containment import open_containment
 from hermesd.workers.containment.tag import make_tag
 from hermesd.workers.spec import WorkerSpec
 
@@ -119,14 +120,16 @@ class _Keeper:
         name = f"w{self._count}"
         hello = self._door.expect(name)
         self._gone = asyncio.get_running_loop().create_future()
+        tag = make_tag(self._instance)
+        contained = open_containment(self.launcher.containment, self._instance, pid=self.launcher.pid)
         spec = WorkerSpec(
             worker=name,
             instance=self._instance,
-            tag=make_tag(self._instance),
+            tag=tag,
             endpoint=self._door.endpoint,
             token="",
             containment=self.launcher.containment,
-            container="",
+            container=contained.worker(name, tag).place,
             agent="demo",
             wire_name=name,
             keeper=self.launcher.pid,

@@ -50,12 +50,12 @@ def _one(scene: Scene, number: int, chance: random.Random) -> float:
     """Returns the seconds from the death to the first answer of a new session."""
     fake, chat = scene.fake, f"chat-{number}"
     fake.talk("!tools", chat=chat)
+    keeper = scene.daemon.ask("ps")["keeper"]["pid"]
     message = fake.say(f"!sleep {TURN_SECONDS:g}", chat=chat)
     until = time.monotonic() + 10.0
     while (before := scene.worker(chat))["state"] != "busy":
         assert time.monotonic() < until, "the turn did not begin"
     time.sleep(chance.uniform(0.0, 0.2))
-    keeper = scene.daemon.json("ps")["keeper"]["pid"]
     began = time.monotonic()
     kill(keeper)
     # The spare may have answered the first; the second needs the new keeper.

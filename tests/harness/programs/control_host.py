@@ -189,19 +189,19 @@ class Handlers:
     ) -> AsyncIterator[dict[str, Any]]:
         """Echoes. "later": answered after the next line. "fail", "flood" (without end), "hang", "close", "notice"."""
         yield {"kind": "open", "text": "", "session": f"agent:main:local:dm:{params['name']}".rstrip(":")}
-        waiting: list[str] = []
+        waiting: list[tuple[str, str]] = []
         answered = failed = 0
         try:
             async for line in inputs:
-                text = line["text"]
+                text, turn = line["text"], line["id"]
                 if text == "later":
-                    waiting.append(text)
+                    waiting.append((text, turn))
                     continue
                 if text == "close":
                     break
                 if text == "fail":
                     failed += 1
-                    yield {"kind": "failed", "text": "as you wish", "turn": "t0", "final": True}
+                    yield {"kind": "failed", "text": "as you wish", "turn": turn, "final": True}
                     continue
                 if text == "notice":
                     yield {"kind": "notice", "text": "by the way"}
@@ -209,10 +209,10 @@ class Handlers:
                     await asyncio.Event().wait()
                 while text == "flood":
                     yield {"kind": "delta", "text": "x" * 10_000, "turn": "t1"}
-                for each in (text, *waiting):
+                for each, asked in ((text, turn), *waiting):
                     answered += 1
-                    yield {"kind": "delta", "text": each[:2], "turn": f"t{answered}"}
-                    yield {"kind": "answer", "text": each, "turn": f"t{answered}", "final": True}
+                    yield {"kind": "delta", "text": each[:2], "turn": asked}
+                    yield {"kind": "answer", "text": each, "turn": asked, "final": True}
                 waiting.clear()
             yield Done({"answered": answered, "failed": failed})  # type: ignore[misc]
         finally:

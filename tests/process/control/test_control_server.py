@@ -119,6 +119,7 @@ def test_a_handler_that_fails_is_a_fault_and_not_the_end(host: ControlHost) -> N
 # ---- slow clients and silent servers --------------------------------------------------------------------------------
 
 
+@pytest.mark.alone("times each of many calls")
 def test_a_reader_that_does_not_read_holds_up_nobody_and_is_cut_off(start: Callable[..., ControlHost]) -> None:
     host = start("--quiet")
     with Client(host.socket) as client:
@@ -170,6 +171,7 @@ def test_more_lines_than_fit_wait_and_none_is_lost(host: ControlHost) -> None:
     assert done.stdout.splitlines() == lines
 
 
+@pytest.mark.alone("a wait is to end on time")
 def test_a_server_that_never_answers_costs_the_budget_and_no_more(tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
     with socket.socket(socket.AF_UNIX) as listening:

@@ -53,6 +53,7 @@ def test_status_of_one_that_died_and_left_its_pid_file(host: ControlHost) -> Non
     assert host.ctl("stop").returncode == 7
 
 
+@pytest.mark.alone("two seconds are promised to a person")
 def test_a_stopped_process_is_alive_but_not_answering_and_said_so_within_two_seconds(host: ControlHost) -> None:
     host.process.send_signal(signal.SIGSTOP)
     began = time.monotonic()
@@ -261,10 +262,9 @@ def test_stop_shows_progress_waits_for_the_real_end_and_tells_who_had_to_be_kill
     assert host.ctl("status").returncode == 3
 
 
-def test_stop_without_waiting_returns_at_once(host: ControlHost) -> None:
-    began = time.monotonic()
-    done = host.ctl("stop", "--no-wait", "--json")
-    assert time.monotonic() - began < 1.0
+def test_stop_without_waiting_returns_while_it_goes_on(host: ControlHost) -> None:
+    done = host.ctl("stop", "--no-wait", "--json", "--timeout", "3")
+    assert host.process.poll() is None
     assert (done.returncode, json.loads(done.stdout)["state"]) == (0, "stopping")
     assert host.process.wait(5) == 0
 
@@ -325,6 +325,7 @@ def test_hermesctl_imports_nothing_heavy(host: ControlHost, verb: list[str]) -> 
     assert done.stderr.splitlines()[-1] == "[]"
 
 
+@pytest.mark.alone("CPU time is dearer where caches are shared")
 def test_the_whole_of_status_costs_less_than_150_ms(host: ControlHost) -> None:
     for verb in ("--version", "status"):
         costs = []  # of CPU, for the machine may have other things to do

@@ -194,6 +194,7 @@ STALE = {
 }
 
 
+@pytest.mark.alone("what takes a millisecond is told from a wait")
 @pytest.mark.parametrize("kind", STALE)
 def test_an_old_pid_file_is_stale_and_delays_nobody(kind: str, paths: Paths) -> None:
     content = STALE[kind]()
@@ -211,6 +212,7 @@ def test_an_old_pid_file_is_stale_and_delays_nobody(kind: str, paths: Paths) -> 
     assert describe(paths) == Standing("none")
 
 
+@pytest.mark.alone("what takes a millisecond is told from a wait")
 def test_an_old_lock_file_delays_nobody_either(paths: Paths) -> None:
     paths.lock.write_bytes(pidfile.encode(Record(_dead_pid(), 1)))
     began = time.monotonic()

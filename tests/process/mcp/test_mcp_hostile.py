@@ -50,7 +50,7 @@ async def test_a_server_of_any_habit_answers_and_is_gone_after_the_stop(pen, hab
     assert pen.oracle.alive() == 0
     assert pen.tagged() == []
     assert [str(report.state) for report in servers.reports()] == ["stopped"]
-    assert took < 1.5
+    assert took < 3.0, "0.3 s of grace, twice for a server that ignores everything; 5 s were allowed"
     assert pen.states() == [("starting", 1), ("ready", 1), ("stopping", 1), ("stopped", 1)]
 
 
@@ -59,7 +59,7 @@ async def test_a_polite_server_is_not_kept_waiting(pen):
     await servers.call("h", "echo", {})
     began = time.monotonic()
     await servers.stop(10.0)
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 3.0
 
 
 async def test_ten_servers_that_ignore_everything_are_stopped_at_once(pen):
@@ -73,6 +73,7 @@ async def test_ten_servers_that_ignore_everything_are_stopped_at_once(pen):
     assert {str(report.state) for report in servers.reports()} == {"stopped"}
 
 
+@pytest.mark.alone("a stop is to end on time")
 async def test_a_stop_keeps_its_budget_however_long_the_grace_is(pen):
     servers = pen.servers(pen.hostile("ignore_everything"), grace=30.0)
     await servers.call("h", "echo", {})
@@ -191,7 +192,7 @@ async def test_calls_run_side_by_side(pen):
     began = time.monotonic()
     results = await asyncio.gather(*(servers.call("h", "slow", {"seconds": 0.3}) for _ in range(20)))
     assert {result.text for result in results} == {"after 0.3"}
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 3.0  # one after the other: 6
 
 
 async def test_a_cancelled_call_tells_the_server_and_leaves_the_session_whole(pen):
@@ -217,6 +218,7 @@ async def test_a_call_that_takes_too_long_fails_alone(pen):
     assert (await servers.call("h", "echo", {})).text == "echo: {}"
 
 
+@pytest.mark.alone("an answer is to come before another times out")
 async def test_a_server_that_stops_reading_delays_nobody(pen):
     servers = pen.servers(pen.hostile("be_plain", timeout=0.4), pen.hostile("be_plain", "well"), grace=0.2)
     await servers.tools()

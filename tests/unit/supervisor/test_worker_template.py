@@ -34,7 +34,12 @@ def test_only_enabled_stdio_servers_are_started(caplog: pytest.LogCaptureFixture
     assert "mcp_servers.remote is reached by url" in caplog.text
 
 
-@pytest.mark.parametrize(("hang_timeout", "beat"), [("60s", 1.0), ("3s", 0.2), ("1h", 1.0), ("100ms", 0.1)])
-def test_workers_beat_often_enough_to_be_judged_in_time(tmp_path: Path, hang_timeout: str, beat: float) -> None:
+@pytest.mark.parametrize(
+    ("hang_timeout", "beats"), [("60s", (1.0, 20.0)), ("3s", (0.2, 1.0)), ("1h", (1.0, 20.0)), ("100ms", (0.1, 0.1))]
+)
+def test_workers_beat_often_enough_to_be_judged_in_time(
+    tmp_path: Path, hang_timeout: str, beats: tuple[float, float]
+) -> None:
     settings = Settings.model_validate({"hermesd": {"workers": {"hang_timeout": hang_timeout}}})
-    assert template(settings, paths_of(tmp_path, {}), {}, 1.0).heartbeat == pytest.approx(beat)
+    spec = template(settings, paths_of(tmp_path, {}), {}, 1.0)
+    assert (spec.heartbeat, spec.idle_heartbeat) == pytest.approx(beats)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -16,6 +17,8 @@ from hermesd.workers.logs import (
     MAX_WAITING_TEXT,
     PER_SECOND,
     WireHandler,
+    install,
+    quieten,
 )
 
 
@@ -139,3 +142,33 @@ def test_a_childs_record_carries_its_pid() -> None:
     batch = handler.take(0.0)
     assert batch is not None
     assert batch.records[0].pid == os.getpid() + 1
+
+
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    """The root logger, put back as it was."""
+    found = logging.getLogger()
+    handlers, level = found.handlers[:], found.level
+    yield found
+    found.handlers[:] = handlers
+    found.setLevel(level)
+
+
+def test_installing_sets_the_levels_and_is_the_only_sink(root: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "register_at_fork", lambda **_: None)
+    logging.getLogger("httpx").setLevel(logging.INFO)
+    handler = install("DEBUG")
+    assert root.handlers == [handler]
+    assert root.level == logging.DEBUG
+    assert not logging.getLogger("httpx").isEnabledFor(logging.INFO)
+
+
+def test_a_worker_sets_no_level_that_its_keeper_has_set(root: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "register_at_fork", lambda **_: None)
+    root.setLevel("INFO")
+    quieten()
+    told: list[str] = []
+    monkeypatch.setattr(logging.Logger, "setLevel", lambda logger, level: told.append(logger.name))
+    install("INFO")
+    monkeypatch.undo()
+    assert told == []

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from hermesd.adapters.contract import AdapterSettings, Inbound, Outbound, Target
-from hermesd.adapters.errors import Gone, NotAccepted, Rejected
+from hermesd.adapters.errors import Gone, NotAccepted, Rejected, Unattended
 from hermesd.adapters.local.adapter import LocalAdapter
 
 
@@ -28,16 +28,27 @@ class Screen:
 
 
 class Silent:
+    def __init__(self) -> None:
+        self.attended_chats: list[Target] = []
+
     async def receive(self, inbound: Inbound) -> bool:
         return True
 
     def cancel(self, inbound_chat: Target) -> None: ...
 
+    def attended(self, chat: Target) -> None:
+        self.attended_chats.append(chat)
+
 
 @pytest.fixture
-async def adapter() -> LocalAdapter:
+def core() -> Silent:
+    return Silent()
+
+
+@pytest.fixture
+async def adapter(core: Silent) -> LocalAdapter:
     made = LocalAdapter(AdapterSettings("local"))
-    await made.start(Silent())
+    await made.start(core)
     return made
 
 
@@ -58,7 +69,7 @@ async def test_the_answer_of_one_who_left_goes_to_whoever_is_there(adapter: Loca
     asked = await asking.say("hello")
     asking.detach()
     target = Target("local", "room", reply_to=asked)
-    with pytest.raises(Gone, match="nobody is attached"):
+    with pytest.raises(Unattended, match="nobody is attached to this chat; hermesctl chat room shows it"):
         await adapter.send(target, Outbound("k", "answer"))
     adapter.attach("room", two)
     await adapter.send(target, Outbound("k", "answer"))
@@ -67,9 +78,28 @@ async def test_the_answer_of_one_who_left_goes_to_whoever_is_there(adapter: Loca
 
 async def test_a_terminal_that_has_gone_is_detached(adapter: LocalAdapter) -> None:
     adapter.attach("room", Screen(gone=True))
-    with pytest.raises(Gone):
+    with pytest.raises(Unattended):
         await adapter.send(Target("local", "room"), Outbound("k", "answer"))
     assert adapter.describe()["attached"] == []
+
+
+async def test_the_core_is_told_of_whoever_comes(adapter: LocalAdapter, core: Silent) -> None:
+    adapter.attach("room", Screen())
+    adapter.attach("", Screen())
+    assert core.attended_chats == [Target("local", "room"), Target("local", "")]
+
+
+async def test_who_comes_while_the_last_one_leaves_is_shown_the_message(adapter: LocalAdapter) -> None:
+    late = Screen()
+
+    class Leaving(Screen):
+        async def answer(self, reply_to: str, message: Outbound) -> None:
+            adapter.attach("room", late)
+            raise Gone("closed")
+
+    adapter.attach("room", Leaving())
+    await adapter.send(Target("local", "room"), Outbound("k", "answer"))
+    assert late.texts == ["answer"]
 
 
 async def test_a_chat_needs_a_usable_name_and_a_running_adapter(adapter: LocalAdapter) -> None:

@@ -52,6 +52,8 @@ class Core:
 
     def cancel(self, inbound_chat: Target) -> None: ...
 
+    def attended(self, chat: Target) -> None: ...
+
     async def _answer(self, inbound: Inbound) -> None:
         target = Target("local", inbound.chat_id, reply_to=inbound.message_id)
         if inbound.text == "!ask":
@@ -138,6 +140,18 @@ async def test_an_error_goes_to_stderr_and_makes_the_status_1(console: Console) 
     assert await console.run() == 1
     assert console.output == "re: fine\n"
     assert console.errors == "re: !fail\n"
+
+
+async def test_what_answers_none_of_its_lines_goes_to_stderr_and_fails_nothing(console: Console) -> None:
+    running = asyncio.create_task(console.run())
+    console.write("!ask\n", end=False)
+    await console.core.asked.wait()
+    for key, kind in (("k1", "answer"), ("k2", "error"), ("k3", "notice")):
+        await console.adapter.send(Target("local", "", reply_to="earlier"), Outbound(key, f"old {kind}", kind=kind))
+    console.write("/approve\n")
+    assert await running == 0
+    assert console.output == "approved\nre: /approve\n"
+    assert console.errors == "waiting\nmay I?\nold answer\nold error\nold notice\n"
 
 
 async def test_a_line_that_was_not_accepted_makes_the_status_1(console: Console) -> None:

@@ -65,10 +65,19 @@ def test_a_hermesd_without_platforms_says_so(status_document: Document, now: dat
     )
 
 
-def test_the_short_form_is_one_line(status_document: Document) -> None:
+def test_the_short_form_is_one_line(status_document: Document, now: datetime) -> None:
     warning = {"id": "x", "severity": "warning", "message": "", "fix": ""}
-    assert short_line(status_document()) == "running 2d 4h, 3 workers (1 busy, 2 idle)"
-    assert short_line(status_document(warnings=[warning])).endswith(", 1 warning")
+    assert short_line(status_document(), now) == "running 2d 4h, 3 workers (1 busy, 2 idle)"
+    assert short_line(status_document(warnings=[warning]), now).endswith(", 1 warning")
+
+
+def test_a_drain_has_a_time_of_its_own(status_document: Document, now: datetime) -> None:
+    document = status_document(state="draining", draining_since="2026-11-22T18:59:20Z")
+    head = next(full(document, now, PLAIN, None))
+    assert head.startswith(
+        "hermesd is draining since 2026-11-22 18:59:20 (40s), running since 2026-11-20 15:00:00 (2d 4h), pid 300,"
+    )
+    assert short_line(document, now).startswith("draining 40s, ")
 
 
 def test_a_traceback_in_the_log_is_one_line_of_the_page(status_document: Document, now: datetime) -> None:

@@ -63,6 +63,7 @@ def test_a_module_that_is_nowhere_is_a_warning_and_nothing_is_imported(tmp_path:
     (told,) = warnings(tmp_path, "hermesd: {agent: 'my_agent.deep:make'}\n")
     assert 'hermesd.agent: there is no module "my_agent", in agent_path or installed' in told
     assert "agent_path" in told.partition("; ")[2]
+    assert warnings(tmp_path, "hermesd: {agent: 'my_agent.deep:make', agent_path: agents}") == []
     assert warnings(tmp_path, "hermesd: {agent: 'hermesd.workers.agents.demo:make'}\n") == []
 
 

@@ -56,6 +56,20 @@ class TestDefaults:
 
 
 class TestReading:
+    def test_a_relative_agent_path_is_taken_from_where_the_configuration_lies(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOME", "/home/ann")
+        ours = loaded(tmp_path, "hermesd: {agent_path: [agents, ../shared/./x, ~/mine, /]}").settings.hermesd
+        here, above = str(tmp_path / "agents"), str(tmp_path.parent / "shared" / "x")
+        assert ours.agent_path == (here, above, "/home/ann/mine", "/")
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        (elsewhere / "other.yaml").write_text("hermesd: {agent_path: agents}")
+        monkeypatch.chdir(tmp_path)
+        other = load(tmp_path, Path("elsewhere/other.yaml"), {}).settings.hermesd
+        assert other.agent_path == (str(elsewhere / "agents"),)
+
     def test_every_key_of_ours_is_read(self, tmp_path: Path) -> None:
         ours = loaded(
             tmp_path,
@@ -508,7 +522,7 @@ class TestOtherErrors:
         assert "more than 100000 values" in refused(tmp_path, "\n".join(lines))
 
     def test_a_file_that_is_nested_too_deeply(self, tmp_path: Path) -> None:
-        assert "nested too deeply" in refused(tmp_path, "hermesd: " + "[" * 5000)
+        assert "nested too deeply" in refused(tmp_path, "hermesd: " + "[" * 1000)
 
 
 class TestWarnings:
@@ -571,8 +585,9 @@ class TestWarnings:
         )
 
     def test_an_agent_path_that_is_not_there(self, tmp_path: Path) -> None:
-        result = loaded(tmp_path, "hermesd: {agent_path: [/no/such/place]}")
+        result = loaded(tmp_path, "hermesd: {agent_path: [/no/such/place, nor/this]}")
         assert "/no/such/place is not a directory" in warned(result, tmp_path)
+        assert "hermesd.agent_path: nor/this is not a directory" in warned(result, tmp_path)
 
 
 def test_the_schema_names_the_keys_as_the_file_has_them() -> None:

@@ -35,7 +35,7 @@ def test_only_streaming_verbs_take_inputs() -> None:
 def test_missing_parameters_get_their_defaults() -> None:
     assert bind("ps", {})[1] == {"tree": False}
     assert bind("stop", {})[1] == {"sessions": [], "timeout_s": None}
-    assert bind("chat", {"name": None})[1] == {"name": ""}
+    assert bind("chat", {"name": None})[1] == {"name": "", "waiting": []}
 
 
 def test_a_default_list_is_a_new_one_each_time() -> None:
@@ -80,7 +80,7 @@ def test_an_unknown_verb_is_refused_as_such() -> None:
 
 
 def test_the_lines_of_a_chat_are_checked_too() -> None:
-    assert bind_input("chat", {"text": "hello"}) == {"text": "hello"}
+    assert bind_input("chat", {"text": "hello"}) == {"text": "hello", "id": "", "again": False}
     for data in ({}, {"text": 5}, {"text": "x" * 300_000}, {"text": "x", "as": "root"}):
         with pytest.raises(Refused):
             bind_input("chat", data)

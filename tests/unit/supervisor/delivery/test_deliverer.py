@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hermesd.adapters.contract import Adapter, Capabilities, Outbound, Rate, Sent, Target
-from hermesd.adapters.errors import Gone, Rejected, Retry, Unauthorized, Uncertain
+from hermesd.adapters.errors import Gone, Rejected, Retry, Unattended, Unauthorized, Uncertain
+from hermesd.supervisor.delivery import absence
 from hermesd.supervisor.delivery.deliverer import PERHAPS_AGAIN, Deliverer
 from hermesd.supervisor.journal import Journal, outbox
 from hermesd.supervisor.journal.errors import IllegalTransition
@@ -26,6 +27,7 @@ class Platform:
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.answers: list[Exception] = []
+        self.on_answer: Callable[[], Any] = lambda: None
         self.open = asyncio.Event()
         self.open.set()
         self.facts = Capabilities()
@@ -37,6 +39,7 @@ class Platform:
         if target.chat_id == "slow":
             await self.open.wait()
         if self.answers:
+            self.on_answer()
             raise self.answers.pop(0)
         self.texts.append(message.text)
         return Sent(f"p{len(self.texts)}")
@@ -61,6 +64,11 @@ class Scene:
                 tuple(row) for row in connection.execute("SELECT state, error, attempts FROM outbox ORDER BY id")
             ]
         )
+
+    async def until_sent(self, count: int) -> None:
+        async with asyncio.timeout(5.0):
+            while [state for state, _, _ in await self.states()].count("sent") < count:
+                await asyncio.sleep(0)
 
     async def idle(self) -> None:
         assert await self.deliverer.wait_idle(5.0)
@@ -313,6 +321,68 @@ class TestOrders:
         scene.platform.open.set()
         await scene.idle()
         assert scene.platform.texts == ["a", "c"]
+
+
+NOBODY = "nobody is attached"
+
+
+class TestAbsence:
+    async def test_what_nobody_looks_at_waits_and_goes_in_order_when_somebody_does(self, scene: Scene) -> None:
+        scene.platform.answers = [Unattended(NOBODY), Unattended(NOBODY)]
+        await scene.say("a")
+        await scene.say("b")
+        await scene.idle()
+        await scene.say("other", BOB)
+        await scene.idle()
+        assert await scene.states() == [("waiting", NOBODY, 1), ("waiting", NOBODY, 1), ("sent", "", 1)]
+        scene.deliverer.attended(ANN)
+        await scene.say("c")
+        await scene.until_sent(4)
+        assert scene.platform.texts == ["other", "a", "b", "c"]
+
+    async def test_what_is_in_the_lane_when_somebody_comes_goes_after_what_waited(self, scene: Scene) -> None:
+        slow = Target("fake", "slow")
+        scene.platform.answers = [Unattended(NOBODY), Unattended(NOBODY)]
+        await scene.say("a", slow)
+        await scene.idle()
+        scene.platform.open.clear()
+        for text in "bcd":
+            await scene.say(text, slow)
+        # Nobody is there for b, and then somebody comes, before the disk has that b waits.
+        scene.platform.on_answer = lambda: asyncio.get_running_loop().call_soon(scene.deliverer.attended, slow)
+        scene.platform.open.set()
+        await scene.until_sent(4)
+        assert scene.platform.texts == ["a", "b", "c", "d"]
+
+    async def test_two_who_come_at_once_get_each_message_once(self, scene: Scene) -> None:
+        scene.platform.answers = [Unattended(NOBODY)]
+        await scene.say("a")
+        await scene.idle()
+        scene.deliverer.attended(ANN)
+        scene.deliverer.attended(ANN)
+        await scene.say("b")
+        await scene.until_sent(2)
+        assert scene.platform.texts == ["a", "b"]
+
+    async def test_a_chat_keeps_so_many_of_them(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(absence, "KEPT", 2)
+        scene.platform.answers = [Unattended(NOBODY) for _ in range(3)]
+        for text in "abc":
+            await scene.say(text)
+        await scene.idle()
+        assert [state for state, _, _ in await scene.states()] == ["dropped", "waiting", "waiting"]
+
+    async def test_one_that_waits_can_be_given_up_and_not_be_retried(self, scene: Scene) -> None:
+        scene.platform.answers = [Unattended(NOBODY)]
+        await scene.say("a")
+        await scene.idle()
+        with pytest.raises(IllegalTransition):
+            await scene.deliverer.retry(1)
+        await scene.deliverer.drop(1, "by somebody")
+        scene.deliverer.attended(ANN)
+        await scene.say("b")
+        await scene.until_sent(1)
+        assert scene.platform.texts == ["b"]
 
 
 class TestRecovery:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from harness.gateway import Chat, Gateway, until
 
 from hermesd.ipc.messages import Accept, Answer, Ask, Finished, Send, StartTurn
@@ -92,6 +93,54 @@ async def test_an_open_question_waits_on_and_its_user_is_not_asked_again(gateway
     worker.finish(start, "did it")
     await until(lambda: "did it" in gateway.texts)
     assert sum("May I?" in text for text in gateway.texts) == 1
+
+
+@pytest.mark.parametrize("heard_of", [True, False])
+async def test_an_answer_that_was_on_the_wire_reaches_the_worker_and_nobody_is_asked_again(
+    gateway: Gateway, heard_of: bool
+) -> None:
+    """``heard_of``: whether the worker knows that its question is on disk."""
+    await gateway.start()
+    await gateway.say("one", chat="c1")
+    first = await gateway.pool.ready()
+    start = await first.accept()
+    ask = Ask("a1", start.turn, "May I?", ASK, 60.0)
+    first.say(ask)
+    await gateway.shown(1)
+    await gateway.say("/approve", chat="c1")
+    await gateway.shown(2)
+    (worker,) = await gateway.taken_over()
+    if not heard_of:
+        worker.say(ask)
+    worker.snapshot(turn=start.turn, asks=(ask,))
+    await until(lambda: worker.told == [Answer("a1", "approve", "u1")])
+    assert gateway.life() == "busy"
+    if not heard_of:
+        await until(lambda: ask in worker.settled)
+    worker.finish(start, "did it")
+    assert "did it" in await gateway.shown(3)
+    assert len([text for text in gateway.texts if "May I?" in text]) == 1
+    assert worker.told == [Answer("a1", "approve", "u1")], "once"
+    assert await gateway.rows("SELECT * FROM answers") == []
+
+
+async def test_a_second_question_of_an_adopted_turn_waits_while_the_first_is_answered(gateway: Gateway) -> None:
+    await gateway.start()
+    await gateway.say("one", chat="c1")
+    first = await gateway.pool.ready()
+    start = await first.accept()
+    asks = tuple(Ask(name, start.turn, f"May I {name}?", ASK, 60.0) for name in ("a1", "a2"))
+    for ask in asks:
+        first.say(ask)
+    await gateway.shown(2)
+    await gateway.say("/approve", chat="c1")
+    await gateway.shown(3)
+    (worker,) = await gateway.taken_over()
+    worker.snapshot(turn=start.turn, asks=asks)
+    assert worker.told == [Answer("a1", "approve", "u1")]
+    assert gateway.life() == "waiting"
+    await gateway.say("/deny", chat="c1")
+    await until(lambda: worker.told[1:] == [Answer("a2", "deny", "u1")])
 
 
 async def test_a_question_that_was_not_on_disk_is_asked_once_although_the_snapshot_has_it_too(gateway: Gateway) -> None:
@@ -215,4 +264,5 @@ async def test_every_worker_with_a_session_is_on_disk_for_as_long_as_it_lives(ga
     assert proof == worker.worker.proof
     worker.gone(0)
     await gateway.journal.write(workers.forget, "the next write comes after those before it")
-    assert await gateway.rows("SELECT * FROM workers") == []
+    # Its session gets another worker after a pause, perhaps by now.
+    assert await gateway.rows("SELECT * FROM workers WHERE worker = ?", name) == []

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+
 import pytest
 from harness.gateway import Chat, Gateway, until
 
 from hermesd.adapters.contract import Target, Utterance
+from hermesd.ipc.ids import SessionKey
 from hermesd.ipc.messages import Answer, Ask, Delta, Logs, Send
+from hermesd.supervisor.gateway import past as past_module
+from hermesd.supervisor.gateway.lane import Lane
+from hermesd.supervisor.gateway.past import Pasts
+from hermesd.supervisor.pool import backoff
 
 LIFE = "agent:main:fake:dm:"
+KEY = SessionKey(LIFE + "c1")
 
 
 class TestStatelessRequests:
@@ -24,7 +33,7 @@ class TestStatelessRequests:
         assert [entry.text for entry in worker.assign.history] == ["before", "indeed"]
         await worker.answer("re now")
         assert await gateway.shown(1) == ["re now"]
-        await until(lambda: gateway.life(LIFE + "req") == "forgotten")
+        await until(lambda: gateway.lanes.lane_of(SessionKey(LIFE + "req")) is None)
         assert worker.stopped
         (row,) = await gateway.rows("SELECT ephemeral, ended_at IS NOT NULL FROM sessions")
         assert row == (1, 1)
@@ -55,7 +64,7 @@ class TestStatelessRequests:
             start = await worker.accept()
         if when == "crashed":
             worker.gone()
-            await until(lambda: gateway.life(LIFE + "req") == "forgotten")
+            await until(lambda: gateway.lanes.lane_of(SessionKey(LIFE + "req")) is None)
             return
         gateway.reception.cancel(Target("fake", "req", reply_to="r1"))
         if when == "running":
@@ -63,7 +72,92 @@ class TestStatelessRequests:
             worker.finish(start, "", "interrupted")
         if when == "starting":
             await until(lambda: worker.stopped)
-        await until(lambda: gateway.life(LIFE + "req") == "forgotten")
+        await until(lambda: gateway.lanes.lane_of(SessionKey(LIFE + "req")) is None)
+
+
+class TestForgetting:
+    async def test_a_thousand_sessions_that_came_and_hibernated_leave_no_lane(self, gateway: Gateway) -> None:
+        most, batches = 50, 20
+        await gateway.start(max_workers=most, max_turns=most)
+        for batch in range(batches):
+            before = len(gateway.pool.all)
+            chats = [f"c{batch}-{number}" for number in range(most)]
+            await asyncio.gather(*(gateway.say("hello", chat=chat) for chat in chats))
+
+            async def answer(number: int) -> None:
+                await (await gateway.pool.ready(number)).answer("hi")
+
+            await asyncio.gather(*(answer(before + number) for number in range(1, most + 1)))
+            await gateway.shown((batch + 1) * most)
+            assert len(gateway.lanes.lanes) <= 2 * most, "those with a worker, and those whose worker is ending"
+        assert len(gateway.pool.all) == most * batches == 1000
+        gateway.lanes.reconfigure(replace(gateway.settings, idle_timeout=0.0))
+        await until(lambda: not gateway.lanes.lanes)
+        assert gateway.pool.most_alive <= most
+        assert await gateway.rows("SELECT count(*) FROM sessions WHERE ended_at IS NULL") == [(1000,)]
+
+    async def test_a_session_goes_on_where_it_was_when_its_lane_was_forgotten(self, gateway: Gateway) -> None:
+        await gateway.start(idle_timeout=0.0)
+        await gateway.say("one", chat="c1")
+        first = await gateway.pool.ready(1)
+        await first.answer("re one")
+        await until(lambda: not gateway.lanes.lanes)
+        assert gateway.lanes.past_of(KEY).last_end == "exit status 0"
+        await gateway.say("/status", chat="c1")
+        assert "agent: hibernated" in (await gateway.shown(2))[-1]
+        await gateway.say("two", chat="c1")
+        second = await gateway.pool.ready(2)
+        assert second.assign.session_id == first.assign.session_id
+        assert [entry.text for entry in second.assign.history] == ["one", "re one"]
+        await second.answer("re two")
+        await gateway.shown(3)
+
+    @pytest.mark.parametrize("command", ["/stop", "/new"])
+    async def test_commands_about_a_message_that_waited_leave_no_lane(self, gateway: Gateway, command: str) -> None:
+        await gateway.start(max_turns=1)
+        await gateway.say("one", chat="c1")
+        await (await gateway.pool.ready(1)).accept()
+        await gateway.say("two", chat="c2")
+        await until(lambda: gateway.lanes.waiting)
+        await gateway.say(command, chat="c2")
+        await gateway.shown(2, chat="c2")
+        await until(lambda: list(gateway.lanes.lanes) == [KEY])
+
+    async def test_crashes_of_the_last_minute_are_not_forgotten(
+        self, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await gateway.start()
+        await gateway.say("one", chat="c1")
+        worker = await gateway.pool.ready()
+        await worker.accept()
+        worker.gone(3)
+        await gateway.shown(1)
+        await until(lambda: gateway.life() == "hibernated")
+        gateway.lanes.plan_soon()
+        await asyncio.sleep(0)
+        lane = gateway.lanes.lane_of(KEY)
+        assert lane is not None
+        assert lane.crashes.times
+        monkeypatch.setattr(backoff, "CRASH_WINDOW", -1.0)
+        gateway.lanes.plan_soon()
+        await until(lambda: not gateway.lanes.lanes)
+        past = gateway.lanes.past_of(KEY)
+        assert (past.restarts, past.last_end) == (1, "exit status 3")
+        await gateway.say("two", chat="c1")
+        await gateway.pool.ready(2)
+        lane = gateway.lanes.lane_of(KEY)
+        assert lane is not None
+        assert lane.restarts == 1
+
+    async def test_what_is_known_of_the_forgotten_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(past_module, "KEPT", 2)
+        pasts = Pasts()
+        for name in ("a", "b", "a", "c"):
+            lane = Lane(SessionKey(name), False, 0.0)
+            lane.last_end = f"end of {name}"
+            pasts.keep(lane)
+        ends = [pasts.of(SessionKey(name)).last_end for name in ("a", "b", "c")]
+        assert ends == ["end of a", "", "end of c"]
 
 
 class TestBesides:

@@ -75,9 +75,7 @@ class TestStop:
         assert await gateway.shown(1) == ["Interrupted."]
         assert await gateway.inbox() == ["answered"]
         await until(lambda: gateway.life() == "hibernated")
-        lane = gateway.lanes.lane_of(KEY)
-        assert lane is not None
-        assert lane.restarts == 0, "a kill of ours is no crash"
+        assert gateway.lanes.past_of(KEY).restarts == 0, "a kill of ours is no crash"
 
     async def test_a_worker_that_heard_it_has_the_whole_grace(
         self, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
@@ -246,6 +244,32 @@ class TestSessionOrders:
         assert gateway.life() == "idle"
         assert await gateway.lanes.restart_session(SessionKey("agent:main:fake:dm:nobody"), "restarted") is None
 
+    @pytest.mark.parametrize("busy", [False, True])
+    async def test_a_restart_of_a_hibernated_session_keeps_to_the_most_workers(
+        self, gateway: Gateway, busy: bool
+    ) -> None:
+        await gateway.start(max_workers=1)
+        await gateway.say("one", chat="c1")
+        await (await gateway.pool.ready(1)).answer("re one")
+        await gateway.shown(1)
+        await gateway.say("two", chat="c2")
+        second = await gateway.pool.ready(2)  # the first one has made room for it
+        start = await second.accept()
+        if not busy:
+            second.finish(start, "re two")
+            await gateway.shown(2)
+        starting = await gateway.lanes.restart_session(KEY, "restarted")
+        assert starting is not None
+        if busy:
+            await gateway.say("/status", chat="c3")
+            await gateway.shown(2)
+            assert len(gateway.pool.all) == 2
+            second.finish(start, "re two")
+        await gateway.pool.ready(3)
+        assert await starting == ""
+        assert gateway.pool.most_alive == 1
+        assert (gateway.life(), gateway.life("agent:main:fake:dm:c2")) == ("idle", "hibernated")
+
     @pytest.mark.parametrize("dies", [False, True])
     async def test_a_restart_tells_why_there_is_no_agent(self, gateway: Gateway, dies: bool) -> None:
         await gateway.start()
@@ -308,7 +332,7 @@ class TestSessionOrders:
     async def test_retry_where_nothing_can_be_repeated(self, gateway: Gateway) -> None:
         await gateway.start()
         await gateway.say("/retry", chat="c1")
-        assert await gateway.shown(1) == ["There is no message to repeat."]
+        assert await gateway.shown(1) == ["There is no message to repeat in this conversation."]
         await gateway.say("one", chat="c1")
         await (await gateway.pool.ready()).accept()
         await gateway.say("/retry", chat="c1")
@@ -338,14 +362,14 @@ class TestDraining:
         worker = await gateway.pool.ready()
         start = await worker.accept()
         told: list[int] = []
-        draining = asyncio.ensure_future(gateway.lanes.drain(5.0, told.append))
+        draining = asyncio.ensure_future(gateway.lanes.stopping.drain(5.0, told.append))
         await until(lambda: told)
         with pytest.raises(NotAccepted, match="stopping"):
             await gateway.say("three", chat="c1")
         worker.finish(start, "re one")
         assert await draining == 0
         assert await gateway.shown(1) == ["re one"]
-        assert await gateway.lanes.stop_workers(1.0)
+        assert await gateway.lanes.stopping.stop_workers(1.0)
         assert worker.stopped
         assert await gateway.inbox() == ["answered", "queued"], "what waits is for the next life"
 
@@ -354,9 +378,9 @@ class TestDraining:
         await gateway.say("one", chat="c1")
         worker = await gateway.pool.ready()
         await worker.accept()
-        assert await gateway.lanes.drain(0.0, lambda busy: None) == 1
+        assert await gateway.lanes.stopping.drain(0.0, lambda busy: None) == 1
         assert worker.killed == [True]
-        assert await gateway.lanes.stop_workers(1.0)
+        assert await gateway.lanes.stopping.stop_workers(1.0)
         assert await gateway.shown(1) == ["Interrupted."]
 
     async def test_a_worker_that_does_not_obey_is_killed_in_time(self, gateway: Gateway) -> None:

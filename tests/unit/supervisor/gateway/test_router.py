@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from hermesd.ipc.ids import SessionKey
-from hermesd.supervisor.gateway.router import Evict, Grant, LaneView, Wait, plan
+from hermesd.supervisor.gateway.router import Evict, Grant, LaneView, Start, Wait, plan
 from hermesd.supervisor.pool.worker_life import WITH_PROCESS, State
 
 SLOTLESS = [State.HIBERNATED, State.IDLE, State.STARTING, State.STOPPING, State.BACKOFF, State.QUARANTINED]
@@ -114,10 +114,31 @@ def test_one_whose_own_worker_is_ending_is_told_nothing() -> None:
     assert plan([lane("a", State.STOPPING, wants=1.0)], max_turns=4, max_workers=1) == []
 
 
+def test_a_session_that_is_restarted_gets_a_process_under_the_same_limits() -> None:
+    restarted = replace(lane("r"), restarting=True, waiting_since=3.0)
+    key = restarted.key
+    assert plan([restarted], max_turns=1, max_workers=1) == [Start(key)]
+    assert plan([lane("a", State.BUSY, slot=True), restarted], max_turns=1, max_workers=2) == [Start(key)], "no slot"
+    assert plan([lane("a", State.BUSY, slot=True), restarted], max_turns=1, max_workers=1) == []
+    assert plan([lane("a", State.IDLE), restarted], max_turns=1, max_workers=1) == [Evict(SessionKey("a"))]
+    assert plan([lane("a", State.STOPPING), restarted], max_turns=1, max_workers=1) == []
+    first = lane("w", wants=1.0)
+    assert plan([first, restarted], max_turns=2, max_workers=1) == [Grant(first.key)]
+
+
+def test_a_session_that_is_restarted_and_has_a_message_begins_with_it() -> None:
+    both = replace(lane("r", wants=1.0), restarting=True)
+    busy = lane("a", State.BUSY, slot=True)
+    assert plan([both], max_turns=1, max_workers=1) == [Grant(both.key)]
+    assert plan([busy, both], max_turns=1, max_workers=2) == [Start(both.key)]
+    assert plan([busy, both], max_turns=1, max_workers=1) == [Wait(both.key, 1)]
+
+
 @dataclass
 class Life:
     view: LaneView
     queued: int = 0
+    restarting: bool = False
     arrived: float = 0.0
 
 
@@ -142,7 +163,8 @@ class World(RuleBasedStateMachine):
     def obey(self) -> None:
         for life in self.lives.values():
             wants = life.queued > 0 and life.view.worker is not State.BACKOFF
-            life.view = replace(life.view, wants=wants, waiting_since=life.arrived)
+            restarting = life.restarting and life.view.worker is State.HIBERNATED
+            life.view = replace(life.view, wants=wants, waiting_since=life.arrived, restarting=restarting)
         views = [life.view for life in self.lives.values()]
         for one in plan(views, max_turns=self.MAX_TURNS, max_workers=self.MAX_WORKERS):
             life = self.lives[one.key]
@@ -155,6 +177,11 @@ class World(RuleBasedStateMachine):
                         life.view.worker, life.view.worker
                     )
                     self.set(one.key, holds_slot=True, worker=state)
+                    life.restarting = life.restarting and state is not State.STARTING
+                case Start():
+                    assert life.view.worker is State.HIBERNATED
+                    self.set(one.key, worker=State.STARTING)
+                    life.restarting = False
                 case Evict():
                     assert life.view.worker is State.IDLE
                     self.set(one.key, worker=State.STOPPING)
@@ -168,6 +195,18 @@ class World(RuleBasedStateMachine):
         if not life.queued:
             life.arrived = self.tick()
         life.queued += 1
+        self.obey()
+
+    @rule(name=st.sampled_from("abcdef"))
+    def restart(self, name: str) -> None:
+        life = self.lives[name]
+        if life.view.worker in (State.IDLE, State.BUSY):
+            self.set(name, worker=State.STOPPING, holds_slot=False)
+        elif life.view.worker is not State.HIBERNATED:
+            return
+        life.restarting = True
+        if not life.queued:
+            life.arrived = self.tick()
         self.obey()
 
     @precondition(lambda self: self.those(State.STARTING))
@@ -230,7 +269,7 @@ class World(RuleBasedStateMachine):
                 self.set(name, worker=State.IDLE, holds_slot=False, idle_since=self.tick())
                 self.lives[name].arrived = self.tick()
             self.obey()
-            if not any(life.queued or life.view.holds_slot for life in self.lives.values()):
+            if not any(life.queued or life.restarting or life.view.holds_slot for life in self.lives.values()):
                 return
         raise AssertionError("somebody waits for ever")
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from hermesd.adapters.contract import Attachment, Inbound, Target, Utterance
-from hermesd.supervisor.journal import IllegalTransition, UnknownRow, inbox
-from hermesd.supervisor.journal.rows import InboxRow
+from hermesd.supervisor.journal import IllegalTransition, UnknownRow, inbox, sessions, turns
+from hermesd.supervisor.journal.rows import InboxRow, Origin
 from hermesd.supervisor.journal.states import INBOX, INBOX_ENDED, InboxState
 
 Message = Callable[..., Inbound]
@@ -199,13 +199,33 @@ def test_the_latest_turn_of_a_session_passes_over_commands_and_other_sessions(
 ) -> None:
     assert inbox.latest_turn(connection, KEY) is None
     asked, other, command = (received(connection, message(text=text)) for text in ("asked", "other", "/retry"))
-    for row, key in ((asked, KEY), (other, "another")):
-        inbox.queued(connection, row.id, key, 200.0)
-        inbox.dispatched(connection, row.id, f"t{row.id}", "w1", 200.0)
+    dispatch(connection, asked, KEY)
+    dispatch(connection, other, "another")
     inbox.queued(connection, command.id, KEY, 200.0)
     latest = inbox.latest_turn(connection, KEY)
     assert latest is not None
     assert latest.inbound.text == "asked"
+
+
+def test_the_latest_turn_is_one_of_the_conversation_that_goes_on(
+    connection: sqlite3.Connection, message: Message
+) -> None:
+    dispatch(connection, received(connection, message(text="before the reset")), KEY)
+    sessions.reset(connection, KEY, "session_reset", 300.0)
+    assert inbox.latest_turn(connection, KEY) is None
+    dispatch(connection, received(connection, message(text="after it")), KEY)
+    latest = inbox.latest_turn(connection, KEY)
+    assert latest is not None
+    assert latest.inbound.text == "after it"
+    sessions.end(connection, KEY, "answered", 400.0)
+    assert inbox.latest_turn(connection, KEY) is None
+
+
+def dispatch(connection: sqlite3.Connection, row: InboxRow, key: str) -> None:
+    """A turn for it in the current conversation of the key."""
+    inbox.queued(connection, row.id, key, 200.0)
+    session = sessions.get_or_create(connection, key, Origin.of(row.inbound), 200.0)
+    turns.dispatched(connection, f"t{row.id}", key, session.session_id, row.id, "w1", 200.0)
 
 
 def test_an_unknown_row_and_a_state_that_is_no_end_are_refused(

@@ -25,6 +25,8 @@ def bring(connection: sqlite3.Connection, outbox_id: int, state: OutboxState, no
             outbox.sending(connection, outbox_id, now)
         case OutboxState.SENT:
             outbox.sent(connection, outbox_id, "p1", now)
+        case OutboxState.WAITING:
+            outbox.waits(connection, outbox_id, "nobody is there", now, most=10)
         case OutboxState.FAILED:
             outbox.failed(connection, outbox_id, "gone", now)
         case OutboxState.AMBIGUOUS:
@@ -83,6 +85,7 @@ def test_exactly_the_steps_of_the_table_are_taken(
         OutboxState.PENDING: [],
         OutboxState.SENDING: [OutboxState.SENDING],
         OutboxState.SENT: [OutboxState.SENDING, OutboxState.SENT],
+        OutboxState.WAITING: [OutboxState.SENDING, OutboxState.WAITING],
         OutboxState.FAILED: [OutboxState.FAILED],
         OutboxState.AMBIGUOUS: [OutboxState.SENDING, OutboxState.AMBIGUOUS],
         OutboxState.DROPPED: [OutboxState.DROPPED],
@@ -100,6 +103,47 @@ def test_exactly_the_steps_of_the_table_are_taken(
         with pytest.raises(IllegalTransition, match=f"outbox row {row.id} '{then}': it is '{now}'"):
             bring(connection, row.id, then, 300.0)
         assert outbox.show(connection, row.id) == before
+
+
+def wait(connection: sqlite3.Connection, key: str, target: Target = CHAT, most: int = 10) -> OutboxRow:
+    row = add(connection, key, target)
+    outbox.sending(connection, row.id, 150.0)
+    outbox.waits(connection, row.id, "nobody is there", 200.0, most=most)
+    return row
+
+
+def test_what_waits_for_somebody_to_look_comes_back_in_order_and_for_its_chat_alone(
+    connection: sqlite3.Connection,
+) -> None:
+    for key, target in (("a", CHAT), ("x", Target("fake", "c2")), ("b", CHAT), ("y", Target("fake", "c1", "thread"))):
+        wait(connection, key, target)
+    add(connection, "never tried")
+    kept = outbox.by_key(connection, "a")
+    assert kept is not None
+    assert (kept.state, kept.error) == (OutboxState.WAITING, "nobody is there")
+    back = outbox.attended(connection, "fake", "c1", "", 300.0)
+    assert keys(back) == ["a", "b"]
+    assert {(row.state, row.changed_at, row.next_try_at) for row in back} == {(OutboxState.PENDING, 300.0, 300.0)}
+    assert outbox.attended(connection, "fake", "c1", "", 301.0) == []
+    assert keys(outbox.by_state(connection, OutboxState.WAITING)) == ["x", "y"]
+
+
+def test_of_one_chat_so_many_wait_and_the_oldest_beyond_are_dropped(connection: sqlite3.Connection) -> None:
+    wait(connection, "x", Target("fake", "c2"), most=3)
+    for key in "abcde":
+        wait(connection, key, most=3)
+    assert keys(outbox.by_state(connection, OutboxState.WAITING)) == ["x", "c", "d", "e"]
+    dropped = outbox.by_state(connection, OutboxState.DROPPED)
+    assert keys(dropped) == ["a", "b"]
+    assert dropped[0].error == "more than 3 messages waited for somebody to look at this chat"
+
+
+def test_a_mark_outlasts_the_wait(connection: sqlite3.Connection) -> None:
+    row = add(connection, "k")
+    outbox.sending(connection, row.id, 150.0)
+    outbox.waits(connection, row.id, f"{UNCERTAIN}; nobody is there", 200.0, most=3)
+    (back,) = outbox.attended(connection, "fake", "c1", "", 300.0)
+    assert back.uncertain
 
 
 def test_a_chats_messages_go_out_in_order_and_other_chats_do_not_wait(connection: sqlite3.Connection) -> None:

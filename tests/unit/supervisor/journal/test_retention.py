@@ -8,7 +8,7 @@ import pytest
 from hermesd.adapters.contract import Attachment, Inbound, Outbound, Target, Utterance
 from hermesd.ipc.messages import Entry
 from hermesd.supervisor.journal import UnknownRow, inbox, outbox, sessions, transcripts, turns
-from hermesd.supervisor.journal.retention import DAY, Pruned, prune
+from hermesd.supervisor.journal.retention import DAY, WAITING_DAYS, Pruned, prune
 from hermesd.supervisor.journal.rows import InboxRow, Origin
 from hermesd.supervisor.journal.states import InboxState, OutboxState, TurnState
 
@@ -44,6 +44,19 @@ def test_contents_go_after_the_kept_time_and_ids_no_sooner_than_redelivery(
     again = inbox.receive(connection, inbound, 31 * DAY)
     assert again is not None
     assert again.id > row.id
+
+
+def test_what_nobody_came_to_look_at_is_dropped_and_kept_for_the_operator(connection: sqlite3.Connection) -> None:
+    for number in range(2):
+        row = outbox.add(connection, Target("fake", "c"), Outbound(f"k{number}", "x"), number * DAY)
+        outbox.sending(connection, row.id, number * DAY)
+        outbox.waits(connection, row.id, "nobody is there", number * DAY, most=10)
+    assert prune(connection, WAITING_DAYS * DAY) == Pruned()
+    now = WAITING_DAYS * DAY + 1
+    assert prune(connection, now) == Pruned(unseen=1)
+    (gone,) = outbox.by_state(connection, OutboxState.DROPPED)
+    assert (gone.message.key, gone.changed_at) == ("k0", now)
+    assert gone.error == "nobody looked at this chat for 7 days"
 
 
 def test_what_is_not_over_and_dead_letters_are_kept_for_ever(connection: sqlite3.Connection, message: Message) -> None:

@@ -78,5 +78,12 @@ def test_of_many_the_newest_fifty_stay_beside_those_in_use(tmp_path: Path) -> No
     assert names(tmp_path) == {"used.txt", *(f"w{number}.txt" for number in range(50))}
 
 
+def test_what_is_empty_goes_unless_it_is_in_use(tmp_path: Path) -> None:
+    for name in ("left.txt", "used.txt"):
+        made(tmp_path, name, 1.0).write_text("")
+    assert evidence.prune(tmp_path, NOW, {"used.txt"}) == 1
+    assert names(tmp_path) == {"used.txt"}
+
+
 def test_where_nothing_hung_there_is_nothing_to_remove(tmp_path: Path) -> None:
     assert evidence.prune(tmp_path / "hangs", NOW) == 0

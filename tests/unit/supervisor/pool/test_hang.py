@@ -7,23 +7,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hermesd.supervisor.pool.hang import (
-    ASKED_BEATS,
+    ASK_EVERY,
+    ASKED_LATE,
     LONGEST_BEAT,
     OWN_PAUSE,
-    SILENT_BEATS,
+    SILENT_LATE,
     UNSEEN,
     WORKING,
     Signs,
     Silence,
     Verdict,
     beat_of,
-    is_overdue,
+    idle_beat_of,
+    is_to_ask,
     judge,
     listened,
+    overdue,
 )
-from hermesd.workers.spec import IDLE_HEARTBEAT_FACTOR
 
-BUSY, IDLE = 1.0, 5.0
+BUSY, IDLE = 1.0, 20.0
 TIMEOUT = 60.0
 
 
@@ -49,9 +51,9 @@ class Worker:
             self.heard_at, self.told = self.now, self.cpu
         seconds = listened(gap)
         signs = Signs(self.heard_at, self.told, self.beat)
-        if is_overdue(self.silence, signs, seconds):
+        if is_to_ask(self.silence, signs, seconds):
             self.asked += 1
-            signs = Signs(self.heard_at, self.told, self.beat, self.cpu if self.kernel_tells else None)
+            signs = signs._replace(cpu=self.cpu if self.kernel_tells else None)
         self.silence = judge(self.silence, signs, seconds, self.now, self.hang_timeout)
         return self.silence.verdict
 
@@ -69,22 +71,41 @@ def test_a_worker_that_beats_is_heard_and_the_kernel_is_never_asked() -> None:
     assert worker.asked == 0
 
 
-def test_an_idle_worker_that_beats_every_five_seconds_is_heard_and_the_kernel_is_never_asked() -> None:
+def test_an_idle_worker_that_beats_rarely_is_heard_and_the_kernel_is_asked_now_and_then() -> None:
     worker = Worker(beat=IDLE)
-    assert {worker.look(beats=number % 5 == 0) for number in range(500)} == {Verdict.HEARD}
-    assert worker.asked == 0
+    assert {worker.look(beats=number % 20 == 0) for number in range(500)} == {Verdict.HEARD}
+    assert worker.asked <= 500 / ASK_EVERY
 
 
-@pytest.mark.parametrize("beat", [BUSY, IDLE])
-def test_a_few_beats_that_do_not_come_make_it_silent_and_not_one(beat: float) -> None:
+@pytest.mark.parametrize(("beat", "late"), [(BUSY, 2.0), (5.0, 10.0), (IDLE, 10.0)])
+def test_a_beat_that_is_much_too_late_makes_it_silent_and_not_one_that_is_a_little(beat: float, late: float) -> None:
+    assert overdue(beat, SILENT_LATE) == pytest.approx(beat + late)
+    assert overdue(beat, ASKED_LATE) < overdue(beat, SILENT_LATE)
     silent = Worker(beat=beat).first(Verdict.SILENT, within=100)
-    assert SILENT_BEATS * beat <= silent <= SILENT_BEATS * beat + 1.0
+    assert beat + late <= silent <= beat + late + 1.0
 
 
 @pytest.mark.parametrize(("beat", "hang_timeout"), [(BUSY, 60.0), (IDLE, 60.0), (0.2, 3.0), (1.0, 3.0), (0.5, 0.5)])
 def test_without_a_beat_and_without_cpu_it_is_hung_at_the_time_limit(beat: float, hang_timeout: float) -> None:
     found = Worker(beat=beat, hang_timeout=hang_timeout).first(Verdict.HUNG, within=200)
-    assert hang_timeout <= found <= max(hang_timeout, SILENT_BEATS * beat) + 1.0
+    assert hang_timeout <= found <= max(hang_timeout, overdue(beat, SILENT_LATE)) + 1.0
+
+
+@pytest.mark.parametrize("hang_timeout", [2.0, 3.0, 15.0, TIMEOUT, 600.0])
+@pytest.mark.parametrize("idle", [False, True])
+@pytest.mark.parametrize("worked_until", range(30))
+def test_one_that_worked_and_is_stopped_is_found_five_seconds_after_the_time_limit(
+    hang_timeout: float, worked_until: int, *, idle: bool
+) -> None:
+    """At any moment between two beats, however much it had used since the last one."""
+    beat = idle_beat_of(hang_timeout) if idle else beat_of(hang_timeout)
+    worker = Worker(beat=beat, hang_timeout=hang_timeout)
+    worker.look(beats=True)
+    for _ in range(min(worked_until, int(beat))):
+        worker.look(cpu=0.9)
+    stopped = worker.now
+    worker.first(Verdict.HUNG, within=700)
+    assert hang_timeout - 1.0 <= worker.now - stopped <= hang_timeout + 5.0
 
 
 def test_a_worker_that_was_never_looked_at_is_judged_by_when_it_was_heard() -> None:
@@ -114,7 +135,7 @@ def test_what_it_used_between_its_last_beat_and_its_end_delays_the_verdict_by_li
     worker = Worker()
     worker.look(beats=True)
     worker.look(gap=0.9, cpu=0.9)  # and is stopped now
-    assert worker.first(Verdict.HUNG, within=100) <= TIMEOUT + ASKED_BEATS * BUSY + 2.0
+    assert worker.first(Verdict.HUNG, within=100) <= TIMEOUT + ASK_EVERY + 2.0
 
 
 def test_slow_but_steady_work_is_work() -> None:
@@ -174,10 +195,10 @@ def test_a_late_look_that_is_no_pause_counts() -> None:
 
 @pytest.mark.parametrize("hang_timeout", [0.5, 3.0, 15.0, 60.0, 3600.0])
 def test_beats_are_frequent_enough_for_the_time_limit(hang_timeout: float) -> None:
-    beat = beat_of(hang_timeout)
-    assert beat <= LONGEST_BEAT
-    if hang_timeout >= 1.5:
-        assert SILENT_BEATS * IDLE_HEARTBEAT_FACTOR * beat <= max(hang_timeout, 15.0)
+    assert beat_of(hang_timeout) <= min(LONGEST_BEAT, idle_beat_of(hang_timeout))
+    for beat in (beat_of(hang_timeout), idle_beat_of(hang_timeout)):
+        assert overdue(beat, SILENT_LATE) <= hang_timeout
+        assert 3 * beat <= hang_timeout, "one may get lost and nobody is judged for it"
 
 
 @given(
@@ -185,7 +206,7 @@ def test_beats_are_frequent_enough_for_the_time_limit(hang_timeout: float) -> No
         st.tuples(st.sampled_from([0.3, 1.0, 1.2, 2.0, 30.0]), st.sampled_from([0.0, 0.001, 0.04, 0.5]), st.booleans()),
         max_size=300,
     ),
-    st.sampled_from([0.2, BUSY, IDLE]),
+    st.sampled_from([0.2, BUSY, 5.0, IDLE]),
     st.sampled_from([1.0, 3.0, TIMEOUT]),
 )
 def test_hung_always_means_that_hermesd_listened_for_the_whole_time_and_the_kernel_saw_no_work(
