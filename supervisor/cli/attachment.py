@@ -28,7 +28,7 @@ LOOK_AGAIN = 0.2
 
 
 class Attachment:
-    """`say`, `end` and `stop_turn` are called by one thread, `next` by another. ``connect`` raises `Unreachable`;
+    """`next` is called by one thread, the rest by any other. ``connect`` raises `Unreachable`;
     ``tell`` says a line about the connection to the user; ``deadline`` is on the monotonic clock.
     """
 
@@ -57,7 +57,7 @@ class Attachment:
         line = uuid.uuid4().hex
         with self._lock:
             self._unanswered[line] = text
-            self._saying = True
+            self._saying = True  # as long as hermesd does not read, for one
             self._stream.send({"text": text, "id": line})
             self._saying = False
 

@@ -61,10 +61,13 @@ class Printer(Protocol):
     rest."""
 
     interactive: bool
-    """A person sits there: Ctrl-C is about the running turn first, and the end of input means that he wants to go."""
+    """A person sits there: the end of input means that he wants to go."""
 
     def lines(self) -> Iterator[str]:
-        """What the user says, until the end of input or of the chat. Called again after a Ctrl-C."""
+        """What the user says, until the end of input or of the chat."""
+
+    def on_interrupt(self, react: Callable[[], None]) -> None:
+        """Have ``react`` called for each Ctrl-C, on a thread of its own, where Ctrl-C is not the end of the program."""
 
     def tell(self, text: str) -> None:
         """A word about the connection, on stderr."""
@@ -88,18 +91,25 @@ class Conversation:
         self._over = threading.Event()
         self._error: BaseException | None = None
         self._refused = 0  # lines that are too long
-        self._spoken = False
+        self._left = False
 
     def run(self) -> str:
         """Talks until both sides are done. Gives "" or how many messages had no answer ("1 message"). Ctrl-C stops the
         running turn of a person, and else leaves at once. Raises `CommandError` when the time is over, and the client's
         errors."""
+        self._printer.on_interrupt(self._interrupted)
         hearing = threading.Thread(target=self._hear, name="chat-hear", daemon=True)
         hearing.start()
         try:
-            while not self._talk():
-                continue
-            hearing.join()
+            self._speak()
+            # Not a join of the thread: a signal that interrupts one marks it as over (bpo-45274).
+            self._over.wait()
+            if self._left:
+                raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            if self._left or not self._over.is_set():
+                click.echo("left; what was asked is still worked on", err=True)
+                raise
         finally:
             self._printer.close()
         if self._error is not None:
@@ -107,21 +117,13 @@ class Conversation:
         failed = self._refused + self._attachment.failed
         return words.count(failed, "message") if failed else ""
 
-    def _talk(self) -> bool:
-        """False: a turn was to be stopped, and the chat goes on."""
-        try:
-            if not self._spoken:
-                self._speak()
-            # Not a join of the thread: a signal that interrupts one marks it as over (bpo-45274).
-            self._over.wait()
-        except KeyboardInterrupt:
-            if self._over.is_set():
-                return True
-            if self._printer.interactive and self._attachment.stop_turn():
-                return False
-            click.echo("left; what was asked is still worked on", err=True)
-            raise
-        return True
+    def _interrupted(self) -> None:
+        if self._attachment.stop_turn():
+            self._printer.tell("stopping the answer; Ctrl-C again leaves")
+        else:
+            self._left = True
+            self._over.set()
+            self._printer.over()
 
     def _speak(self) -> None:
         for line in self._printer.lines():
@@ -131,7 +133,6 @@ class Conversation:
                 self._printer.show({"kind": "failed", "text": text, "final": True})
             elif line.strip():
                 self._attachment.say(line)
-        self._spoken = True
         self._attachment.end(leave=self._printer.interactive)
 
     def _hear(self) -> None:
@@ -228,6 +229,9 @@ class Pipe:
     def tell(self, text: str) -> None:
         click.echo(text, err=True)
 
+    def on_interrupt(self, react: Callable[[], None]) -> None:
+        """It is the end of the program."""
+
     def over(self) -> None:
         self._over = True
         self._wake()
@@ -287,10 +291,8 @@ class Terminal:
         self._prompting = True  # before the look: `over` sets its flag first and looks at this one then
         try:
             return None if self._over else input(PROMPT)
-        except (EOFError, KeyboardInterrupt) as ended:
+        except EOFError:
             click.echo()
-            if isinstance(ended, KeyboardInterrupt):
-                raise
             return None
         finally:
             self._prompting = False
@@ -310,8 +312,25 @@ class Terminal:
             time.sleep(SIGNAL_AGAIN)
 
     def _end_read(self, number: int, frame: FrameType | None) -> None:
-        if self._prompting:
+        if self._prompting and self._over:
             raise _ChatOver
+
+    def on_interrupt(self, react: Callable[[], None]) -> None:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            return
+        # An exception would end the read and with it what is being typed, and one that comes just before readline
+        # begins to wait would be noted only. The byte is written by the C handler, whatever the main thread is at.
+        woken, waker = os.pipe()
+        os.set_blocking(waker, False)
+        signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        signal.signal(signal.SIGINT, lambda number, frame: None)
+
+        def see() -> None:
+            while numbers := os.read(woken, _READ_SIZE):
+                for _ in range(numbers.count(signal.SIGINT)):
+                    react()
+
+        threading.Thread(target=see, name="chat-interrupts", daemon=True).start()
 
     def show(self, event: dict[str, Any]) -> None:
         text = words.safe(event.get("text", ""), newlines=True)
@@ -338,6 +357,7 @@ class Terminal:
         # The read that a signal ended may have left the terminal without echo.
         with contextlib.suppress(OSError):
             self._restore()
+        signal.set_wakeup_fd(-1)
 
     def _delta(self, turn: str, text: str) -> None:
         if self._streaming != turn:

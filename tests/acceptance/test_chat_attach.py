@@ -256,13 +256,14 @@ def test_ctrl_c_stops_the_turn_and_a_second_one_leaves(scene: Scene, terminal: T
     terminal.expect("You said: hello")
     terminal.expect("> ")
     terminal.type("\x03")
-    assert terminal.wait() == 130
+    assert terminal.wait() == 130, terminal.seen
 
 
 def test_ctrl_c_stops_the_turn_that_is_waited_for_after_ctrl_d(scene: Scene, terminal: Terminal) -> None:
     terminal.type("!sleep 600\r")
     terminal.expect("sleeping for 600 s")
     terminal.expect("> ")
+    wait_until(terminal.reads, what="a prompt")
     terminal.type("\x04")
     terminal.expect("\r\n")
     terminal.type("\x03")
@@ -276,8 +277,10 @@ def test_a_second_ctrl_c_leaves_a_turn_that_does_not_end(scene: Scene, terminal:
     terminal.expect("> ")
     scene.daemon.signal(signal.SIGSTOP)
     try:
+        terminal.type("half a li")
+        terminal.expect("half a li")
         terminal.type("\x03")
-        terminal.expect("\r\n> ")
+        terminal.expect("stopping the answer; Ctrl-C again leaves\r\n> half a li")
         terminal.type("\x03")
         terminal.expect("left; what was asked is still worked on")
         assert terminal.wait() == 130
@@ -286,15 +289,18 @@ def test_a_second_ctrl_c_leaves_a_turn_that_does_not_end(scene: Scene, terminal:
 
 
 def test_a_terminal_keeps_its_chat_over_a_restart_and_ctrl_d_ends_the_waiting(scene: Scene, terminal: Terminal) -> None:
-    terminal.type("!sleep 2\r")
-    wait_until(lambda: busy(scene, KEY), what="a running turn")
+    terminal.type("!ask May I?\r")
+    terminal.expect("May I")
     assert scene.daemon.ctl("restart", "--supervisor").returncode == 0
     terminal.expect("hermesd is gone; waiting")
     terminal.expect(f"attached to {KEY}")
-    terminal.expect("Slept for 2")
+    terminal.expect("> ")
+    terminal.type("/approve\r")
+    terminal.expect("You chose approve")
     terminal.expect("> ")
     scene.daemon.kill()
     terminal.expect("hermesd is gone; waiting")
     terminal.expect("> ")
+    wait_until(terminal.reads, what="a prompt")
     terminal.type("\x04")
     assert terminal.wait() == 7

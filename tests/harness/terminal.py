@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import signal
+import termios
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -36,6 +37,10 @@ class Terminal:
                 raise AssertionError(f"the program ended before {pattern!r}: {self.seen!r}")
         before, self.seen = self.seen[: match.start()], self.seen[match.end() :]
         return before
+
+    def reads(self) -> bool:
+        """Whether the program reads key by key just now, as readline does; what is typed before may have no meaning."""
+        return not termios.tcgetattr(self.fd)[3] & termios.ICANON
 
     def wait(self, seconds: float = 20.0) -> int:
         """The exit status, once the program has ended; negative for a signal."""
