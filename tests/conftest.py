@@ -19,6 +19,7 @@ from typing import NoReturn
 import psutil
 import pytest
 from harness.lacking import lacking
+from harness.matrix.synapse import Synapse
 from hypothesis import settings
 
 # A shell without job control starts background jobs with SIGINT ignored, and that is inherited: no program under test
@@ -70,6 +71,13 @@ class Home(type(Path())):  # type: ignore[misc]
 def _lacking() -> Callable[[str], NoReturn]:
     """``lacking("no tmux here")``, as `harness.lacking` has it."""
     return lacking
+
+
+@pytest.fixture(scope="session")
+def synapse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synapse]:
+    """A real Matrix server, started once; people are new in every test."""
+    with Synapse(tmp_path_factory.mktemp("synapse")) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hermesd.matrix")
 
-PIP = "pip install 'hermesd[encryption]' (it needs libolm and its headers, on Debian libolm-dev)"
+PIP = "pip install 'hermesd[encryption]' (which needs cmake and a C++ compiler)"
 WARNING = (
     "Matrix encryption relies on libolm, which its makers do not maintain any more: it has known weaknesses in how it "
     "keeps secrets from those who can time it (CVE-2024-45191, CVE-2024-45192, CVE-2024-45193)"

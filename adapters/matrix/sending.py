@@ -130,7 +130,9 @@ class Sending:
     async def _redact(self, room: str, event_id: str) -> None:
         try:
             with calling(f"take back a message in {room}"):
-                await self._client.redact(room, event_id, txn_id=transaction(room, "redact", event_id))  # type: ignore[arg-type]
+                # mautrix makes up a transaction id for each try (mautrix/client/api/events.py:755).
+                place = Path.v3.rooms[room].redact[event_id][transaction(room, "redact", event_id)]
+                await self._client.api.request(Method.PUT, place)
         except Gone as error:
             if not isinstance(error.__cause__, MNotFound):
                 raise

@@ -63,7 +63,8 @@ class Synapse:
         config.write_text(json.dumps(_config(self.directory, self.port)), "utf-8")
         (self.directory / "log.yaml").write_text(json.dumps(_logging(self.directory)), "utf-8")
         command = [str(python()), "-m", "synapse.app.homeserver", "-c", str(config)]
-        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        # It outlives the test that happens to start it, and must not carry that one's mark.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("HERMESD_")}
         with (self.directory / "out.log").open("ab") as out:
             if not (self.directory / "signing.key").exists():
                 subprocess.run([*command, "--generate-keys"], check=True, stdout=out, stderr=out, env=environment)
@@ -93,6 +94,8 @@ class Synapse:
         return path.read_text("utf-8", "replace")[-2000:] if path.exists() else ""
 
     def stop(self) -> None:
+        if self._admin is not None:
+            self._admin.close()
         if self._process is None:
             return
         self._process.terminate()
