@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path as FilePath
@@ -38,18 +39,25 @@ async def upload_limit(client: Client) -> int:
 
 async def upload(client: Client, file: Attachment, *, encrypted: bool) -> Mapping[str, Any]:
     """Store a file at the server: {"url": mxc}, or {"file": ...} with the key to it. Raises the core's errors."""
+    name = safe_name(file.name)
     try:
-        data = FilePath(file.path).read_bytes()
+        data = await asyncio.to_thread(FilePath(file.path).read_bytes)
     except OSError as error:
-        raise Rejected(f"cannot send {safe_name(file.name)}: {error.strerror}") from error
-    with calling(f"upload {safe_name(file.name)}"):
+        raise Rejected(f"cannot send {name}: {error.strerror}") from error
+    with calling(f"upload {name}"):
         if not encrypted:
-            return {"url": str(await client.upload_media(data, mime_type=file.mime, filename=file.name))}
+            url = await client.upload_media(_pieces(data), mime_type=file.mime, filename=file.name, size=len(data))
+            return {"url": str(url)}
         from mautrix.crypto.attachments import encrypt_attachment
 
-        secret, keys = encrypt_attachment(data)
-        keys.url = await client.upload_media(secret, mime_type="application/octet-stream")
+        secret, keys = await asyncio.to_thread(encrypt_attachment, data)
+        keys.url = await client.upload_media(_pieces(secret), mime_type="application/octet-stream", size=len(secret))
         return {"file": keys.serialize()}
+
+
+async def _pieces(data: bytes) -> AsyncIterator[bytes]:
+    for place in range(0, len(data), CHUNK):
+        yield data[place : place + CHUNK]
 
 
 async def fetch(client: Client, file: Attachment, directory: FilePath, limit: int) -> Attachment:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -34,3 +36,11 @@ def ben(synapse: Synapse) -> Iterator[Person]:
     person.look()
     yield person
     person.close()
+
+
+@pytest.fixture
+def free_port() -> Iterator[int]:
+    """A port that nobody listens on for as long as the test runs."""
+    with closing(socket.socket()) as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
