@@ -92,6 +92,7 @@ class MatrixAdapter:
         client = Stream(base_url=self._options.homeserver, client_session=session, sync_store=store, take=self._take)
         self._client = client
         self._account = await log_in(client, self._options)
+        self._received_at = time.time()
         rooms = Rooms(client)
         await rooms.start()
         self._max_file = await media.upload_limit(client)
@@ -260,5 +261,5 @@ class MatrixAdapter:
             "device": account.device_id if account is not None else self._options.device_id,
             "login": "token" if self._options.token else "password",
             "encryption": "on" if self._options.encryption else "off",
-            **({"undecrypted": self._crypto.waiting, "given_up": self._crypto.given_up} if self._crypto else {}),
+            **(self._crypto.describe() if self._crypto is not None else {}),
         }

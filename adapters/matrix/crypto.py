@@ -36,7 +36,7 @@ WARNING = (
     "Matrix encryption relies on libolm, which its makers do not maintain any more: it has known weaknesses in how it "
     "keeps secrets from those who can time it (CVE-2024-45191, CVE-2024-45192, CVE-2024-45193)"
 )
-"""For ``hermesctl doctor``, where encryption is on."""
+"""For ``hermesctl doctor``, as long as encryption is on."""
 
 CURSOR = "undecrypted"
 PATIENCE = 300.0
@@ -144,6 +144,9 @@ class Crypto:
                 f"cannot encrypt: the server has other keys for device {account.device_id} than crypto.db",
                 fix="log in as a new device: remove login.json beside crypto.db, or set a new MATRIX_ACCESS_TOKEN",
             )
+
+    def describe(self) -> dict[str, Any]:
+        return {"undecrypted": self.waiting, "given_up": self.given_up, "warnings": [WARNING]}
 
     async def close(self) -> None:
         await self._database.stop()

@@ -12,7 +12,7 @@ from typing import TypeVar
 from mautrix.api import Method, Path
 
 from hermesd.adapters.contract import Cursor, Inbound, Press, Receiver
-from hermesd.adapters.errors import AdapterError, NotAccepted
+from hermesd.adapters.errors import AdapterError, Gone, NotAccepted, Rejected
 
 from . import buttons, inbound
 from .calls import calling, is_passing
@@ -86,7 +86,7 @@ class Reading:
                 found = await self._insist(
                     lambda: earlier(self._client, room, self._store.kept, timeline["prev_batch"])
                 )
-            except AdapterError as error:
+            except (Gone, Rejected) as error:
                 log.warning("what was said in %s meanwhile cannot be read: %s", room, error)
                 found = []
             seen = {event.get("event_id") for event in events}
@@ -105,8 +105,10 @@ class Reading:
                 await self._take_reaction(event)
             elif not inbound.why_not(event, self._rooms.me):
                 await self._take_message(event)
-        except AdapterError as error:
+        except (Gone, Rejected) as error:
             log.warning("event %s in %s is left out: %s", event.get("event_id"), event.get("room_id"), error)
+        except AdapterError:
+            raise  # it is about the connection, not about this event, which comes again
         except Exception:
             # One event that somebody has made up must not keep everybody else's from coming.
             log.exception("event %s in %s is left out", event.get("event_id"), event.get("room_id"))
@@ -189,6 +191,7 @@ class Reading:
         for event in readable:
             await self._take_event(event)
         for waiting in given_up:
+            crypto.given_up += 1
             await self._tell_unreadable(waiting)
         done = [*(str(event["event_id"]) for event in readable), *(waiting.event_id for waiting in given_up)]
         await self._insist(lambda: crypto.settled(*done))

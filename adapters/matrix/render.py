@@ -36,7 +36,12 @@ class _Html(RendererHTML):
 
 
 _HTML = _Html()
-_OPTIONS = OptionsDict({"xhtmlOut": False, "langPrefix": "language-", "breaks": False, "html": False})  # type: ignore[typeddict-item]
+_OPTIONS = OptionsDict(
+    {
+        "maxNesting": 20, "html": False, "linkify": False, "typographer": False, "quotes": "", "xhtmlOut": False,
+        "breaks": False, "langPrefix": "language-", "highlight": None,
+    }
+)  # fmt: skip
 
 
 def html(text: str) -> str:

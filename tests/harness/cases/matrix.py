@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -38,7 +39,8 @@ def run(times: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
                     say(f"hermesd killed {number + 1} of {times} times, {len(life.said)} messages written")
                 return life.check() | {"killed": times, "start": summary(life.started)}
     finally:
-        shutil.rmtree(place)
+        if not os.environ.get("HERMESD_KEEP"):
+            shutil.rmtree(place)
 
 
 @dataclass(slots=True)
@@ -136,7 +138,7 @@ class _Lives:
         wrong: list[str] = []
         counts: Counter[str] = Counter()
         for room in self._rooms:
-            room.person.wait(lambda room=room: not self._missing(room), ANSWER_SECONDS, what="answers")  # type: ignore[misc]
+            self._wait_answered(room)
         self.daemon.stop()
         for room in self._rooms:
             room.person.look()
@@ -144,6 +146,15 @@ class _Lives:
             room.person.close()
         assert not wrong, wrong
         return {"messages": len(self.said), "lost": 0, "doubled": 0, "out_of_order": 0, **counts}
+
+    def _wait_answered(self, room: _Room) -> None:
+        try:
+            room.person.wait(lambda: not self._missing(room), ANSWER_SECONDS)
+        except AssertionError:
+            rows = self.daemon.json("inbox", "ls", "--limit", "1000")["messages"]
+            states = {row["message_id"]: row["state"] for row in rows}
+            missing = [(room.said.index(event), states.get(event, "never came")) for event in self._missing(room)]
+            raise AssertionError(f"not answered in {room.id}: {missing}") from None
 
     def _missing(self, room: _Room) -> list[str]:
         return [event for event in room.said if not self._answers(room, event)]

@@ -171,6 +171,7 @@ def _config(directory: Path, port: int) -> dict[str, Any]:
         "allow_guest_access": False,
         "url_preview_enabled": False,
         "presence": {"enabled": False},
+        "filter_timeline_limit": 10_000,  # for people who look only at the end
         "bcrypt_rounds": 4,
         "rc_registration": plenty,
         "rc_joins": {"local": plenty, "remote": plenty},
