@@ -12,7 +12,8 @@ from hermesd.adapters.matrix.render import html
 ALLOWED = frozenset(
     {
         "del", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "p", "a", "ul", "ol", "sup", "sub", "li", "b", "i",
-        "u", "strong", "em", "s", "code", "hr", "br", "div", "table", "thead", "tbody", "tr", "th", "td", "caption", "pre",
+        "u", "strong", "em", "s", "code", "hr", "br", "div", "table", "thead", "tbody", "tr", "th", "td",
+        "caption", "pre",
         "span", "img", "details", "summary",
     }
 )  # fmt: skip
