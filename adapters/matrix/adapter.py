@@ -27,19 +27,21 @@ from hermesd.adapters.contract import (
     State,
     Target,
 )
-from hermesd.adapters.errors import AdapterError, Retry, StartLater, Unauthorized
+from hermesd.adapters.errors import AdapterError, Gone, Rejected, Retry, StartLater, Unauthorized
 from hermesd.adapters.text import utf8_bytes
 
 from . import media, options, outbound
 from .calls import calling, keep_limits, translated
 from .crypto import Crypto
 from .login import Account, log_in
-from .reading import Reading
+from .reading import NO_ENCRYPTION, Reading
 from .rooms import Rooms
 from .sending import Sending
 from .syncing import FILTER, DeferringStore, Stream
 
 log = logging.getLogger("hermesd.matrix")
+
+IS_IT_THERE = "is MATRIX_HOMESERVER the address of a Matrix server, and is it up?"
 
 # A long poll is silent for 30 s (mautrix/client/syncer.py:491).
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
@@ -76,7 +78,12 @@ class MatrixAdapter:
         except Retry as error:
             await self._close()
             self._enter("backing_off", str(error))
-            raise StartLater(str(error), fix="is MATRIX_HOMESERVER right, and the server up?") from error
+            raise StartLater(str(error), fix=IS_IT_THERE) from error
+        except (Gone, Rejected) as error:
+            # Something answers there, but not as a homeserver does.
+            await self._close()
+            self._enter("refused", str(error))
+            raise AdapterError(str(error), fix=IS_IT_THERE) from error
         except BaseException as error:
             await self._close()
             self._enter("refused", str(error))
@@ -102,7 +109,7 @@ class MatrixAdapter:
         self._sending = Sending(client, rooms, self._crypto, self._keep, kept)
         self._reading = Reading(
             self.name, client, rooms, self._options, receiver, store=store, crypto=self._crypto,
-            sending=self._sending, kept=kept, keep=self._keep, troubled=self._troubled,
+            sender=self._sending, kept=kept, keep=self._keep, troubled=self._troubled,
         )  # fmt: skip
         client.add_event_handler(InternalEventType.SYNC_SUCCESSFUL, self._synced, wait_sync=True)
         client.add_event_handler(InternalEventType.SYNC_ERRORED, self._sync_failed, wait_sync=True)
@@ -250,6 +257,10 @@ class MatrixAdapter:
         account = f"{self._options.homeserver} {self._options.user_id}"
         return Identity("matrix-access-token", self._options.token or account)
 
+    def _unread(self) -> dict[str, Any]:
+        rooms = sorted(self._reading.encrypted_rooms) if self._reading is not None else []
+        return {"warnings": [f"room {room} is encrypted, and {NO_ENCRYPTION}" for room in rooms]} if rooms else {}
+
     def state(self) -> State:
         return State(self._state.word, self._state.detail, self._state.since, self._received_at)
 
@@ -261,5 +272,5 @@ class MatrixAdapter:
             "device": account.device_id if account is not None else self._options.device_id,
             "login": "token" if self._options.token else "password",
             "encryption": "on" if self._options.encryption else "off",
-            **(self._crypto.describe() if self._crypto is not None else {}),
+            **(self._crypto.describe() if self._crypto is not None else self._unread()),
         }

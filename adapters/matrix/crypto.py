@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from mautrix.api import Method
 from mautrix.api import Path as ApiPath
 from mautrix.client import InternalEventType
-from mautrix.errors import DecryptionError
+from mautrix.errors import DecryptionError, MNotFound
 from mautrix.types import EncryptedEvent, EventType, SerializerError, TrustState
 
 from hermesd.adapters.contract import Cursor
@@ -166,8 +166,15 @@ class Crypto:
         await self._client.dispatch({**data, "rooms": {"join": states}})
 
     async def is_encrypted(self, room: str) -> bool:
+        """Raises mautrix' errors."""
         known = await self._client.state_store.is_encrypted(room)  # type: ignore[union-attr,arg-type]
-        return bool(known)
+        if known is not None:
+            return bool(known)
+        try:
+            await self._client.get_state_event(room, EventType.ROOM_ENCRYPTION)  # type: ignore[arg-type]
+        except MNotFound:
+            return False
+        return True
 
     async def decrypted(self, event: Event, now: float) -> Event | None:
         """The event inside; None while its key is missing, for which it waits."""

@@ -14,7 +14,7 @@ from mautrix.api import Method, Path
 from hermesd.adapters.contract import Cursor, Inbound, Press, Receiver
 from hermesd.adapters.errors import AdapterError, Gone, NotAccepted, Rejected
 
-from . import buttons, inbound
+from . import buttons, inbound, sending
 from .calls import calling, is_passing
 from .crypto import Crypto, Waiting
 from .inbound import ENCRYPTED, REACTION, Event
@@ -33,6 +33,8 @@ PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 RETRY_UNDECRYPTED = 10.0
 
+NO_ENCRYPTION = "MATRIX_ENCRYPTION is not set"
+
 _T = TypeVar("_T")
 
 
@@ -41,7 +43,7 @@ class Reading:
 
     def __init__(
         self, platform: str, client: Stream, rooms: Rooms, options: Options, receiver: Receiver, *,
-        store: DeferringStore, crypto: Crypto | None, sending: Sending, kept: Mapping[str, str],
+        store: DeferringStore, crypto: Crypto | None, sender: Sending, kept: Mapping[str, str],
         keep: Callable[[Cursor], Awaitable[None]], troubled: Callable[[str], None],
     ):  # fmt: skip
         self._platform = platform
@@ -51,9 +53,10 @@ class Reading:
         self._receiver = receiver
         self._store = store
         self._crypto = crypto
-        self._sending = sending
+        self._sending = sender
         self._threads = Threads(kept.get(THREADS, ""))
         self._troubled = troubled
+        self.encrypted_rooms: set[str] = set()  # where we have not been able to read
         self._told: set[str] = set()  # rooms that know of a message which could not be read
         self._one_at_a_time = asyncio.Lock()
         self.invites = Invites(client, rooms, keep, kept.get("invites", ""))
@@ -96,7 +99,10 @@ class Reading:
 
     async def _take_event(self, event: Event) -> None:
         try:
-            if event.get("type") == ENCRYPTED and self._crypto is not None:
+            if event.get("type") == ENCRYPTED and self._crypto is None:
+                await self._tell_no_encryption(event)
+                return
+            if event.get("type") == ENCRYPTED:
                 readable = await self._insist(lambda: self._decrypted(event))
                 if readable is None:
                     return
@@ -195,6 +201,15 @@ class Reading:
             await self._tell_unreadable(waiting)
         done = [*(str(event["event_id"]) for event in readable), *(waiting.event_id for waiting in given_up)]
         await self._insist(lambda: crypto.settled(*done))
+
+    async def _tell_no_encryption(self, event: Event) -> None:
+        """Once for each room and life; silence would look like a fault of ours."""
+        room = str(event["room_id"])
+        if room in self.encrypted_rooms or event.get("sender") == self._rooms.me.user_id:
+            return
+        self.encrypted_rooms.add(room)
+        log.warning("messages in %s cannot be read: it is encrypted, and %s", room, NO_ENCRYPTION)
+        await self._sending.tell_unreadable(room, str(event.get("event_id")), sending.NO_ENCRYPTION)
 
     async def _tell_unreadable(self, waiting: Waiting) -> None:
         """Once for each room: in the log for the owner, in the room for who waits for an answer."""

@@ -35,6 +35,8 @@ TYPING_SECONDS = 5.0
 REMEMBERED = 1000
 """Messages whose reactions and receipts are known without asking."""
 
+NO_ENCRYPTION = "I cannot read this message: this room is encrypted, and I have not been set up for that."
+
 UNREADABLE = (
     "I cannot read this message: the key to it did not reach me. Please send it again; if that does not help, "
     "this room's encryption must be begun anew (/discardsession in Element)."
@@ -89,7 +91,8 @@ class Sending:
 
     async def _send_file(self, target: Target, message: Outbound) -> str:
         file = message.files[0]
-        encrypted = self._crypto is not None and await self._crypto.is_encrypted(target.chat_id)
+        with calling(f"send to {target.chat_id}"):
+            encrypted = self._crypto is not None and await self._crypto.is_encrypted(target.chat_id)
         stored = await media.upload(self._client, file, encrypted=encrypted)
         if file.kind == kinds.STICKER:
             content = outbound.sticker(message, target, file, stored)
@@ -196,9 +199,9 @@ class Sending:
         own = [one for one in answer.get("chunk", ()) if one.get("sender") == self._client.mxid and relation_of(one)]
         return str(own[0]["event_id"]) if own else ""
 
-    async def tell_unreadable(self, room: str, event_id: str) -> None:
-        """A word to somebody whose message cannot be decrypted; only this once, and no failure of it matters."""
-        message = Outbound(f"unreadable:{event_id}", UNREADABLE, kind="notice")
+    async def tell_unreadable(self, room: str, event_id: str, why: str = UNREADABLE) -> None:
+        """A word to somebody whose message cannot be decrypted; no failure of it matters."""
+        message = Outbound(f"unreadable:{event_id}", why, kind="notice")
         try:
             await self._put(room, MESSAGE, outbound.text(message, Target("", room, reply_to=event_id)), message.key)
         except AdapterError as error:

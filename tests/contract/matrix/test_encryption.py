@@ -130,6 +130,26 @@ async def test_a_conversation_is_encrypted_both_ways_also_after_a_restart(bot: B
     await carla.heard("after the restart")
 
 
+async def test_without_encryption_an_encrypted_room_is_told_so_once_and_doctor_knows(
+    bot: Bot, carla: Secretive
+) -> None:
+    del bot.environ["MATRIX_ENCRYPTION"]
+    await bot.start()
+    room = await encrypted_room(bot, carla)
+    for number in range(3):
+        await carla.say(room, f"secret {number}")
+    await asyncio.to_thread(
+        carla.person.wait, lambda: [one for one in carla.person.messages(room, bot.user_id) if one["content"]]
+    )
+    carla.person.say(room, "in the open")
+    await bot.core.message("in the open")
+    carla.person.look()
+    [told] = carla.person.messages(room, bot.user_id)
+    assert (told["content"]["msgtype"], told["content"]["body"][:26]) == ("m.notice", "I cannot read this message")
+    [warning] = bot.adapter.describe()["warnings"]
+    assert room in warning
+
+
 async def test_a_file_is_encrypted_both_ways(bot: Bot, carla: Secretive, tmp_path: Path) -> None:
     from mautrix.crypto.attachments import decrypt_attachment, encrypt_attachment
 

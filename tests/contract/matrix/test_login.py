@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer as TestingServer
 from harness.matrix.bot import Bot, direct, state
 from harness.matrix.person import Person
 from harness.matrix.synapse import PASSWORD, Synapse
@@ -102,6 +104,19 @@ class TestPassword:
 
 
 class TestServer:
+    async def test_a_server_that_is_not_one_of_matrix_is_refused_with_what_to_look_at(self, bot: Bot) -> None:
+        async def page(_: web.Request) -> web.Response:
+            return web.Response(text="<html>Welcome</html>", content_type="text/html", status=404)
+
+        app = web.Application()
+        app.router.add_route("*", "/{any:.*}", page)
+        async with TestingServer(app) as server:
+            bot.environ["MATRIX_HOMESERVER"] = str(server.make_url("/"))
+            with pytest.raises(AdapterError, match="cannot log in") as caught:
+                await bot.start()
+        assert "MATRIX_HOMESERVER" in caught.value.fix
+        assert bot.adapter.state().word == "refused"
+
     async def test_one_that_is_not_there_is_a_reason_to_start_later(self, bot: Bot, free_port: int) -> None:
         bot.environ["MATRIX_HOMESERVER"] = f"http://127.0.0.1:{free_port}"
         with pytest.raises(StartLater, match="cannot"):
