@@ -43,6 +43,8 @@ log = logging.getLogger("hermesd.matrix")
 
 IS_IT_THERE = "is MATRIX_HOMESERVER the address of a Matrix server, and is it up?"
 
+FIRST_SYNC_SECONDS = 15.0
+
 # A long poll is silent for 30 s (mautrix/client/syncer.py:491).
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
 
@@ -62,6 +64,7 @@ class MatrixAdapter:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._received_at = 0.0
         self._first_sync: asyncio.Future[None] | None = None  # while it is waited for
+        self._reads_on = False  # from where an earlier life has stopped
         self._max_file = media.DEFAULT_LIMIT
         self._state = State("stopped", since=time.time())
 
@@ -88,7 +91,8 @@ class MatrixAdapter:
             await self._close()
             self._enter("refused", str(error))
             raise
-        self._enter("online")
+        if self._reads_on or self._first_sync is not None:
+            self._enter("online")
 
     async def _connect(self, receiver: Receiver) -> None:
         kept = dict(await receiver.cursors(self.name))
@@ -117,12 +121,23 @@ class MatrixAdapter:
         self._run(self._reading.invites.run(), "join rooms")
         if self._crypto is not None:
             self._run(self._reading.retry_undecrypted(), "retry undecrypted")
-        if not store.kept:
+        self._reads_on = bool(store.kept)
+        if not self._reads_on:
             self._first_sync = asyncio.get_running_loop().create_future()
         syncing = client.start(Filter.deserialize(cast(Any, FILTER)))
         self._tasks.add(syncing)  # type: ignore[arg-type]
         if self._first_sync is not None:
-            await self._first_sync  # what is said from here on is not history
+            await self._wait_first(self._first_sync)
+
+    async def _wait_first(self, first: asyncio.Future[None]) -> None:
+        """What people say from now on is not history: the server draws the line when it is asked. For an account in
+        many rooms its answer takes minutes, for which the other platforms do not wait.
+        """
+        await asyncio.wait({first}, timeout=FIRST_SYNC_SECONDS)
+        if first.done():
+            first.result()
+        else:
+            self._first_sync = None
 
     def _run(self, work: Coroutine[Any, Any, None], what: str) -> None:
         async def guarded() -> None:

@@ -123,6 +123,17 @@ class TestServer:
             await bot.start()
         assert bot.adapter.state().word == "backing_off"
 
+    async def test_a_first_sync_that_takes_long_keeps_nobody_waiting(
+        self, bot: Bot, anna: Person, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("hermesd.adapters.matrix.adapter.FIRST_SYNC_SECONDS", 0.0)
+        await bot.start()
+        assert bot.adapter.state().word == "connecting"
+        await state(bot, "online")
+        room = await direct(bot, anna)
+        anna.say(room, "hello")
+        await bot.core.message("hello")
+
     async def test_what_was_said_while_it_was_down_for_us_arrives_when_it_is_back(
         self, tmp_path: Path, anna: Person
     ) -> None:

@@ -217,18 +217,21 @@ class TestNothingIsLost:
         await bot.start()
         assert (await bot.core.message("are you there?")).chat_id == room
 
-    async def test_more_messages_than_one_sync_holds_arrive_all_and_in_order(self, bot: Bot, anna: Person) -> None:
+    async def test_more_messages_than_one_sync_holds_arrive_all_and_in_order(
+        self, bot: Bot, anna: Person, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("hermesd.adapters.matrix.syncing.PAGE", 20)
         await bot.start()
         room = await direct(bot, anna)
         other = await direct(bot, anna)
         await bot.stop()
-        for number in range(250):
+        for number in range(150):
             anna.say(room, f"message {number}")
         anna.say(other, "elsewhere")
         await bot.start()
-        await bot.core.message("message 249", 60.0)
+        await bot.core.message("message 149", 60.0)
         await bot.core.message("elsewhere")
-        assert [text for text in bot.core.texts if text != "elsewhere"] == [f"message {one}" for one in range(250)]
+        assert [text for text in bot.core.texts if text != "elsewhere"] == [f"message {one}" for one in range(150)]
 
     async def test_what_the_journal_refuses_comes_again_and_what_follows_waits(self, bot: Bot, anna: Person) -> None:
         await bot.start()

@@ -43,6 +43,12 @@ def test_markdown_becomes_what_matrix_allows(text: str, made: str) -> None:
     assert html(text) == made
 
 
+def test_a_table_that_would_be_a_million_cells_is_not_drawn() -> None:
+    head = "|" + "a|" * 1000 + "\n|" + "-|" * 1000 + "\n"
+    assert html(head + "|\n" * 1000) == ""
+    assert html(head).startswith("<table>")
+
+
 @given(st.text(st.sampled_from('ab \n*_`~[]()<>&"|-#>1.!:/\\'), max_size=60))
 def test_nothing_else_ever_comes_out(text: str) -> None:
     for tag, attributes in re.findall(r"<(\w+)((?: [^<>]*)?)>", html(text)):
