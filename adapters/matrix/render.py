@@ -45,8 +45,8 @@ _OPTIONS = OptionsDict(
 
 
 MOST_CELLS = 10_000
-"""A row of a table is filled up to the width of its first one, so that ten thousand bytes can make a million cells, which
-would keep the event loop for seconds.
+"""A row of a table is filled up to the width of its first one, so that ten thousand bytes can make a million cells,
+which would keep the event loop for seconds.
 """
 
 

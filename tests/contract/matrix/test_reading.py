@@ -9,6 +9,7 @@ from harness.matrix.bot import Bot, direct, group, state
 from harness.matrix.person import Person
 
 from hermesd.adapters.contract import Cursor
+from hermesd.adapters.matrix import syncing
 
 
 class TestDirectChats:
@@ -220,18 +221,19 @@ class TestNothingIsLost:
     async def test_more_messages_than_one_sync_holds_arrive_all_and_in_order(
         self, bot: Bot, anna: Person, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("hermesd.adapters.matrix.syncing.PAGE", 20)
+        monkeypatch.setattr(syncing, "PAGE", 10)
+        monkeypatch.setitem(syncing.FILTER["room"]["timeline"], "limit", 10)
         await bot.start()
         room = await direct(bot, anna)
         other = await direct(bot, anna)
         await bot.stop()
-        for number in range(150):
+        for number in range(45):
             anna.say(room, f"message {number}")
         anna.say(other, "elsewhere")
         await bot.start()
-        await bot.core.message("message 149", 60.0)
+        await bot.core.message("message 44", 60.0)
         await bot.core.message("elsewhere")
-        assert [text for text in bot.core.texts if text != "elsewhere"] == [f"message {one}" for one in range(150)]
+        assert [text for text in bot.core.texts if text != "elsewhere"] == [f"message {one}" for one in range(45)]
 
     async def test_what_the_journal_refuses_comes_again_and_what_follows_waits(self, bot: Bot, anna: Person) -> None:
         await bot.start()
