@@ -18,6 +18,7 @@ from mautrix.types import Filter
 from hermesd.adapters.contract import (
     AdapterSettings,
     Attachment,
+    Bursts,
     Capabilities,
     Cursor,
     Identity,
@@ -266,6 +267,7 @@ class MatrixAdapter:
             max_caption=outbound.MAX_LENGTH,
             max_file_bytes=self._max_file,
             exact_resends=True,
+            bursts=Bursts(text=self._options.text_batch_delay) if self._options.text_batch_delay else None,
         )
 
     def identity(self) -> Identity | None:

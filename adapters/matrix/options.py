@@ -30,6 +30,7 @@ class Options:
     allowed_rooms: frozenset[str] = frozenset()  # empty: all
     auto_thread: bool = True  # a message in a room that is answered begins a thread
     dm_mention_threads: bool = False  # the same for a direct chat's message that mentions us
+    text_batch_delay: float = 0.6  # seconds in which more of a message is waited for; 0: each stands for itself
     data_dir: Path | None = None  # what must outlive this process and is no message: the login, keys
 
 
@@ -49,6 +50,7 @@ def read(settings: AdapterSettings) -> Options:
         allowed_rooms=reader.names("allowed_rooms", "MATRIX_ALLOWED_ROOMS"),
         auto_thread=reader.flag("auto_thread", "MATRIX_AUTO_THREAD", True),
         dm_mention_threads=reader.flag("dm_mention_threads", "MATRIX_DM_MENTION_THREADS", False),
+        text_batch_delay=reader.number("text_batch_delay", "HERMES_MATRIX_TEXT_BATCH_DELAY_SECONDS", 0.6),
         data_dir=Path(str(media)).parent / settings.name if media else None,
     )
     if options.user_id and not USER_ID.fullmatch(options.user_id):

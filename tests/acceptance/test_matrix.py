@@ -23,6 +23,7 @@ def at(server: Synapse, bot: Person, *allowed: Person, config: Any = None, **env
     """hermesd with this account; without anything else in ``env`` it logs in by its token."""
     env = {
         "MATRIX_HOMESERVER": server.url,
+        "HERMES_MATRIX_TEXT_BATCH_DELAY_SECONDS": "0",
         "MATRIX_ALLOWED_USERS": ",".join(person.user_id for person in allowed),
         **(env or {"MATRIX_ACCESS_TOKEN": bot.token}),
     }
@@ -127,6 +128,30 @@ def test_a_question_is_answered_by_a_reaction_or_by_text(scene: Scene, how: str,
     else:
         anna.react(chat, question["event_id"], how)
     anna.wait(lambda: [one for one in anna.answers(chat, asked, bot.user_id) if choice in text(one).split("\n")[0]])
+
+
+def test_a_long_answer_is_shown_while_it_is_written_and_ends_whole(scene: Scene) -> None:
+    bot, anna, chat = scene.bot, scene.anna, scene.chat()
+    asked = anna.say(chat, "!stream 400")
+    first = anna.wait_answer(chat, asked, bot.user_id)
+
+    def last_edit() -> str:
+        edits = [one["content"] for one in anna.events[chat] if "m.new_content" in one.get("content", {})]
+        assert all(one["m.relates_to"]["event_id"] == first["event_id"] for one in edits)
+        return str(edits[-1]["m.new_content"]["body"]) if edits else text(first)
+
+    whole = [str(number) for number in range(1, 401)]
+    anna.wait(lambda: last_edit().split() == whole)
+    assert len(anna.messages(chat, bot.user_id)) == 1
+
+
+def test_lines_that_come_at_once_are_one_message(synapse: Synapse, bot: Person, anna: Person) -> None:
+    with at(synapse, bot, anna, HERMES_MATRIX_TEXT_BATCH_DELAY_SECONDS="1.0", MATRIX_ACCESS_TOKEN=bot.token):
+        chat = anna.create_room(bot.user_id, direct=True)
+        anna.say(chat, "one")
+        anna.say(chat, "two")
+        answer = anna.wait(lambda: anna.messages(chat, bot.user_id))[0]
+        assert text(answer).startswith("You said: one\ntwo\n")
 
 
 def test_strangers_start_no_worker_and_are_told_nothing(scene: Scene, people: Callable[[], Person]) -> None:

@@ -63,6 +63,7 @@ class _Lives:
         people = ",".join(room.person.user_id for room in self._rooms)
         env = {
             "MATRIX_HOMESERVER": server.url, "MATRIX_ACCESS_TOKEN": self._bot.token, "MATRIX_ALLOWED_USERS": people,
+            "HERMES_MATRIX_TEXT_BATCH_DELAY_SECONDS": "0",  # each message is to have an answer of its own
         }  # fmt: skip
         # on_crash retry: what is tried here is that messages arrive, not what an agent's death means.
         config = {"hermesd": {"workers": {"on_crash": "retry"}}}
