@@ -282,7 +282,7 @@ class Adapter(Protocol):
         """How the connection is now."""
 
     def describe(self) -> dict[str, Any]:
-        """For ``hermesctl status``: account, address; no secrets."""
+        """For ``hermesctl status``: account, address; no secrets. ``warnings`` are sentences for ``doctor``."""
 
 
 _C = TypeVar("_C")

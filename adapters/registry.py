@@ -42,6 +42,7 @@ _BUILTIN = {
     "local": _Builtin("hermesd.adapters.local.adapter", "LocalAdapter"),
     "api_server": _Builtin("hermesd.adapters.api_server.adapter", "ApiServerAdapter", "pip install aiohttp"),
     "fake": _Builtin("hermesd.adapters.fake", "FakeAdapter"),
+    "matrix": _Builtin("hermesd.adapters.matrix.adapter", "MatrixAdapter", "pip install 'hermesd[matrix]'"),
 }
 
 

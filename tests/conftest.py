@@ -20,6 +20,7 @@ from typing import NoReturn
 import psutil
 import pytest
 from harness.lacking import lacking
+from harness.matrix.synapse import Synapse
 from harness.parallel import pytest_collection_modifyitems as pytest_collection_modifyitems
 from harness.parallel import pytest_runtest_protocol as pytest_runtest_protocol
 from harness.parallel import pytest_xdist_auto_num_workers as pytest_xdist_auto_num_workers
@@ -77,6 +78,13 @@ class Home(type(Path())):  # type: ignore[misc]
 def _lacking() -> Callable[[str], NoReturn]:
     """``lacking("no tmux here")``, as `harness.lacking` has it."""
     return lacking
+
+
+@pytest.fixture(scope="session")
+def synapse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synapse]:
+    """A real Matrix server, started once; people are new in every test."""
+    with Synapse(tmp_path_factory.mktemp("synapse")) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

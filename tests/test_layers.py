@@ -78,6 +78,8 @@ RULES: tuple[Rule, ...] = (
 
 # Decides, never acts: no clock, no thread, no socket.
 PURE: tuple[str, ...] = (
+    "adapters.matrix.addressing", "adapters.matrix.buttons", "adapters.matrix.inbound", "adapters.matrix.outbound",
+    "adapters.matrix.render", "adapters.matrix.threads",
     "ipc.link", "supervisor.access.policy", "supervisor.config.budget", "supervisor.gateway.busy",
     "supervisor.gateway.reconcile", "supervisor.gateway.router", "supervisor.gateway.turn_life",
     "supervisor.journal.states", "supervisor.platforms.connection_life", "supervisor.pool.backoff",
@@ -163,7 +165,8 @@ def rule_for(importer: str, rules: tuple[Rule, ...]) -> Rule | None:
 def adapter_package(name: str) -> str | None:
     """``adapters.telegram`` for anything in it; None for the helpers that all adapters share."""
     parts = name.split(".")
-    return ".".join(parts[:2]) if len(parts) > 2 and parts[0] == "adapters" else None
+    shared = parts[:2] == ["adapters", "media"]
+    return ".".join(parts[:2]) if len(parts) > 2 and parts[0] == "adapters" and not shared else None
 
 
 def complaint(item: Import, rules: tuple[Rule, ...], folders: frozenset[str]) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import aiohttp
 import pytest
+from harness.matrix.way import MatrixWay
 
 from hermesd.adapters import registry
 from hermesd.adapters.contract import Adapter, CanAttach, Capabilities, Inbound, Outbound, Target
@@ -17,7 +18,7 @@ from hermesd.adapters.errors import AdapterError, DeliveryError, Gone, NotAccept
 from hermesd.adapters.fake import FakeAdapter
 
 SECRET = "canary-4f1c"
-WAYS = ("fake", "fake by its socket", "local", "api_server")
+WAYS = ("fake", "fake by its socket", "local", "api_server", "matrix")
 
 
 class Core:
@@ -203,7 +204,10 @@ MAKERS: dict[str, Callable[[Path], Any]] = {
 
 @pytest.fixture(params=WAYS)
 async def way(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Way]:
-    made = MAKERS[request.param](tmp_path)
+    if request.param == "matrix":
+        made: Any = MatrixWay(request.getfixturevalue("synapse"), tmp_path, Refused)
+    else:
+        made = MAKERS[request.param](tmp_path)
     yield made
     if made.adapter.state().word != "stopped":
         await made.adapter.stop()

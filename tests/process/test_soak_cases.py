@@ -25,6 +25,7 @@ from harness.cases import (
     limits,
     logflood,
     lost,
+    matrix,
     recycled,
     starts,
     stop,
@@ -58,6 +59,10 @@ def test_a_killed_hermesd_leaves_nothing_and_the_next_start_tells_the_lost_turns
 
 def test_messages_are_answered_once_and_in_order_over_the_deaths_of_hermesd_and_workers(seed: int) -> None:
     lost.run(1, seed, say, messages=20)
+
+
+def test_people_on_matrix_are_answered_once_however_often_hermesd_is_killed(seed: int) -> None:
+    matrix.run(1, seed, say)
 
 
 def test_kill_9_at_random_moments_of_writing_loses_nothing_that_was_acknowledged(seed: int) -> None:
@@ -138,7 +143,7 @@ def test_anything_killed_in_any_way_at_any_moment_leaves_nothing_and_every_messa
 def test_every_case_has_a_test_here_and_a_line_for_the_list(seed: int) -> None:
     modules = (
         adopt, cpu, crashes, frames, hang, hogs, journal, kill_both, kill_hermesd, kill_keeper, kill_worker, kills,
-        limits, logflood, lost, recycled, starts, stop, two_homes,
+        limits, logflood, lost, matrix, recycled, starts, stop, two_homes,
     )  # fmt: skip
     tested = {module.__name__.rpartition(".")[2] for module in modules}
     assert tested == {name.replace("-", "_") for name in soak.names()}

@@ -60,6 +60,11 @@ def findings(app: App, *, everything: bool = False) -> list[dict[str, Any]]:
         for lane in quarantined
     ]  # fmt: skip
     if everything:
+        found += [
+            _finding(f"platform.{name}", "warning", warning, "")
+            for name, adapter in app.platforms.live.items()
+            for warning in adapter.describe().get("warnings", ())
+        ]
         # A weaker containment is a fact of this machine, not a fault of the running hermesd.
         fix = BETTER_CONTAINMENT if launcher.refused else ""
         text = f"containment is {launcher.containment}"

@@ -1,0 +1,1 @@
+"""A real Matrix server on loopback, and people who use it."""
