@@ -1,0 +1,237 @@
+"""Hands messages to the core, each channel's in its order, and fetches what was written while nobody listened.
+
+Discord redelivers nothing to a new session. So the core keeps, with each message, how far its channel was read, and
+after each READY every channel is read on from there; until that is done, what comes in live for the channel waits.
+A message that the core does not take now (disk full) holds its channel up and is offered again: a later one must not
+move the mark past it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+
+import discord
+
+from hermesd.adapters.contract import Cursor, Inbound, Receiver
+from hermesd.adapters.errors import NotAccepted
+
+from .calls import NETWORK
+
+log = logging.getLogger(__name__)
+
+SEEN = "seen"
+"""The cursor that says: everything before this id was handed in or was not for us, in every channel."""
+
+LARGEST_BACKLOG = 100  # messages for us in one channel
+LONGEST_BACKLOG = 24 * 3600.0  # seconds
+LOOKED_AT = 1000  # messages of a channel, for us or not
+AT_ONCE = 4  # channels read at the same time
+AGAIN_SECONDS = 1.0
+SEEN_SECONDS = 60.0  # between two notes of `SEEN`, and how far each stays behind: channels are not in step
+BORN_HERE = 10_000
+
+_EPOCH_MS = 1420070400000  # of Discord's ids, whose upper 42 bits are milliseconds
+
+
+def id_at(seconds: float) -> int:
+    """The smallest id of a message written at this time (Unix seconds)."""
+    return max(0, int(seconds * 1000) - _EPOCH_MS) << 22
+
+
+def time_of(message_id: int) -> float:
+    """When the message of this id was written, Unix seconds."""
+    return ((message_id >> 22) + _EPOCH_MS) / 1000
+
+
+@dataclass(slots=True)
+class Channel:
+    """One to read on: ``history`` gives its messages after an id, oldest first."""
+
+    id: int
+    name: str
+    cursor: str  # its name
+    last: int | None  # the newest message, where Discord tells
+    history: Callable[[int, int], AsyncIterator[discord.Message]] = field(repr=False)  # (after, at most)
+
+
+@dataclass(slots=True)
+class _Lane:
+    waiting: deque[discord.Message] = field(default_factory=deque)
+    behind: asyncio.Event = field(default_factory=asyncio.Event)  # set: it is read on, live messages may go
+    task: asyncio.Task[None] | None = None
+    last: int = 0
+
+
+class Intake:
+    """``judge`` makes an `Inbound` of a message, or None of one that is not for us."""
+
+    def __init__(self, platform: str, judge: Callable[[discord.Message], Awaitable[Inbound | None]]):
+        self._platform = platform
+        self._judge = judge
+        self._receiver: Receiver | None = None
+        self._lanes: dict[int, _Lane] = {}
+        self._reading_on = True
+        self._newest = 0
+        self._noted = 0
+        self._born_here: dict[str, None] = {}
+        self._stopped = False
+
+    def begin(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+
+    def hold(self) -> None:
+        """A new session: nothing goes on before its channel has been read on."""
+        self._reading_on = True
+        for lane in self._lanes.values():
+            lane.behind.clear()
+
+    def offer(self, message: discord.Message) -> None:
+        """A message came in live."""
+        lane = self._lane(message.channel.id)
+        lane.waiting.append(message)
+        if lane.task is None:
+            lane.task = asyncio.create_task(
+                self._run(message.channel.id, lane), name=f"discord channel {message.channel.id}"
+            )
+
+    def is_born_here(self, message_id: str) -> bool:
+        """Whether the core had this message first from us, in this life: nobody can have answered it before."""
+        return message_id in self._born_here
+
+    async def read_on(self, channels: Iterable[Channel], *, whole: bool = True) -> None:
+        """Hand in what these channels hold since the last time, and let live messages go. ``whole``: there are no
+        others, so that channels which come into being later need no reading.
+        """
+        assert self._receiver is not None
+        kept = await self._receiver.cursors(self._platform)
+        floor = int(kept.get(SEEN) or 0)
+        if not floor:
+            floor = id_at(time.time() - SEEN_SECONDS)  # the first time ever: what was written before was not for us
+            await self._keep(Cursor(SEEN, str(floor)))
+        limit = asyncio.Semaphore(AT_ONCE)
+
+        async def one(channel: Channel) -> None:
+            lane = self._lane(channel.id)
+            after = max(floor, int(kept.get(channel.cursor) or 0), lane.last)
+            if channel.last is None or channel.last > after:
+                async with limit:
+                    await self._read_one(channel, after, lane)
+            lane.behind.set()
+
+        await asyncio.gather(*(one(channel) for channel in channels))
+        if whole:
+            self._reading_on = False
+            for lane in self._lanes.values():
+                lane.behind.set()
+
+    async def _read_one(self, channel: Channel, after: int, lane: _Lane) -> None:
+        oldest = id_at(time.time() - LONGEST_BACKLOG)
+        if 0 < after < oldest:
+            log.warning(
+                "Discord channel %s was last read %.0f h ago: what is older than %.0f h is left out",
+                channel.name or channel.id, (time.time() - time_of(after)) / 3600, LONGEST_BACKLOG / 3600,
+            )  # fmt: skip
+        try:
+            ours, left_out, looked_at = await self._collect(channel, max(after, oldest), lane)
+        except (discord.Forbidden, discord.NotFound) as error:
+            log.info("cannot read on in Discord channel %s: %s", channel.name or channel.id, error)
+            return
+        if left_out:
+            log.warning(
+                "Discord channel %s has %d messages for us since the last time, of which the oldest %d are left out",
+                channel.name or channel.id, left_out + len(ours), left_out,
+            )  # fmt: skip
+        if looked_at >= LOOKED_AT:
+            log.warning(
+                "Discord channel %s: only the first %d messages were read on", channel.name or channel.id, LOOKED_AT
+            )
+        if ours:
+            log.info(
+                "Discord channel %s: %d messages came while nobody listened", channel.name or channel.id, len(ours)
+            )
+        for message, inbound in ours:
+            await self._hand_in(message, inbound, lane)
+
+    async def _collect(
+        self, channel: Channel, after: int, lane: _Lane
+    ) -> tuple[deque[tuple[discord.Message, Inbound]], int, int]:
+        """The newest messages for us, oldest first; how many more there were; how many were looked at."""
+        while True:
+            ours: deque[tuple[discord.Message, Inbound]] = deque(maxlen=LARGEST_BACKLOG)
+            count = looked_at = 0
+            try:
+                async for message in channel.history(after, LOOKED_AT):
+                    looked_at += 1
+                    self._newest = max(self._newest, message.id)
+                    if message.id > lane.last and (inbound := await self._judge(message)) is not None:
+                        count += 1
+                        ours.append((message, inbound))
+                return ours, count - len(ours), looked_at
+            except (discord.RateLimited, discord.DiscordServerError, *NETWORK) as error:
+                wait = error.retry_after if isinstance(error, discord.RateLimited) else AGAIN_SECONDS * 2
+                log.info("reading on in Discord channel %s waits %.1f s: %s", channel.name or channel.id, wait, error)
+                await asyncio.sleep(wait)
+
+    async def _run(self, channel: int, lane: _Lane) -> None:
+        try:
+            while lane.waiting:
+                if self._reading_on:
+                    await lane.behind.wait()
+                message = lane.waiting[0]
+                if message.id > lane.last:
+                    inbound = await self._judge(message)
+                    if inbound is not None:
+                        await self._hand_in(message, inbound, lane)
+                    lane.last = max(lane.last, message.id)
+                    self._newest = max(self._newest, message.id)
+                lane.waiting.popleft()
+        except Exception:  # the task's edge
+            log.exception("cannot hand in what was written in Discord channel %d", channel)
+        finally:
+            lane.task = None
+
+    async def _hand_in(self, message: discord.Message, inbound: Inbound, lane: _Lane) -> None:
+        assert self._receiver is not None
+        while True:
+            try:
+                if await self._receiver.receive(inbound):
+                    self._born_here[inbound.message_id] = None
+                    if len(self._born_here) > BORN_HERE:
+                        del self._born_here[next(iter(self._born_here))]
+                lane.last = max(lane.last, message.id)
+                return
+            except NotAccepted as refusal:
+                log.warning("message %d of Discord waits: %s", message.id, refusal)
+                await asyncio.sleep(AGAIN_SECONDS)
+
+    async def note_seen(self) -> None:
+        """Write down how far everything is read, if everything is; called now and then, and at the end."""
+        if self._reading_on or any(lane.waiting for lane in self._lanes.values()):
+            return
+        seen = self._newest - (int(SEEN_SECONDS * 1000) << 22)
+        if seen > self._noted and await self._keep(Cursor(SEEN, str(seen))):
+            self._noted = seen
+
+    async def _keep(self, cursor: Cursor) -> bool:
+        assert self._receiver is not None
+        try:
+            await self._receiver.keep_cursor(self._platform, cursor)
+        except NotAccepted as refusal:
+            log.debug("cannot note how far Discord is read: %s", refusal)
+            return False
+        return True
+
+    async def stop(self) -> None:
+        """Hand in nothing more."""
+        tasks = [lane.task for lane in self._lanes.values() if lane.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _lane(self, channel: int) -> _Lane:
+        return self._lanes.setdefault(channel, _Lane())
