@@ -68,11 +68,12 @@ class DiscordAdapter:
             guild_available=self._guild_came,
             guild_join=self._guild_came,
             socket_raw_receive=self._alive,
+            socket_event_type=self._event_came,
         )
         self._threads = Threads(self.name, self.client)
-        self._slash = Slash(self.name, self.client, self._where)
+        self.slash = Slash(self.name, self.client, self._where)
         self._intake = Intake(self.name, self._judge)
-        self._sender = Sender(self.client, self._threads, self._slash, self._intake.is_born_here)
+        self._sender = Sender(self.client, self._threads, self.slash, self._intake.is_born_here)
         self._receiver: Receiver | None = None
         self._run: asyncio.Task[None] | None = None
         self._started = self._stopping = False
@@ -82,6 +83,7 @@ class DiscordAdapter:
         self._allowance = identify.Allowance(0, 0, 0.0)
         self._state = State("stopped", since=time.time())
         self._received_at = 0.0
+        self._reading_due = False
 
     # ---- the required six --------------------------------------------------------------------------------------------
 
@@ -109,7 +111,7 @@ class DiscordAdapter:
         self._receiver = receiver
         self._intake.begin(receiver)
         await self._threads.begin(receiver)
-        await self._slash.begin(receiver)
+        await self.slash.begin(receiver)
         self._spawn(self._note_seen(), "discord note how far")
 
     async def stop(self) -> None:
@@ -117,7 +119,7 @@ class DiscordAdapter:
         self._cancel_giving_up()
         if self._receiver is not None:
             await self._intake.note_seen()
-        await self._slash.stop()
+        await self.slash.stop()
         await self._threads.stop()
         await self._intake.stop()
         tasks = [*self._tasks, *([self._run] if self._run is not None else [])]
@@ -160,6 +162,10 @@ class DiscordAdapter:
             "latency_ms": round(latency * 1000) if 0 < latency < 600 else None,
             "sessions_left_today": self._allowance.remaining if self._allowance.total else None,
             "joined_threads": len(self._threads.joined),
+            "messages": self._intake.offered,
+            "waiting": self._intake.waiting,
+            "held_up": self._intake.held_up,
+            "reading_on": self._intake.reading_on,
         }
 
     # ---- what else it can --------------------------------------------------------------------------------------------
@@ -272,6 +278,7 @@ class DiscordAdapter:
     def _connected(self) -> None:
         """A new session: what came since the last one is not sent again."""
         self._intake.hold()
+        self._reading_due = True
         self._is_up()
 
     def _resumed(self) -> None:
@@ -307,8 +314,20 @@ class DiscordAdapter:
 
     # ---- what comes in -----------------------------------------------------------------------------------------------
 
+    def _event_came(self, _: str) -> None:
+        if self._reading_due:
+            # discord.py takes 2 s of silence for the end of the list of servers; whoever has them all need not wait.
+            asyncio.get_running_loop().call_soon(self._read_on_if_complete)
+
+    def _read_on_if_complete(self) -> None:
+        if not any(guild.unavailable for guild in self.client.guilds):
+            self._ready()
+
     def _ready(self) -> None:
-        self._spawn(self._read_on(), "discord read on")
+        """All servers are known that will be."""
+        if self._reading_due:
+            self._reading_due = False
+            self._spawn(self._read_on(), "discord read on")
 
     async def _read_on(self) -> None:
         assert self._receiver is not None
@@ -316,7 +335,7 @@ class DiscordAdapter:
         direct = [int(name[3:]) for name in kept if name.startswith("dm:") and name[3:].isdecimal()]
         channels = [self._direct(channel) for channel in direct]
         for guild in self.client.guilds:
-            channels += self._channels(guild)
+            channels += [] if guild.unavailable else self._channels(guild)
         await self._intake.read_on(channels)
 
     def _guild_came(self, guild: discord.Guild) -> None:
@@ -342,7 +361,7 @@ class DiscordAdapter:
         self._intake.offer(message)
 
     def _interaction(self, interaction: discord.Interaction) -> None:
-        self._slash.offer(interaction)
+        self.slash.offer(interaction)
 
     async def _judge(self, message: discord.Message) -> Inbound | None:
         me = self.client.user

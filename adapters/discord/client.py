@@ -9,6 +9,7 @@ send goes through that one method; `discord.Interaction.response` and webhooks d
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from types import SimpleNamespace
@@ -27,9 +28,6 @@ log = logging.getLogger(__name__)
 SLEEP_LIMIT = 1.0
 """Seconds of a rate limit that discord.py may sleep through; longer ones end as `discord.RateLimited`, and the lane of
 the message waits, not a task. discord.py's own least is 30 s, against bots that ignore the error."""
-
-READY_SECONDS = 0.5
-"""The silence after the last guild that discord.py takes for the end of their list."""
 
 
 class Http(HTTPClient):
@@ -82,7 +80,6 @@ class Client(discord.Client):
             max_messages=None,
             chunk_guilds_at_startup=False,
             member_cache_flags=discord.MemberCacheFlags.none(),
-            guild_ready_timeout=READY_SECONDS,
             enable_debug_events=True,  # on_socket_raw_receive: every sign of life, acknowledged heartbeats too
         )
         self.http = self._connection.http = Http(self.http, options)
@@ -98,6 +95,13 @@ class Client(discord.Client):
             except Exception:  # our fault must not end the connection
                 log.exception("cannot handle Discord's event %s", event)
         super().dispatch(event, *args, **kwargs)
+
+    async def close(self) -> None:
+        """discord.py leaves the task that waits for the end of the list of servers behind."""
+        if (waiting := self._connection._ready_task) is not None:
+            waiting.cancel()
+            await asyncio.wait([waiting])
+        await super().close()
 
     async def setup_hook(self) -> None:
         await self._hooks_of_ours["logged_in"]()

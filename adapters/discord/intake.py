@@ -75,29 +75,38 @@ class Intake:
         self._judge = judge
         self._receiver: Receiver | None = None
         self._lanes: dict[int, _Lane] = {}
-        self._reading_on = True
+        self.reading_on = True
+        self._session = 0
         self._newest = 0
         self._noted = 0
         self._born_here: dict[str, None] = {}
-        self._stopped = False
+        self.offered = 0
+        self.held_up = ""  # why the core takes nothing now
 
     def begin(self, receiver: Receiver) -> None:
         self._receiver = receiver
 
     def hold(self) -> None:
         """A new session: nothing goes on before its channel has been read on."""
-        self._reading_on = True
+        self.reading_on = True
+        self._session += 1
         for lane in self._lanes.values():
             lane.behind.clear()
 
     def offer(self, message: discord.Message) -> None:
         """A message came in live."""
+        self.offered += 1
         lane = self._lane(message.channel.id)
         lane.waiting.append(message)
         if lane.task is None:
             lane.task = asyncio.create_task(
                 self._run(message.channel.id, lane), name=f"discord channel {message.channel.id}"
             )
+
+    @property
+    def waiting(self) -> int:
+        """How many messages came in live that the core has not taken yet."""
+        return sum(len(lane.waiting) for lane in self._lanes.values())
 
     def is_born_here(self, message_id: str) -> bool:
         """Whether the core had this message first from us, in this life: nobody can have answered it before."""
@@ -108,6 +117,7 @@ class Intake:
         others, so that channels which come into being later need no reading.
         """
         assert self._receiver is not None
+        session = self._session
         kept = await self._receiver.cursors(self._platform)
         floor = int(kept.get(SEEN) or 0)
         if not floor:
@@ -121,11 +131,12 @@ class Intake:
             if channel.last is None or channel.last > after:
                 async with limit:
                     await self._read_one(channel, after, lane)
-            lane.behind.set()
+            if session == self._session:
+                lane.behind.set()
 
         await asyncio.gather(*(one(channel) for channel in channels))
-        if whole:
-            self._reading_on = False
+        if whole and session == self._session:
+            self.reading_on = False
             for lane in self._lanes.values():
                 lane.behind.set()
 
@@ -180,7 +191,7 @@ class Intake:
     async def _run(self, channel: int, lane: _Lane) -> None:
         try:
             while lane.waiting:
-                if self._reading_on:
+                if self.reading_on:
                     await lane.behind.wait()
                 message = lane.waiting[0]
                 if message.id > lane.last:
@@ -203,15 +214,17 @@ class Intake:
                     self._born_here[inbound.message_id] = None
                     if len(self._born_here) > BORN_HERE:
                         del self._born_here[next(iter(self._born_here))]
+                self.held_up = ""
                 lane.last = max(lane.last, message.id)
                 return
             except NotAccepted as refusal:
+                self.held_up = str(refusal)
                 log.warning("message %d of Discord waits: %s", message.id, refusal)
                 await asyncio.sleep(AGAIN_SECONDS)
 
     async def note_seen(self) -> None:
         """Write down how far everything is read, if everything is; called now and then, and at the end."""
-        if self._reading_on or any(lane.waiting for lane in self._lanes.values()):
+        if self.reading_on or self.waiting:
             return
         seen = self._newest - (int(SEEN_SECONDS * 1000) << 22)
         if seen > self._noted and await self._keep(Cursor(SEEN, str(seen))):

@@ -32,6 +32,7 @@ OPEN = "commands"  # the cursor that holds what is not answered yet
 TOKEN_SECONDS = 14 * 60.0  # Discord's own limit is 15 minutes
 ACKNOWLEDGE_SECONDS = 2.0  # of the 3 that Discord gives
 OPEN_LIMIT = 100
+EXPIRE_SECONDS = 30.0  # between two looks at what is open
 NOT_HERE = "I do not answer in this channel."
 NO_ANSWER = "hermesd cannot take this now: {}"
 
@@ -147,13 +148,16 @@ class Slash:
         if not await self._respond(interaction, {"type": _THINKING}):
             await self._forget(str(interaction.id), opened, delete=False)
 
-    async def _expire(self) -> None:
+    async def expire(self, now: float) -> None:
         """Take "is thinking…" away where nothing came: its user may not talk to the agent, or the agent takes long."""
+        for key, opened in [*self._open.items()]:
+            if opened.until < now:
+                await self._forget(key, opened, delete=True)
+
+    async def _expire(self) -> None:
         while True:
-            await asyncio.sleep(30.0)
-            for key, opened in [*self._open.items()]:
-                if opened.until < time.time():
-                    await self._forget(key, opened, delete=True)
+            await asyncio.sleep(EXPIRE_SECONDS)
+            await self.expire(time.time())
 
     async def _forget(self, key: str, opened: _Open, *, delete: bool) -> None:
         if self._open.pop(key, None) is None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from .world import DM, MESSAGE_CONTENT, Json, World
+from .world import MESSAGE_CONTENT, Json, World
 
 DISPATCH, HEARTBEAT, IDENTIFY, RESUME, RECONNECT, INVALID, HELLO, ACK = 0, 1, 2, 6, 7, 9, 10, 11
 PRIVILEGED = MESSAGE_CONTENT | 1 << 1 | 1 << 8
@@ -55,7 +55,8 @@ class Gateway:
     async def dispatch(self, event: str, data: Json) -> None:
         """Tell every session, connected or not."""
         for session in self.sessions.values():
-            await session.send(event, self._as_seen(session, event, data))
+            seen = self.world.seen(data, session.intents) if event == "MESSAGE_CREATE" else data
+            await session.send(event, seen)
 
     async def drop(self, code: int) -> None:
         """Close every socket."""
@@ -147,16 +148,6 @@ class Gateway:
             await socket.send_json(frame)
         await session.send("RESUMED", {"_trace": []})
         return session
-
-    def _as_seen(self, session: Session, event: str, data: Json) -> Json:
-        """Without the intent, content is seen only in direct messages, when mentioned, and of one's own."""
-        if event != "MESSAGE_CREATE" or session.intents & MESSAGE_CONTENT:
-            return data
-        world = self.world
-        mine = data["author"]["id"] == world.bot["id"] or world.bot in data["mentions"]
-        if mine or world.channels[data["channel_id"]]["type"] == DM:
-            return data
-        return {**data, "content": "", "attachments": [], "embeds": [], "components": []}
 
     @staticmethod
     async def _frame(socket: web.WebSocketResponse, op: int, data: Any) -> None:

@@ -33,6 +33,10 @@ class DiscordServer:
         self._runner: web.AppRunner | None = None
 
     def __enter__(self) -> Self:
+        return self.open()
+
+    def open(self) -> Self:
+        """Listen on a free port."""
         self._thread.start()
         self._do(self._start())
         return self
@@ -40,6 +44,12 @@ class DiscordServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it; once more does nothing."""
+        if self._loop.is_closed():
+            return
         self._do(self._stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

@@ -13,7 +13,7 @@ EPOCH_MS = 1420070400000
 TEXT, DM, FORUM, THREAD = 0, 1, 15, 11  # channel types
 MESSAGE_CONTENT = 1 << 15  # the gateway's intent
 CONTENT_ALLOWED = 1 << 19  # the application's flag GATEWAY_MESSAGE_CONTENT_LIMITED
-EVERYTHING = "2251799813685247"  # permissions
+EVERYTHING = str(2251799813685247 & ~(1 << 3))  # permissions, but for "administrator", which stands for all
 NO_THREADS = str(int(EVERYTHING) & ~(1 << 35))
 
 Json = dict[str, Any]
@@ -189,7 +189,17 @@ class World:
         found = [one for one in self.messages[channel] if int(one["id"]) > after]
         found = [one for one in found if not before or int(one["id"]) < before]
         chosen = found[:limit] if after else found[-limit:]
-        return [without_nonce(one) for one in reversed(chosen)]
+        return [self.seen(without_nonce(one), self.intents) for one in reversed(chosen)]
+
+    def seen(self, message: Json, intents: int) -> Json:
+        """As a bot with these intents sees it. Without the privileged one, content is there only in direct messages,
+        when it is mentioned, and in its own.
+        """
+        if intents & MESSAGE_CONTENT or self.channels[message["channel_id"]]["type"] == DM:
+            return message
+        if message["author"]["id"] == self.bot["id"] or self.bot in message["mentions"]:
+            return message
+        return {**message, "content": "", "attachments": [], "embeds": [], "components": []}
 
     def by_bot(self, channel: str | None = None) -> list[Json]:
         """What the bot has said, oldest first."""
