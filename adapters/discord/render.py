@@ -19,14 +19,15 @@ _HEADING = re.compile(r"^( {0,3})(#{4,6})[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*$")
 _TICKS = re.compile(r"`+")
 _STRONG = re.compile(r"(?<!\w)__(?=\S)((?:[^_\n]|_(?!_))+?)(?<=\S)__(?!\w)")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+_MARKS = re.compile(r"(\*\*|`)(\S(?:.*?\S)?)\1")  # a block of code shows them as they are
 _DELIMITER = re.compile(r"^\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*$")
-_SLOT = "\x00"  # cannot be in the text: control characters are cleaned away before
+_SLOT = "\x00"
 
 
 def render(text: str) -> str:
     """The text for a message's ``content``."""
-    if not text:
-        return text
+    # As markdown-it-py counts lines; its slots below need a character that is nowhere.
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace(_SLOT, "")
     lines = text.split("\n")
     verbatim: set[int] = set()
     replaced: dict[int, tuple[int, list[str]]] = {}  # first line: (line after the last, what stands there instead)
@@ -107,7 +108,7 @@ def _cells(row: str) -> list[str]:
     if inner.endswith("|") and not inner.endswith("\\|"):
         inner = inner[:-1]
     parts = re.split(r"(?<!\\)\|", inner)
-    return [re.sub(r"[*_`]{1,2}(\S(?:.*?\S)?)[*_`]{1,2}", r"\1", part.replace("\\|", "|").strip()) for part in parts]
+    return [_MARKS.sub(r"\2", part.replace("\\|", "|").strip()) for part in parts]
 
 
 def _prose(text: str) -> str:
