@@ -248,6 +248,8 @@ class DiscordAdapter:
 
     async def _logged_in(self) -> None:
         """The token is right; before a session is begun, whether that is wise."""
+        if self._run is None:
+            return  # only `begin`
         application = self.client.application
         if self._options.message_content and application is not None:
             flags = application.flags

@@ -87,6 +87,10 @@ class DiscordServer:
     def channel(self, name: str) -> str:
         return self.world.channel(name)
 
+    def named(self, name: str) -> str:
+        """The channel of this name."""
+        return next(key for key, one in self.world.channels.items() if one.get("name") == name)
+
     def forum(self, name: str) -> str:
         return self.world.channel(name, type_=FORUM)
 
