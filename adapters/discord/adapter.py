@@ -26,7 +26,7 @@ from hermesd.adapters.contract import (
     State,
     Target,
 )
-from hermesd.adapters.errors import AdapterError, NotAccepted, Retry, StartLater
+from hermesd.adapters.errors import AdapterError, NotAccepted, Retry, StartLater, Unauthorized
 from hermesd.adapters.media import download
 from hermesd.adapters.text import characters
 
@@ -103,7 +103,7 @@ class DiscordAdapter:
             error = calls.ending(self._run.exception() or StartLater("Discord closed the connection"))  # type: ignore[arg-type]
         else:
             error = StartLater(f"cannot connect to Discord within {CONNECT_SECONDS:.0f} s")
-        self._turn("refused", str(error), error.fix)
+        self._turn(_word(error), str(error), error.fix)
         raise error
 
     async def begin(self, receiver: Receiver) -> None:
@@ -166,7 +166,25 @@ class DiscordAdapter:
             "waiting": self._intake.waiting,
             "held_up": self._intake.held_up,
             "reading_on": self._intake.reading_on,
+            "warnings": [*self._warnings()],
         }
+
+    def _warnings(self) -> Iterable[str]:
+        """Sentences for ``hermesctl doctor``."""
+        options, left = self._options, self._allowance
+        if not options.message_content:
+            yield "discord hears only direct messages and what mentions it, for message_content is false"
+        if left.total and left.remaining < left.total // 4:
+            yield f"discord has begun {left.total - left.remaining} of the {left.total} sessions of this day"
+        if self._intake.reading_on:
+            return  # not all channels are known yet
+        for key, channels in (
+            ("allowed_channels", options.allowed_channels), ("ignored_channels", options.ignored_channels),
+            ("free_response_channels", options.free_channels), ("no_thread_channels", options.no_thread_channels),
+        ):  # fmt: skip
+            for channel in sorted(channels):
+                if not channel.isdecimal() or self.client.get_channel(int(channel)) is None:
+                    yield f"discord does not see channel {channel}, which {key} names (archived threads are not seen)"
 
     # ---- what else it can --------------------------------------------------------------------------------------------
 
@@ -243,7 +261,7 @@ class DiscordAdapter:
     def _lose(self, error: AdapterError) -> None:
         if self._receiver is None or self._stopping:
             return
-        self._turn("backing_off", str(error), error.fix)
+        self._turn(_word(error), str(error), error.fix)
         self._receiver.lost(self.name, error)
 
     async def _logged_in(self) -> None:
@@ -388,6 +406,8 @@ class DiscordAdapter:
 
     def _where(self, interaction: discord.Interaction) -> Chat | NotForUs:
         """A command names us by being one, and starts no thread."""
+        if interaction.channel is None:
+            return NotForUs("Discord does not say where it was given")
         place = inbound.place_of(interaction.channel, interaction.guild)
         me = self.client.user
         chat = addressing.address(
@@ -410,11 +430,15 @@ class DiscordAdapter:
 def _history(channel: Any) -> Any:
     def history(after: int, limit: int) -> AsyncIterator[discord.Message]:
         found: AsyncIterator[discord.Message] = channel.history(
-            limit=limit, after=discord.Object(after), oldest_first=True
+            limit=limit, after=discord.Object(after), oldest_first=False
         )
         return found
 
     return history
+
+
+def _word(error: AdapterError) -> str:
+    return "refused" if isinstance(error, Unauthorized) else "backing_off"
 
 
 async def _watched(work: Coroutine[Any, Any, None], name: str) -> None:

@@ -98,9 +98,11 @@ class Client(discord.Client):
 
     async def close(self) -> None:
         """discord.py leaves the task that waits for the end of the list of servers behind."""
-        if (waiting := self._connection._ready_task) is not None:
+        waiting = self._connection._ready_task
+        while waiting is not None and not waiting.done():
             waiting.cancel()
-            await asyncio.wait([waiting])
+            # Python 3.11's wait_for loses a cancellation that meets its result, so once may not be enough.
+            await asyncio.wait([waiting], timeout=0.05)
         await super().close()
 
     async def setup_hook(self) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import discord
 
 from hermesd.adapters.contract import Cursor, Inbound, Receiver
-from hermesd.adapters.errors import NotAccepted
+from hermesd.adapters.errors import NotAccepted, Retry
 
 from .calls import NETWORK
 
@@ -30,6 +30,7 @@ SEEN = "seen"
 LARGEST_BACKLOG = 100  # messages for us in one channel
 LONGEST_BACKLOG = 24 * 3600.0  # seconds
 LOOKED_AT = 1000  # messages of a channel, for us or not
+OVERLAP_SECONDS = 5.0  # read once more before the mark: the messages of a channel may come out of step
 AT_ONCE = 4  # channels read at the same time
 AGAIN_SECONDS = 1.0
 SEEN_SECONDS = 60.0  # between two notes of `SEEN`, and how far each stays behind: channels are not in step
@@ -50,7 +51,7 @@ def time_of(message_id: int) -> float:
 
 @dataclass(slots=True)
 class Channel:
-    """One to read on: ``history`` gives its messages after an id, oldest first."""
+    """One to read on: ``history`` gives its messages after an id, newest first."""
 
     id: int
     name: str
@@ -60,11 +61,20 @@ class Channel:
 
 
 @dataclass(slots=True)
+class _Found:
+    """What a channel holds since the last time, newest first."""
+
+    ours: list[Inbound] = field(default_factory=list)
+    left_out: int = 0
+    looked_at: int = 0
+    newest: int = 0
+
+
+@dataclass(slots=True)
 class _Lane:
     waiting: deque[discord.Message] = field(default_factory=deque)
     behind: asyncio.Event = field(default_factory=asyncio.Event)  # set: it is read on, live messages may go
     task: asyncio.Task[None] | None = None
-    last: int = 0
 
 
 class Intake:
@@ -127,10 +137,10 @@ class Intake:
 
         async def one(channel: Channel) -> None:
             lane = self._lane(channel.id)
-            after = max(floor, int(kept.get(channel.cursor) or 0), lane.last)
-            if channel.last is None or channel.last > after:
+            read = int(kept.get(channel.cursor) or 0)
+            if channel.last is None or channel.last > max(floor, read):
                 async with limit:
-                    await self._read_one(channel, after, lane)
+                    await self._read_one(channel, max(floor, read - (int(OVERLAP_SECONDS * 1000) << 22)), read)
             if session == self._session:
                 lane.behind.set()
 
@@ -140,49 +150,48 @@ class Intake:
             for lane in self._lanes.values():
                 lane.behind.set()
 
-    async def _read_one(self, channel: Channel, after: int, lane: _Lane) -> None:
+    async def _read_one(self, channel: Channel, after: int, read: int) -> None:
+        name = channel.name or channel.id
         oldest = id_at(time.time() - LONGEST_BACKLOG)
         if 0 < after < oldest:
             log.warning(
                 "Discord channel %s was last read %.0f h ago: what is older than %.0f h is left out",
-                channel.name or channel.id, (time.time() - time_of(after)) / 3600, LONGEST_BACKLOG / 3600,
+                name, (time.time() - time_of(after)) / 3600, LONGEST_BACKLOG / 3600,
             )  # fmt: skip
         try:
-            ours, left_out, looked_at = await self._collect(channel, max(after, oldest), lane)
+            found = await self._collect(channel, max(after, oldest), read)
         except (discord.Forbidden, discord.NotFound) as error:
-            log.info("cannot read on in Discord channel %s: %s", channel.name or channel.id, error)
+            log.info("cannot read on in Discord channel %s: %s", name, error)
             return
-        if left_out:
+        if found.left_out:
             log.warning(
                 "Discord channel %s has %d messages for us since the last time, of which the oldest %d are left out",
-                channel.name or channel.id, left_out + len(ours), left_out,
+                name, found.left_out + LARGEST_BACKLOG, found.left_out,
             )  # fmt: skip
-        if looked_at >= LOOKED_AT:
-            log.warning(
-                "Discord channel %s: only the first %d messages were read on", channel.name or channel.id, LOOKED_AT
-            )
-        if ours:
-            log.info(
-                "Discord channel %s: %d messages came while nobody listened", channel.name or channel.id, len(ours)
-            )
-        for message, inbound in ours:
-            await self._hand_in(message, inbound, lane)
+        if found.looked_at >= LOOKED_AT:
+            log.warning("Discord channel %s: only the last %d messages were looked at", name, LOOKED_AT)
+        fresh = 0
+        for inbound in reversed(found.ours):
+            fresh += await self._hand_in(inbound)
+        self._newest = max(self._newest, found.newest)
+        if fresh:
+            log.info("Discord channel %s: %d messages came while nobody listened", name, fresh)
 
-    async def _collect(
-        self, channel: Channel, after: int, lane: _Lane
-    ) -> tuple[deque[tuple[discord.Message, Inbound]], int, int]:
-        """The newest messages for us, oldest first; how many more there were; how many were looked at."""
+    async def _collect(self, channel: Channel, after: int, read: int) -> _Found:
+        """What is for us after ``after``. Up to ``read`` the core should know it, so that this does not count."""
         while True:
-            ours: deque[tuple[discord.Message, Inbound]] = deque(maxlen=LARGEST_BACKLOG)
-            count = looked_at = 0
+            found, count = _Found(), 0
             try:
                 async for message in channel.history(after, LOOKED_AT):
-                    looked_at += 1
-                    self._newest = max(self._newest, message.id)
-                    if message.id > lane.last and (inbound := await self._judge(message)) is not None:
-                        count += 1
-                        ours.append((message, inbound))
-                return ours, count - len(ours), looked_at
+                    found.looked_at += 1
+                    found.newest = max(found.newest, message.id)
+                    if (inbound := await self._judged(message)) is None:
+                        continue
+                    count += message.id > read
+                    if count <= LARGEST_BACKLOG:
+                        found.ours.append(inbound)
+                found.left_out = max(0, count - LARGEST_BACKLOG)
+                return found
             except (discord.RateLimited, discord.DiscordServerError, *NETWORK) as error:
                 wait = error.retry_after if isinstance(error, discord.RateLimited) else AGAIN_SECONDS * 2
                 log.info("reading on in Discord channel %s waits %.1f s: %s", channel.name or channel.id, wait, error)
@@ -194,32 +203,43 @@ class Intake:
                 if self.reading_on:
                     await lane.behind.wait()
                 message = lane.waiting[0]
-                if message.id > lane.last:
-                    inbound = await self._judge(message)
-                    if inbound is not None:
-                        await self._hand_in(message, inbound, lane)
-                    lane.last = max(lane.last, message.id)
-                    self._newest = max(self._newest, message.id)
+                # One that was handed in before goes to the core again, which knows each by its id: they need not come
+                # in the order of their ids.
+                if (inbound := await self._judged(message)) is not None:
+                    await self._hand_in(inbound)
+                self._newest = max(self._newest, message.id)
                 lane.waiting.popleft()
         except Exception:  # the task's edge
             log.exception("cannot hand in what was written in Discord channel %d", channel)
         finally:
             lane.task = None
 
-    async def _hand_in(self, message: discord.Message, inbound: Inbound, lane: _Lane) -> None:
+    async def _judged(self, message: discord.Message) -> Inbound | None:
+        while True:
+            try:
+                return await self._judge(message)
+            except Retry as error:
+                log.info("message %d of Discord waits: %s", message.id, error)
+                await asyncio.sleep(error.after)
+            except Exception:  # one message's fault must not hold up its channel
+                log.exception("message %d of Discord cannot be understood, and is left out", message.id)
+                return None
+
+    async def _hand_in(self, inbound: Inbound) -> bool:
+        """Returns whether it was new to the core."""
         assert self._receiver is not None
         while True:
             try:
-                if await self._receiver.receive(inbound):
+                new = await self._receiver.receive(inbound)
+                if new:
                     self._born_here[inbound.message_id] = None
                     if len(self._born_here) > BORN_HERE:
                         del self._born_here[next(iter(self._born_here))]
                 self.held_up = ""
-                lane.last = max(lane.last, message.id)
-                return
+                return new
             except NotAccepted as refusal:
                 self.held_up = str(refusal)
-                log.warning("message %d of Discord waits: %s", message.id, refusal)
+                log.warning("message %s of Discord waits: %s", inbound.message_id, refusal)
                 await asyncio.sleep(AGAIN_SECONDS)
 
     async def note_seen(self) -> None:

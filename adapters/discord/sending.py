@@ -157,6 +157,8 @@ class Sender:
                 await self._channel(outbound.number((target.thread_id if there else "") or target.chat_id)).typing()
 
     async def react(self, target: Target, sign: str) -> None:
+        if self._slash.is_command(target.reply_to):
+            return
         home = self._home_of(target)
         place = (home, int(target.reply_to))
         message = self._channel(home).get_partial_message(place[1])

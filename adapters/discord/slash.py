@@ -32,6 +32,7 @@ OPEN = "commands"  # the cursor that holds what is not answered yet
 TOKEN_SECONDS = 14 * 60.0  # Discord's own limit is 15 minutes
 ACKNOWLEDGE_SECONDS = 2.0  # of the 3 that Discord gives
 OPEN_LIMIT = 100
+SEEN_LIMIT = 1000
 EXPIRE_SECONDS = 30.0  # between two looks at what is open
 NOT_HERE = "I do not answer in this channel."
 NO_ANSWER = "hermesd cannot take this now: {}"
@@ -58,6 +59,7 @@ class Slash:
         self._receiver: Receiver | None = None
         self._open: dict[str, _Open] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._seen: dict[str, None] = {}
 
     async def begin(self, receiver: Receiver) -> None:
         self._receiver = receiver
@@ -70,6 +72,9 @@ class Slash:
 
     def offer(self, interaction: discord.Interaction) -> None:
         """One came in."""
+        self._seen[str(interaction.id)] = None
+        if len(self._seen) > SEEN_LIMIT:
+            del self._seen[next(iter(self._seen))]
         if interaction.type is discord.InteractionType.application_command:
             self._spawn(self._command(interaction), f"discord command {interaction.id}")
         elif interaction.type is discord.InteractionType.component:
@@ -102,6 +107,10 @@ class Slash:
             raise
         await self._forget(interaction, opened, delete=False)
         return Sent(str(data["id"]))
+
+    def is_command(self, message_id: str) -> bool:
+        """Whether this is no message that could carry a reaction; after a restart only for what is still open."""
+        return message_id in self._open or message_id in self._seen
 
     async def stop(self) -> None:
         for task in self._tasks:

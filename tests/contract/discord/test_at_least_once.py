@@ -10,6 +10,8 @@ import pytest
 from harness.discord.bot import Bot, eventually
 from harness.discord.server import DiscordServer
 
+from hermesd.adapters.discord import intake
+
 
 async def test_what_was_written_while_it_was_down_is_read_on_oldest_first(bot: Bot, server: DiscordServer) -> None:
     general, anna = server.channel("general"), server.direct("anna")
@@ -80,6 +82,28 @@ async def test_a_message_that_comes_twice_is_journalled_once(bot: Bot, server: D
     server.repeat(anna, first)
     server.say(anna, "twice")
     assert await bot.heard(2) == ["once", "twice"]
+
+
+async def test_messages_that_come_out_of_step_are_all_journalled(bot: Bot, server: DiscordServer) -> None:
+    anna = server.direct("anna")
+    late = server.world.new_id()
+    server.say(anna, "first")
+    server.say(anna, "written before, told after", id_=late)
+    assert await bot.heard(2) == ["first", "written before, told after"]
+
+
+async def test_one_that_was_not_told_before_the_end_is_read_though_a_later_one_was(
+    bot: Bot, server: DiscordServer
+) -> None:
+    anna = server.direct("anna")
+    untold = server.world.new_id()
+    server.say(anna, "told")
+    await bot.heard(1)
+    await bot.stop()
+    server.world.message(anna, server.world.user("anna"), "never told", id_=untold)
+    server.world.messages[anna].sort(key=lambda one: int(one["id"]))
+    await bot.start()
+    assert await bot.heard(2) == ["told", "never told"]
 
 
 async def test_a_message_that_is_refused_holds_its_channel_up_and_no_other(bot: Bot, server: DiscordServer) -> None:
@@ -168,3 +192,24 @@ async def _talk(server: DiscordServer, places: list[str], life: int, said: list[
             text = f"life {life} round {round_} place {number}"
             said.append(text)
             await asyncio.to_thread(server.say, place, f"{server.mention} {text}")
+
+
+async def test_in_a_busy_channel_the_last_mentions_are_found_among_much_else(
+    make_bot: Callable[..., Bot], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(intake, "LOOKED_AT", 300)
+    bot = make_bot()
+    server, world = bot.server, bot.server.world
+    general = server.channel("general")
+    await bot.start()
+    await bot.settled()
+    await bot.stop()
+    world.message(general, world.user("anna"), f"{server.mention} too long ago")
+    for number in range(400):
+        mention = f"{server.mention} " if number % 150 == 149 else ""
+        world.message(general, world.user("anna"), f"{mention}message {number}")
+    await bot.start()
+    assert await bot.heard(2) == ["message 149", "message 299"]
+    await bot.settled()
+    assert len(bot.core.journal) == 2
+    assert "only the last 300 messages were looked at" in caplog.text

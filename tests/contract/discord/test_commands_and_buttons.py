@@ -34,6 +34,8 @@ async def test_a_command_is_acknowledged_and_its_answer_takes_that_place(bot: Bo
     assert (inbound.chat_id, inbound.user_id, inbound.cursor) == (anna, server.user_id("anna"), None)
     await eventually(lambda: command.acknowledged is not None)
     assert command.response == {"type": 5}
+    await bot.adapter.react(bot.target(command.id), "👀")
+    assert server.calls("PUT", "reactions") == []
     target = bot.target(command.id)
     for _ in range(2):
         sent = await bot.adapter.send(target, outbound("done"))

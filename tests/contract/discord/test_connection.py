@@ -156,3 +156,16 @@ async def test_two_bots_in_one_process_have_servers_of_their_own(bot: Bot) -> No
         assert await bot.heard(1) == ["here"]
         assert await other.heard(1) == ["there"]
         await other.stop()
+
+
+async def test_what_a_person_should_know_is_told_to_doctor(make_bot: Callable[..., Bot]) -> None:
+    bot = make_bot(message_content="no", free_response_channels=["4"])
+    server = bot.server
+    bot.extra["allowed_channels"] = [server.channel("general")]
+    server.world.sessions_left = 200
+    await bot.start()
+    await bot.settled()
+    content, sessions, unseen = bot.adapter.describe()["warnings"]
+    assert "message_content is false" in content
+    assert "801 of the 1000 sessions" in sessions
+    assert "channel 4, which free_response_channels names" in unseen

@@ -80,7 +80,11 @@ class Bot:
 
     async def start(self) -> DiscordAdapter:
         self.adapter = self.make()
-        await self.adapter.start(self.core)
+        try:
+            await self.adapter.start(self.core)
+        except AdapterError:
+            await self.adapter.stop()
+            raise
         return self.adapter
 
     async def stop(self) -> None:
