@@ -71,6 +71,8 @@ class Client(discord.Client):
     """``hooks``: plain functions by discord.py's names of events, and the coroutines logged_in and before_identify."""
 
     def __init__(self, options: Options, **hooks: Any):
+        # discord.py's switches for "voice will NOT be supported" at the first client of a process: nobody asked for it.
+        discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
         intents = discord.Intents.none()
         intents.guilds = intents.guild_messages = intents.dm_messages = True
         intents.message_content = options.message_content

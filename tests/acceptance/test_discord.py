@@ -114,7 +114,9 @@ def test_an_intent_that_is_off_is_told_with_what_to_switch_on() -> None:
     with DiscordServer(intents=0) as closed, running(config(closed), env=environment(closed)) as made:
         told = state(made)
         assert told["state"] in ("unavailable", "refused")
-        assert "Message Content Intent" in made.ctl("status").stdout + str(told)
+        found = {one["id"]: one for one in made.json("doctor")["findings"]}["platform.discord"]
+        assert "Message Content Intent is off" in found["message"]
+        assert "switch on Message Content Intent" in found["fix"]
 
 
 def test_deaths_of_hermesd_lose_no_message_and_repeat_none_silently() -> None:

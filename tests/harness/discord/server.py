@@ -31,6 +31,7 @@ class DiscordServer:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="discord server", daemon=True)
         self._runner: web.AppRunner | None = None
+        self._listening: asyncio.Server | None = None
 
     def __enter__(self) -> Self:
         return self.open()
@@ -62,15 +63,28 @@ class DiscordServer:
         app.router.add_get("/attachments/{path:.*}", self.rest.content)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handle_signals=False)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        port = self._runner.addresses[0][1]
+        assert self._runner.server is not None
+        self._listening = await self._loop.create_server(self._runner.server, "127.0.0.1", 0)
+        port = self._listening.sockets[0].getsockname()[1]
         self.rest.base = f"http://127.0.0.1:{port}"
         self.gateway.address = f"ws://127.0.0.1:{port}/gateway"
 
     async def _stop(self) -> None:
-        await self.gateway.drop(1001)
         assert self._runner is not None
+        assert self._listening is not None
+        # asyncio loses a connection that is accepted in the round in which its server is closed.
+        for listening in self._listening.sockets:
+            self._loop.remove_reader(listening)
+        await self._rounds()
+        self._listening.close()
+        await self.gateway.drop(1001)
         await self._runner.cleanup()
+        await self._rounds()  # a transport that was closed ends in the loop's next rounds
+
+    @staticmethod
+    async def _rounds() -> None:
+        for _ in range(8):
+            await asyncio.sleep(0)
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(WAIT_SECONDS)
