@@ -47,12 +47,13 @@ ROLES = (
     ),
     Role("click", "click", "supervisor/cli/hermesctl.py", "Group", "the commands of hermesctl"),
     Role("click", "click", "supervisor/cli/hermesd.py", "command", "the command line of hermesd"),
+    Role("discord.py", "discord", "adapters/discord/client.py", "Client", "the connection to Discord"),
+    Role("discord.py", "discord", "adapters/discord/buttons.py", "ui", "buttons under a question"),
     Role("pytest", "pytest", "tests/conftest.py", "fixture", "the tests"),
 )  # fmt: skip
 
 PENDING = {
     "python-telegram-bot": ("telegram", "hermesd has no Telegram adapter yet"),
-    "discord.py": ("discord", "hermesd has no Discord adapter yet"),
     "mautrix": ("mautrix", "hermesd has no Matrix adapter yet"),
 }
 """Distribution: its module, and why it has no role. Whoever imports one moves it to `ROLES`."""

@@ -45,6 +45,7 @@ CONNECT_SECONDS = 20.0
 BROKEN_SECONDS = 60.0
 """How long discord.py may try to get a broken connection back, by waits that double for ever; then the core does."""
 
+GOODBYE_SECONDS = 1.5
 IDENTIFIED = "identified"  # the cursor that says when the last session was begun
 IDENTIFY_PATIENCE = 5.0  # seconds that a start waits for its turn
 
@@ -124,11 +125,19 @@ class DiscordAdapter:
         await self._intake.stop()
         tasks = [*self._tasks, *([self._run] if self._run is not None else [])]
         if self._run is not None and not self.client.is_closed():
-            await self.client.close()
+            await self._say_goodbye()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._turn("stopped")
+
+    async def _say_goodbye(self) -> None:
+        try:
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                await self.client.close()
+        except TimeoutError:
+            log.info("Discord did not answer that we leave")
+            await self.client.http.close()
 
     async def send(self, target: Target, message: Outbound) -> Sent:
         self._check_up("send")

@@ -7,6 +7,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import discord
@@ -48,6 +49,8 @@ class Sender:
         if (sent := await self._slash.answer(target.reply_to, message)) is not None:
             await self._threads.join(target.thread_id)
             return sent
+        if self._slash.is_command(target.reply_to):
+            message = replace(message, quotes=False)  # a command is no message that could be quoted
         with translated("cannot send"):
             there = await self._threads.is_there(target)
         call = outbound.call(target, message, in_channel=not there)

@@ -138,6 +138,14 @@ async def test_the_state_tells_when_discord_last_gave_a_sign(make_bot: Callable[
     assert bot.server.gateway.heartbeats > 0
 
 
+async def test_a_discord_that_does_not_answer_holds_no_stop_up(bot: Bot) -> None:
+    bot.server.hang(3.0)
+    began = time.monotonic()
+    await bot.stop()
+    assert time.monotonic() - began < 2.5
+    assert bot.adapter.state().word == "stopped"
+
+
 async def test_the_lock_is_hermes_agents(bot: Bot) -> None:
     assert isinstance(bot.adapter, HasIdentity)
     identity = bot.adapter.identity()

@@ -223,6 +223,10 @@ class DiscordServer:
         self.gateway.forget_sessions()
         self._do(self.gateway.send_op(INVALID, False))
 
+    def hang(self, seconds: float) -> None:
+        """Do nothing at all for a while."""
+        self._loop.call_soon_threadsafe(time.sleep, seconds)
+
     # ---- what a test looks at ----------------------------------------------------------------------------------------
 
     def by_bot(self, channel: str | None = None) -> list[Json]:
