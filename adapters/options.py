@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from hermesd.adapters.contract import AdapterSettings
+from hermesd.adapters.contract import AdapterSettings, Bursts
 from hermesd.adapters.errors import AdapterError
 
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
@@ -59,6 +59,16 @@ class Options:
         """The same in its order; a pattern may hold a comma, so a variable holds JSON or a single one."""
         value, _ = self._find(key, variable)
         return () if value is None else tuple(_listed(value, commas=False))
+
+    def bursts(self, cut_from: int) -> Bursts:
+        """How long to wait for more of a message; the variables and their defaults are those of hermes-agent."""
+        prefix = f"HERMES_{self._settings.name.upper()}"
+        return Bursts(
+            text=self.number("text_batch_delay", f"{prefix}_TEXT_BATCH_DELAY_SECONDS", 0.6),
+            cut=self.number("text_batch_split_delay", f"{prefix}_TEXT_BATCH_SPLIT_DELAY_SECONDS", 2.0),
+            cut_from=cut_from,
+            album=self.number("media_batch_delay", f"{prefix}_MEDIA_BATCH_DELAY_SECONDS", 0.8),
+        )
 
     def _find(self, key: str, variable: str) -> tuple[Any, str]:
         if variable and (text := self._settings.environ.get(variable, "")):

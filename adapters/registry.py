@@ -41,6 +41,7 @@ class _Builtin:
 _BUILTIN = {
     "local": _Builtin("hermesd.adapters.local.adapter", "LocalAdapter"),
     "api_server": _Builtin("hermesd.adapters.api_server.adapter", "ApiServerAdapter", "pip install aiohttp"),
+    "discord": _Builtin("hermesd.adapters.discord.adapter", "DiscordAdapter", "pip install 'hermesd[discord]'"),
     "fake": _Builtin("hermesd.adapters.fake", "FakeAdapter"),
     "matrix": _Builtin("hermesd.adapters.matrix.adapter", "MatrixAdapter", "pip install 'hermesd[matrix]'"),
 }

@@ -165,8 +165,9 @@ def rule_for(importer: str, rules: tuple[Rule, ...]) -> Rule | None:
 def adapter_package(name: str) -> str | None:
     """``adapters.telegram`` for anything in it; None for the helpers that all adapters share."""
     parts = name.split(".")
-    shared = parts[:2] == ["adapters", "media"]
-    return ".".join(parts[:2]) if len(parts) > 2 and parts[0] == "adapters" and not shared else None
+    if len(parts) < 3 or parts[0] != "adapters" or parts[1] == "media":
+        return None
+    return ".".join(parts[:2])
 
 
 def complaint(item: Import, rules: tuple[Rule, ...], folders: frozenset[str]) -> str | None:

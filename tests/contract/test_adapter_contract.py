@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import aiohttp
 import pytest
+from harness.discord.server import DiscordServer
 from harness.matrix.way import MatrixWay
 
 from hermesd.adapters import registry
-from hermesd.adapters.contract import Adapter, CanAttach, Capabilities, Inbound, Outbound, Target
+from hermesd.adapters.contract import Adapter, CanAttach, Capabilities, Cursor, Inbound, Outbound, Target
 from hermesd.adapters.errors import AdapterError, DeliveryError, Gone, NotAccepted, Unattended
 from hermesd.adapters.fake import FakeAdapter
 
 SECRET = "canary-4f1c"
-WAYS = ("fake", "fake by its socket", "local", "api_server", "matrix")
+NOWHERE = "404"  # a chat that nobody has
+WAYS = ("fake", "fake by its socket", "local", "api_server", "discord", "matrix")
 
 
 class Core:
@@ -31,6 +34,7 @@ class Core:
         self.commit.set()
         self.refusal = ""
         self.cancelled: list[Target] = []
+        self.kept: dict[str, str] = {}
 
     async def receive(self, inbound: Inbound) -> bool:
         self.arrived.set()
@@ -40,12 +44,26 @@ class Core:
         place = (inbound.chat_id, inbound.message_id)
         new = place not in self.journal
         self.journal.setdefault(place, inbound)
+        if inbound.cursor is not None:
+            self.kept[inbound.cursor.name] = inbound.cursor.value
         return new
 
     def cancel(self, inbound_chat: Target) -> None:
         self.cancelled.append(inbound_chat)
 
     def attended(self, chat: Target) -> None: ...
+
+    def lost(self, platform: str, error: AdapterError) -> None:
+        raise AssertionError(f"{platform} was lost: {error}")
+
+    async def cursor(self, platform: str, name: str) -> str:
+        return self.kept.get(name, "")
+
+    async def cursors(self, platform: str) -> dict[str, str]:
+        return dict(self.kept)
+
+    async def keep_cursor(self, platform: str, cursor: Cursor) -> None:
+        self.kept[cursor.name] = cursor.value
 
 
 class Refused(Exception):
@@ -57,6 +75,9 @@ class Way(Protocol):
 
     adapter: Any
 
+    def ids(self, chat: str, message_id: str) -> tuple[str, str]:
+        """What the platform calls them."""
+
     async def hand_in(self, text: str, chat: str = "room", message_id: str = "m1") -> None:
         """Returns when the message is confirmed; raises `Refused`."""
 
@@ -66,7 +87,14 @@ class Way(Protocol):
     async def close(self) -> None: ...
 
 
-class FakeWay:
+class Named:
+    """A platform on which people choose the names."""
+
+    def ids(self, chat: str, message_id: str) -> tuple[str, str]:
+        return chat, message_id
+
+
+class FakeWay(Named):
     def __init__(self, tmp_path: Path):
         self.adapter = registry.make("fake", {"token": SECRET})
         assert isinstance(self.adapter, FakeAdapter)
@@ -86,7 +114,7 @@ class FakeWay:
     async def close(self) -> None: ...
 
 
-class FakeSocketWay:
+class FakeSocketWay(Named):
     """The fake as a test of an installed hermesd drives it."""
 
     def __init__(self, tmp_path: Path):
@@ -134,7 +162,7 @@ class Screen:
     def closed(self) -> None: ...
 
 
-class LocalWay:
+class LocalWay(Named):
     def __init__(self, tmp_path: Path):
         self.adapter = registry.make("local", {"token": SECRET})
         assert isinstance(self.adapter, CanAttach)
@@ -159,7 +187,7 @@ class LocalWay:
     async def close(self) -> None: ...
 
 
-class ApiWay:
+class ApiWay(Named):
     def __init__(self, tmp_path: Path):
         self.adapter = registry.make("api_server", {"extra": {"port": 0, "key": SECRET}})
         self.client: aiohttp.ClientSession | None = None
@@ -194,11 +222,51 @@ class ApiWay:
             await self.client.close()
 
 
+class DiscordWay:
+    """A person in direct messages on a server of ours. Each chat is somebody else's."""
+
+    def __init__(self, tmp_path: Path):
+        self.server = DiscordServer(token=SECRET).open()
+        self.adapter = registry.make("discord", {"token": SECRET, "extra": self.server.extra})
+        self.written: dict[tuple[str, str], str] = {}
+
+    def ids(self, chat: str, message_id: str) -> tuple[str, str]:
+        return self.server.direct(chat), self.written.get((chat, message_id), "1")
+
+    def told(self) -> dict[str, Any]:
+        return dict(self.adapter.describe())
+
+    async def hand_in(self, text: str, chat: str = "room", message_id: str = "m1") -> None:
+        before = self.told()["messages"]
+        channel = self.server.direct(chat)
+        if (chat, message_id) in self.written:
+            self.server.repeat(channel, self.written[(chat, message_id)])
+        else:
+            self.written[(chat, message_id)] = self.server.say(channel, text, user=chat)
+        if self.adapter.state().word != "online":
+            raise Refused
+        while self.told()["messages"] == before:
+            await asyncio.sleep(0.002)
+        while self.told()["waiting"]:
+            if self.told()["held_up"] and self.told()["waiting"] == 1:
+                raise Refused
+            await asyncio.sleep(0.002)
+
+    async def shown(self, chat: str, message_id: str) -> str:
+        while not (answers := self.server.answers_to(self.written[(chat, message_id)])):
+            await asyncio.sleep(0.002)
+        return str(answers[-1]["content"])
+
+    async def close(self) -> None:
+        self.server.close()
+
+
 MAKERS: dict[str, Callable[[Path], Any]] = {
     "fake": FakeWay,
     "fake by its socket": FakeSocketWay,
     "local": LocalWay,
     "api_server": ApiWay,
+    "discord": DiscordWay,
 }
 
 
@@ -224,7 +292,8 @@ def answer(text: str) -> Outbound:
 
 
 def place(way: Way, chat: str = "room", message_id: str = "m1") -> Target:
-    return Target(way.adapter.name, chat, reply_to=message_id)
+    chat_id, reply_to = way.ids(chat, message_id)
+    return Target(way.adapter.name, chat_id, reply_to=reply_to)
 
 
 async def test_an_adapter_has_what_the_core_calls(way: Way, core: Core) -> None:
@@ -249,7 +318,7 @@ async def test_a_description_is_json_and_holds_no_secret(way: Way, core: Core) -
 async def test_a_message_arrives_clean_and_with_its_sender(way: Way, core: Core) -> None:
     await way.adapter.start(core)
     await way.hand_in("a\x00b\r\nc\x1b[31m \ud800", chat="room", message_id="m7")
-    inbound = core.journal[("room", "m7")]
+    inbound = core.journal[way.ids("room", "m7")]
     assert inbound.text == "ab\nc[31m \ufffd"
     assert inbound.platform == way.adapter.name
     assert inbound.user_id != ""
@@ -310,6 +379,9 @@ async def test_a_chat_that_the_platform_does_not_know_is_gone_or_has_nobody_in_i
     with pytest.raises((Gone, Unattended), match="cannot"):
         await way.adapter.send(place(way, "nowhere"), answer("hello"))
 
+    with pytest.raises(Gone, match="cannot"):
+        await way.adapter.send(replace(place(way), chat_id=NOWHERE), answer("hello"))
+
 
 async def test_no_message_comes_in_after_stop(way: Way, core: Core) -> None:
     await way.adapter.start(core)
@@ -317,7 +389,7 @@ async def test_no_message_comes_in_after_stop(way: Way, core: Core) -> None:
     await way.adapter.stop()
     with pytest.raises(Refused):
         await way.hand_in("after", message_id="m2")
-    assert list(core.journal) == [("room", "m1")]
+    assert list(core.journal) == [way.ids("room", "m1")]
 
 
 async def test_nothing_is_sent_after_stop_without_an_error(way: Way, core: Core) -> None:

@@ -22,7 +22,7 @@ def test_built_in_adapters_are_made_by_name(name: str) -> None:
 def test_an_unknown_platform_is_named_with_the_nearest_known_one() -> None:
     with pytest.raises(registry.UnknownPlatform, match=r"unknown platform 'api-server': did you mean 'api_server'\?"):
         registry.make("api-server", {})
-    with pytest.raises(registry.UnknownPlatform, match="known are api_server, fake, local"):
+    with pytest.raises(registry.UnknownPlatform, match="known are api_server, discord, fake, local"):
         registry.make("icq", {})
 
 
@@ -32,6 +32,14 @@ def test_a_missing_library_makes_the_platform_unavailable_with_the_pip_command(m
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     with pytest.raises(Unavailable, match=r"'api_server' is unavailable.*aiohttp.*pip install aiohttp"):
         registry.make("api_server", {})
+
+
+def test_a_missing_discord_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in [module for module in sys.modules if module.startswith("hermesd.adapters.discord")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "discord", None)
+    with pytest.raises(Unavailable, match=r"'discord' is unavailable.*discord.*pip install 'hermesd\[discord\]'"):
+        registry.make("discord", {"token": "t"})
 
 
 def test_settings_show_no_secret_in_their_repr() -> None:

@@ -1,0 +1,327 @@
+"""What people see: answers, edits, threads, files, and each message once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from harness.discord.bot import Bot, eventually, outbound
+from harness.discord.server import DiscordServer
+from harness.discord.world import NO_THREADS
+
+from hermesd.adapters.contract import Attachment, CanDelete, CanEdit, CanReact, CanType, Outbound, Target
+from hermesd.adapters.discord import sending
+from hermesd.adapters.errors import Gone, Rejected, Retry, Uncertain
+
+
+async def asked(bot: Bot, channel: str, text: str = "question") -> Target:
+    """Somebody asks; where the answer goes."""
+    message = bot.server.say(channel, text)
+    await eventually(lambda: any(one.message_id == message for one in bot.core.journal.values()))
+    return bot.target(message)
+
+
+async def test_it_can_what_the_core_looks_for(bot: Bot) -> None:
+    for capability in (CanEdit, CanDelete, CanType, CanReact):
+        assert isinstance(bot.adapter, capability)
+
+
+async def test_an_answer_quotes_its_question_and_pings_nobody(bot: Bot, server: DiscordServer) -> None:
+    target = await asked(bot, server.direct("anna"))
+    await bot.adapter.send(target, outbound("@everyone <@1> good day"))
+    call = server.calls("POST", "/messages$")[-1]
+    assert call.body["allowed_mentions"]["parse"] == []
+    assert not call.body["allowed_mentions"].get("replied_user")
+    assert str(call.body["message_reference"]["message_id"]) == target.reply_to
+    assert server.by_bot()[0]["content"] == "@everyone <@1> good day"
+    await bot.adapter.send(target, outbound("no quote", "k2", quotes=False))
+    assert "message_reference" not in server.calls("POST", "/messages$")[-1].body
+
+
+async def test_progress_makes_no_notification(bot: Bot, server: DiscordServer) -> None:
+    target = await asked(bot, server.direct("anna"))
+    await bot.adapter.send(target, outbound("writing", kind="progress", final=False))
+    assert server.by_bot()[0]["flags"] == 1 << 12  # SUPPRESS_NOTIFICATIONS
+
+
+async def test_a_send_whose_answer_was_cut_goes_again_and_is_there_once(bot: Bot, server: DiscordServer) -> None:
+    target = await asked(bot, server.direct("anna"))
+    assert bot.adapter.capabilities(target).exact_resends
+    server.fail("POST", "/messages$", carried_out=True)
+    with pytest.raises(Retry):
+        await bot.adapter.send(target, outbound("once"))
+    sent = await bot.adapter.send(target, outbound("once"))
+    assert [one["id"] for one in server.by_bot()] == [sent.message_id]
+    await bot.adapter.send(target, outbound("once", "k2"))
+    assert len(server.by_bot()) == 2
+
+
+async def test_a_send_that_is_repeated_late_is_looked_for_first(
+    bot: Bot, server: DiscordServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.world.nonce_seconds = 0.0
+    monkeypatch.setattr(sending, "NONCE_SECONDS", 0.0)
+    target = await asked(bot, server.direct("anna"))
+    server.fail("POST", "/messages$", carried_out=True)
+    with pytest.raises(Retry):
+        await bot.adapter.send(target, outbound("once"))
+    sent = await bot.adapter.send(target, outbound("once"))
+    assert [one["id"] for one in server.by_bot()] == [sent.message_id]
+
+
+async def test_what_an_earlier_life_sent_is_found_whatever_time_has_passed(bot: Bot, server: DiscordServer) -> None:
+    target = await asked(bot, server.direct("anna"))
+    first = await bot.adapter.send(target, outbound("once"))
+    await bot.stop()
+    server.world.nonce_seconds = 0.0
+    await bot.start()
+    assert await bot.adapter.send(target, outbound("once")) == first
+    assert len(server.by_bot()) == 1
+    await bot.adapter.send(target, outbound("another answer", "k2"))
+    assert len(server.by_bot()) == 2
+
+
+async def test_where_nobody_can_look_a_late_repeat_is_uncertain(bot: Bot, server: DiscordServer) -> None:
+    target = await asked(bot, server.direct("anna"))
+    await bot.stop()
+    await bot.start()
+    await bot.settled()
+    server.fail("GET", "/messages$", status=403, body={"code": 50013, "message": "Missing Permissions"})
+    with pytest.raises(Uncertain):
+        await bot.adapter.send(target, outbound("once"))
+
+
+async def test_a_limit_parks_the_message_and_not_a_task(bot: Bot, server: DiscordServer) -> None:
+    target = await asked(bot, server.direct("anna"))
+    server.limit("/messages$", 30.0, method="POST")
+    began = time.monotonic()
+    with pytest.raises(Retry) as parked:
+        await bot.adapter.send(target, outbound("later"))
+    assert time.monotonic() - began < 1.0
+    assert parked.value.after == pytest.approx(30.0)
+
+
+async def test_a_short_limit_is_slept_through(bot: Bot, server: DiscordServer) -> None:
+    target = await asked(bot, server.direct("anna"))
+    server.limit("/messages$", 0.2, method="POST")
+    await bot.adapter.send(target, outbound("soon"))
+    assert len(server.by_bot()) == 1
+
+
+async def test_a_global_limit_holds_every_call_back(bot: Bot, server: DiscordServer) -> None:
+    anna, ben = await asked(bot, server.direct("anna")), await asked(bot, server.direct("ben"))
+    server.limit("/messages$", 20.0, method="POST", everything=True)
+    with pytest.raises(Retry):
+        await bot.adapter.send(anna, outbound("later"))
+    before = len(server.world.calls)
+    with pytest.raises(Retry) as parked:
+        await bot.adapter.send(ben, outbound("later too"))
+    assert 18.0 < parked.value.after <= 20.0
+    assert len(server.world.calls) == before
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error"),
+    [
+        (403, 50001, Gone), (403, 50007, Gone), (404, 10003, Gone), (403, 50013, Rejected), (400, 50035, Rejected),
+        (403, 20016, Retry), (413, 40005, Rejected), (503, 0, Retry),
+    ],
+)  # fmt: skip
+async def test_what_discord_says_becomes_what_to_do(
+    bot: Bot, server: DiscordServer, status: int, code: int, error: type[Exception]
+) -> None:
+    target = await asked(bot, server.direct("anna"))
+    server.fail("POST", "/messages$", status=status, body={"code": code, "message": "no"})
+    with pytest.raises(error, match="cannot send"):
+        await bot.adapter.send(target, outbound("hello"))
+
+
+async def test_an_edit_may_be_repeated_and_knows_what_is_gone(bot: Bot, server: DiscordServer) -> None:
+    target = await asked(bot, server.direct("anna"))
+    sent = await bot.adapter.send(target, outbound("draft"))
+    for _ in range(2):
+        assert await bot.adapter.edit(target, sent.message_id, outbound("**final**")) == sent
+    assert server.by_bot()[0]["content"] == "**final**"
+    await bot.adapter.delete(target, sent.message_id)
+    await bot.adapter.delete(target, sent.message_id)
+    assert server.by_bot() == []
+    with pytest.raises(Gone):
+        await bot.adapter.edit(target, sent.message_id, outbound("too late"))
+
+
+async def test_typing_and_reactions(bot: Bot, server: DiscordServer) -> None:
+    anna = server.direct("anna")
+    target = await asked(bot, anna)
+    await bot.adapter.typing(target)
+    assert server.world.typing == [anna]
+    for sign in ("👀", "👀", "✅"):
+        await bot.adapter.react(target, sign)
+        assert server.world.signs(anna, target.reply_to) == [sign]
+    await bot.adapter.react(target, "")
+    assert server.world.signs(anna, target.reply_to) == []
+
+
+async def test_a_reaction_of_an_earlier_life_is_replaced(bot: Bot, server: DiscordServer) -> None:
+    anna = server.direct("anna")
+    target = await asked(bot, anna)
+    await bot.adapter.react(target, "👀")
+    await bot.stop()
+    await bot.start()
+    await bot.adapter.react(target, "✅")
+    assert server.world.signs(anna, target.reply_to) == ["✅"]
+
+
+async def test_reactions_can_be_switched_off(make_bot: Callable[..., Bot]) -> None:
+    bot = make_bot(reactions="false")
+    await bot.start()
+    target = await asked(bot, bot.server.direct("anna"))
+    await bot.adapter.react(target, "👀")
+    assert bot.server.calls("PUT", "reactions") == []
+
+
+# ---- threads ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def general(make_bot: Callable[..., Bot]) -> tuple[Bot, str]:
+    bot = make_bot()
+    channel = bot.server.channel("general")
+    await bot.start()
+    await bot.settled()
+    return bot, channel
+
+
+async def test_a_mention_starts_a_thread_with_its_first_answer(general: tuple[Bot, str]) -> None:
+    bot, channel = general
+    server = bot.server
+    target = await asked(bot, channel, f"{server.mention} what is  new?\nmuch")
+    assert (target.chat_id, target.thread_id) == (channel, target.reply_to)
+    assert target.thread_id not in server.world.channels, "nothing is made for somebody who may not be answered"
+    await asyncio.gather(bot.adapter.typing(target), bot.adapter.send(target, outbound("this")))
+    assert server.world.channels[target.thread_id]["name"] == "what is  new?"
+    assert [one["content"] for one in server.by_bot(target.thread_id)] == ["this"]
+    assert len(server.calls("POST", "/threads$")) == 1
+    await bot.adapter.react(target, "👀")
+    assert server.world.signs(channel, target.reply_to) == ["👀"]
+
+
+async def test_in_a_joined_thread_no_mention_is_needed_also_after_a_restart(general: tuple[Bot, str]) -> None:
+    bot, channel = general
+    target = await asked(bot, channel, f"{bot.server.mention} begin")
+    await bot.adapter.send(target, outbound("this"))
+    more = await asked(bot, target.thread_id, "and more")
+    assert (more.chat_id, more.thread_id) == (channel, target.thread_id)
+    await bot.stop()
+    await bot.start()
+    after = await asked(bot, target.thread_id, "and after the restart")
+    sent = await bot.adapter.send(after, outbound("quoted", "k2"))
+    assert bot.server.answers_to(after.reply_to)[0]["id"] == sent.message_id
+
+
+async def test_a_thread_that_is_there_already_is_answered_in(general: tuple[Bot, str]) -> None:
+    bot, channel = general
+    target = await asked(bot, channel, f"{bot.server.mention} begin")
+    bot.server.world.start_thread(channel, target.reply_to, "made by an earlier life")
+    await bot.adapter.send(target, outbound("this"))
+    assert [one["content"] for one in bot.server.by_bot(target.thread_id)] == ["this"]
+
+
+async def test_a_thread_that_cannot_be_had_leaves_the_answer_in_the_channel(general: tuple[Bot, str]) -> None:
+    bot, channel = general
+    target = await asked(bot, channel, f"{bot.server.mention} begin")
+    bot.server.world.permissions = NO_THREADS
+    sent = await bot.adapter.send(target, outbound("this"))
+    assert bot.server.answers_to(target.reply_to)[0]["channel_id"] == channel
+    await bot.adapter.edit(target, sent.message_id, outbound("this, edited"))
+    assert bot.server.by_bot(channel)[0]["content"] == "this, edited"
+
+
+async def test_without_the_permission_no_thread_is_meant(make_bot: Callable[..., Bot]) -> None:
+    bot = make_bot()
+    bot.server.world.permissions = NO_THREADS
+    channel = bot.server.channel("general")
+    await bot.start()
+    target = await asked(bot, channel, f"{bot.server.mention} begin")
+    assert target.thread_id == ""
+
+
+async def test_a_post_of_a_forum_is_answered_in_the_post(make_bot: Callable[..., Bot]) -> None:
+    bot = make_bot()
+    server = bot.server
+    forum = server.forum("questions")
+    await bot.start()
+    post = server.thread(forum, "how?")
+    first = server.say(post, f"{server.mention} how?", id_=post)
+    await bot.heard(1)
+    target = bot.target(first)
+    assert (target.chat_id, target.thread_id) == (forum, post)
+    await bot.adapter.send(target, outbound("so"))
+    assert [one["content"] for one in server.by_bot(post)] == ["so"]
+    await bot.adapter.react(target, "👀")
+    assert server.world.signs(post, first) == ["👀"]
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+async def test_files_go_out_with_their_text(bot: Bot, server: DiscordServer, tmp_path: Path) -> None:
+    target = await asked(bot, server.direct("anna"))
+    path = tmp_path / "x"
+    path.write_bytes(b"%PDF-1.7")
+    message = Outbound("k1", "here", files=(Attachment(str(path), "report.pdf"),))
+    server.fail("POST", "/messages$", carried_out=True)
+    with pytest.raises(Retry):
+        await bot.adapter.send(target, message)
+    await bot.adapter.send(target, message)
+    (shown,) = server.by_bot()
+    assert shown["content"] == "here"
+    assert [one["filename"] for one in shown["attachments"]] == ["report.pdf"]
+    assert server.calls("POST", "/messages$")[-1].files == (("report.pdf", b"%PDF-1.7"),)
+    with pytest.raises(Rejected, match=r"cannot send lost\.pdf"):
+        await bot.adapter.send(target, replace(message, files=(Attachment(str(tmp_path / "lost"), "lost.pdf"),)))
+
+
+async def test_files_come_in_when_they_are_fetched(bot: Bot, server: DiscordServer, tmp_path: Path) -> None:
+    picture = b"\x89PNG\r\n\x1a\n" + bytes(100)
+    files = (("a.png", picture, "image/png"), ("n.txt", b"note", "text/plain; charset=utf-8"))
+    message = server.say(server.direct("anna"), "", files=files)
+    await bot.heard(1)
+    image, note = bot.core.inbound(message).attachments
+    assert (image.kind, image.size, note.kind, note.mime) == ("image", len(picture), "document", "text/plain")
+    got = await bot.adapter.fetch(image, tmp_path, 1000)
+    assert Path(got.path).read_bytes() == picture
+    with pytest.raises(Rejected, match="are allowed"):
+        await bot.adapter.fetch(note, tmp_path, 3)
+
+
+async def test_an_address_that_has_expired_is_asked_for_again(bot: Bot, server: DiscordServer, tmp_path: Path) -> None:
+    message = server.say(server.direct("anna"), "", files=(("n.txt", b"note", "text/plain"),))
+    await bot.heard(1)
+    (note,) = bot.core.inbound(message).attachments
+    old = replace(note, remote=note.remote.replace("n.txt", "expired.txt"))
+    got = await bot.adapter.fetch(old, tmp_path, 1000)
+    assert Path(got.path).read_bytes() == b"note"
+    server.world.files.clear()
+    with pytest.raises(Gone):
+        await bot.adapter.fetch(old, tmp_path, 1000)
+
+
+async def test_what_lies_in_this_network_is_not_fetched(make_bot: Callable[..., Bot], tmp_path: Path) -> None:
+    bot = make_bot(private_media=False)
+    await bot.start()
+    message = bot.server.say(bot.server.direct("anna"), "", files=(("n.txt", b"note", "text/plain"),))
+    await bot.heard(1)
+    with pytest.raises(Rejected, match="private network"):
+        await bot.adapter.fetch(bot.core.inbound(message).attachments[0], tmp_path, 1000)
+
+
+async def test_a_page_that_calls_itself_a_picture_is_refused(bot: Bot, server: DiscordServer, tmp_path: Path) -> None:
+    message = server.say(server.direct("anna"), "", files=(("a.png", b"<html>", "image/png"),))
+    await bot.heard(1)
+    with pytest.raises(Rejected, match="is not an image"):
+        await bot.adapter.fetch(bot.core.inbound(message).attachments[0], tmp_path, 1000)
+    assert [*tmp_path.iterdir()] == []
