@@ -91,13 +91,13 @@ def uses(source: str, module: str, name: str) -> bool:
 
 
 def declared() -> dict[str, str]:
-    """Every distribution in setup.cfg, with the place of its line: "install_requires" or the name of an extra."""
+    """Every distribution in setup.cfg, with the place of its first line: "install_requires" or the name of an extra."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg", "utf-8")
     places = {"install_requires": config["options"]["install_requires"], **config["options.extras_require"]}
     return {
         re.split(r"[\s\[<>=]", line, maxsplit=1)[0]: place
-        for place, lines in places.items()
+        for place, lines in reversed(places.items())
         for line in lines.split("\n")
         if line and not line.startswith("hermesd[")
     }
