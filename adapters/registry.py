@@ -41,6 +41,7 @@ class _Builtin:
 _BUILTIN = {
     "local": _Builtin("hermesd.adapters.local.adapter", "LocalAdapter"),
     "api_server": _Builtin("hermesd.adapters.api_server.adapter", "ApiServerAdapter", "pip install aiohttp"),
+    "telegram": _Builtin("hermesd.adapters.telegram.adapter", "TelegramAdapter", "pip install 'hermesd[telegram]'"),
     "fake": _Builtin("hermesd.adapters.fake", "FakeAdapter"),
 }
 

@@ -162,7 +162,8 @@ def rule_for(importer: str, rules: tuple[Rule, ...]) -> Rule | None:
 def adapter_package(name: str) -> str | None:
     """``adapters.telegram`` for anything in it; None for the helpers that all adapters share."""
     parts = name.split(".")
-    return ".".join(parts[:2]) if len(parts) > 2 and parts[0] == "adapters" else None
+    shared = parts[:2] == ["adapters", "media"]
+    return ".".join(parts[:2]) if len(parts) > 2 and parts[0] == "adapters" and not shared else None
 
 
 def complaint(item: Import, rules: tuple[Rule, ...], folders: frozenset[str]) -> str | None:
