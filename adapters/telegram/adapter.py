@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,7 @@ class TelegramAdapter:
             troubled=lambda why: self._become("backing_off", why),
             lost=self._lost,
         )
-        self._task = asyncio.create_task(self._run(poller.run()), name="telegram-poll")
+        self._task = asyncio.create_task(self._run(poller.run), name="telegram-poll")
 
     async def _listen(self, bot: UpdatesBot) -> None:
         webhook = self._options.webhook
@@ -136,7 +136,7 @@ class TelegramAdapter:
             allowed_updates=list(inbound.ALLOWED_UPDATES),
             drop_pending_updates=False,
         )
-        self._task = asyncio.create_task(self._run(self._watch(bot, webhook.url)), name="telegram-watch")
+        self._task = asyncio.create_task(self._run(lambda: self._watch(bot, webhook.url)), name="telegram-watch")
 
     async def _watch(self, bot: UpdatesBot, url: str) -> None:
         """A webhook is silent when nobody writes, and also when somebody has taken it away."""
@@ -156,9 +156,9 @@ class TelegramAdapter:
                 return
             self._alive()
 
-    async def _run(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            await work
+            await work()
         except Exception as error:  # the core must hear of it, whatever it is
             log.exception("receiving from Telegram failed")
             self._lost(AdapterError(f"cannot receive from Telegram: {type(error).__name__}: {error}"))

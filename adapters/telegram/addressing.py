@@ -1,7 +1,7 @@
 """Is a message of a group for this bot, and what of its text is only the address? Pure.
 
-In a private chat everything is. In a group: everything, unless ``require_mention`` is set, as in hermes-agent; then what
-mentions the bot, replies to it, is a command, matches a pattern, or comes in a chat of the free-response list.
+In a private chat everything is. In a group: everything, unless ``require_mention`` is set, as in hermes-agent; then
+what mentions the bot, replies to it, is a command, matches a pattern, or comes in a chat of the free-response list.
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ def replied_to(message: Message, me: User) -> bool:
 def without_address(message: Message, me: User) -> str:
     """The text without the bot's name at its beginning or end; in the middle the name is part of what is said."""
     text = message.text or message.caption or ""
-    units = text.encode("utf-16-le")
+    units = _encoded(text)
     for entity in reversed(mentions(message, me)):
         before, after = units[: entity.offset * 2], units[(entity.offset + entity.length) * 2 :]
         if not _decoded(before).strip():
-            units = _decoded(after).lstrip(" ,:;-\u2013\u2014\n\t").encode("utf-16-le")
+            units = _encoded(_decoded(after).lstrip(" ,:;-\u2013\u2014\n\t"))
         elif not _decoded(after).strip():
-            units = _decoded(before).rstrip().encode("utf-16-le")
+            units = _encoded(_decoded(before).rstrip())
     return _decoded(units)
 
 
@@ -87,8 +87,13 @@ def _entities(message: Message) -> tuple[MessageEntity, ...]:
 
 
 def _words(message: Message, entity: MessageEntity) -> str:
-    units = (message.text or message.caption or "").encode("utf-16-le")
+    units = _encoded(message.text or message.caption or "")
     return _decoded(units[entity.offset * 2 : (entity.offset + entity.length) * 2])
+
+
+def _encoded(text: str) -> bytes:
+    # JSON can hold half a surrogate pair, which no codec takes by itself.
+    return text.encode("utf-16-le", "surrogatepass")
 
 
 def _decoded(units: bytes) -> str:

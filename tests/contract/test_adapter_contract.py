@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import aiohttp
 import pytest
+from harness.telegram.emulator import Emulator
+from harness.telegram.world import User
 
 from hermesd.adapters import registry
 from hermesd.adapters.contract import Adapter, CanAttach, Capabilities, Inbound, Outbound, Target
@@ -17,7 +19,7 @@ from hermesd.adapters.errors import AdapterError, DeliveryError, Gone, NotAccept
 from hermesd.adapters.fake import FakeAdapter
 
 SECRET = "canary-4f1c"
-WAYS = ("fake", "fake by its socket", "local", "api_server")
+WAYS = ("fake", "fake by its socket", "local", "api_server", "telegram")
 
 
 class Core:
@@ -61,6 +63,12 @@ class Way(Protocol):
         """What this person sees as the answer."""
 
     async def close(self) -> None: ...
+
+
+def ids(way: Way, chat: str, message_id: str) -> tuple[str, str]:
+    """What the platform calls a chat and a message of ours: the same, unless it gives ids of its own."""
+    own = getattr(way, "ids", None)
+    return own(chat, message_id) if own is not None else (chat, message_id)
 
 
 class FakeWay:
@@ -191,11 +199,56 @@ class ApiWay:
             await self.client.close()
 
 
+class TelegramWay:
+    """A person with a client of an emulated Telegram, which numbers chats and messages by itself."""
+
+    def __init__(self, tmp_path: Path):
+        self.telegram = Emulator(token=f"7318204455:{SECRET}").__enter__()
+        self.adapter = registry.make(
+            "telegram", {"token": self.telegram.token, "extra": {"base_url": self.telegram.base_url}}
+        )
+        self.users: dict[str, User] = {}
+        self.said: dict[tuple[str, str], int] = {}
+
+    def ids(self, chat: str, message_id: str) -> tuple[str, str]:
+        user = self.users.get(chat)
+        return (str(user.id) if user else "1", str(self.said.get((chat, message_id), 1)))
+
+    async def hand_in(self, text: str, chat: str = "room", message_id: str = "m1") -> None:
+        user = self.users.setdefault(chat, self.telegram.user(chat))
+        place = self.telegram.private(user)
+        number = self.said.get((chat, message_id), 0)
+        if not number:
+            number = self.said[chat, message_id] = self.telegram.say(text, user)
+        elif not self.telegram.update_of(place, number):
+            self.telegram.again(place, number)
+        update = self.telegram.update_of(place, number)
+        server = self.telegram.server
+        before = server.handed_out[update]
+
+        def settled() -> bool:
+            """Acknowledged, or handed out for a second time, or nobody asks for it."""
+            refused = server.handed_out[update] > before + 1
+            return update not in server.updates or refused or self.adapter.state().word == "stopped"
+
+        await self.telegram.wait_async(settled)
+        if update in server.updates:
+            raise Refused
+
+    async def shown(self, chat: str, message_id: str) -> str:
+        place, number = self.telegram.private(self.users[chat]), self.said[chat, message_id]
+        return (await self.telegram.wait_async(lambda: self.telegram.answers(place, number)))[-1].text
+
+    async def close(self) -> None:
+        self.telegram.__exit__(None, None, None)
+
+
 MAKERS: dict[str, Callable[[Path], Any]] = {
     "fake": FakeWay,
     "fake by its socket": FakeSocketWay,
     "local": LocalWay,
     "api_server": ApiWay,
+    "telegram": TelegramWay,
 }
 
 
@@ -218,6 +271,7 @@ def answer(text: str) -> Outbound:
 
 
 def place(way: Way, chat: str = "room", message_id: str = "m1") -> Target:
+    chat, message_id = ids(way, chat, message_id)
     return Target(way.adapter.name, chat, reply_to=message_id)
 
 
@@ -243,7 +297,7 @@ async def test_a_description_is_json_and_holds_no_secret(way: Way, core: Core) -
 async def test_a_message_arrives_clean_and_with_its_sender(way: Way, core: Core) -> None:
     await way.adapter.start(core)
     await way.hand_in("a\x00b\r\nc\x1b[31m \ud800", chat="room", message_id="m7")
-    inbound = core.journal[("room", "m7")]
+    inbound = core.journal[ids(way, "room", "m7")]
     assert inbound.text == "ab\nc[31m \ufffd"
     assert inbound.platform == way.adapter.name
     assert inbound.user_id != ""
@@ -311,7 +365,7 @@ async def test_no_message_comes_in_after_stop(way: Way, core: Core) -> None:
     await way.adapter.stop()
     with pytest.raises(Refused):
         await way.hand_in("after", message_id="m2")
-    assert list(core.journal) == [("room", "m1")]
+    assert list(core.journal) == [ids(way, "room", "m1")]
 
 
 async def test_nothing_is_sent_after_stop_without_an_error(way: Way, core: Core) -> None:

@@ -46,6 +46,8 @@ class Emulator:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._loop.is_closed():
+            return
         self._do(self.server.stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -177,6 +179,23 @@ class Emulator:
             return message.id
 
         return self._do(post())
+
+    def again(self, chat: Chat, message_id: int) -> int:
+        """Telegram delivers a message once more. Returns the update's id."""
+        message = chat.messages[message_id]
+        return self._do(self.server.add_update("message", shapes.message(message)))
+
+    def update_of(self, chat: Chat, message_id: int) -> int:
+        """The id of the update that waits with this message; 0: it has been acknowledged."""
+
+        def find() -> int:
+            for update in self.server.updates:
+                message = update.get("message") or {}
+                if (message.get("message_id"), message.get("chat", {}).get("id")) == (message_id, chat.id):
+                    return int(update["update_id"])
+            return 0
+
+        return self._on_loop(find)
 
     def press(self, user: User, chat: Chat, message_id: int, label: str) -> str:
         """Press the button that says ``label``; returns the query's id."""

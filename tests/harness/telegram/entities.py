@@ -23,7 +23,7 @@ _OPAQUE = ("code", "pre", "text_link")
 
 
 def utf16(text: str) -> int:
-    return len(text.encode("utf-16-le")) // 2
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def find(text: str, beside: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +56,7 @@ class Server:
         self.conflict_rest = CONFLICT_REST
         self.conflicts = 0
         self.polled_at = 0.0
+        self.handed_out: Counter[int] = Counter()  # how often each update was in an answer
         self._poll: asyncio.Future[None] | None = None  # the one that waits for updates
         self._conflict_at = 0.0
         self._runner: web.AppRunner | None = None
@@ -103,6 +105,9 @@ class Server:
         if self._poll is not None and not self._poll.done() and len(self.updates):
             self._poll.set_result(None)
         self.hook.wake()
+        await self._notify()
+
+    async def _notify(self) -> None:
         async with self.changed:
             self.changed.notify_all()
 
@@ -162,7 +167,10 @@ class Server:
             raise errors.webhook_is_active()
         self.polled_at = time.time()
         self.updates.acknowledge(call.number("offset"))
+        await self._notify()
         limit = call.number("limit") or 100
+        if not 0 < limit <= 100:
+            limit = 100
         seconds = min(call.number("timeout"), LONG_POLL_LIMIT)
         if not len(self.updates) and seconds > 0:
             self._end_poll(errors.other_poller())
@@ -178,7 +186,9 @@ class Server:
             finally:
                 if self._poll is poll:
                     self._poll = None
-        return self.updates.first(limit)
+        found = self.updates.first(limit)
+        self.handed_out.update(update["update_id"] for update in found)
+        return found
 
     def _end_poll(self, error: errors.ApiError) -> None:
         if self._poll is not None and not self._poll.done():
