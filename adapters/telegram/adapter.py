@@ -57,8 +57,8 @@ TOAST_LIMIT = 200  # characters: core.telegram.org/bots/api#answercallbackquery
 # Telegram allows a bot only some signs: core.telegram.org/bots/api#reactiontypeemoji
 _REACTIONS = {"✅": "👍", "❌": "👎", "✔️": "👍", "✖️": "👎"}
 
-# They log every address at INFO and DEBUG, and an address of the Bot API holds the token.
-_TELLTALES = ("httpx", "httpcore")
+# An address of the Bot API holds the token: httpx logs each at INFO, telegram/_bot.py:342 at DEBUG, with all that is said.
+_TELLTALES = {"httpx": logging.WARNING, "httpcore": logging.WARNING, "telegram": logging.INFO}
 
 
 class TelegramAdapter:
@@ -75,8 +75,8 @@ class TelegramAdapter:
         self._moved: dict[int, int] = {}  # groups that became supergroups, which have another id
         self._received_at = 0.0
         self._state = State("stopped", since=time.time())
-        for name in _TELLTALES:
-            logging.getLogger(name).setLevel(logging.WARNING)
+        for name, level in _TELLTALES.items():
+            logging.getLogger(name).setLevel(level)
 
     # The required six.
 
