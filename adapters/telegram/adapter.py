@@ -57,7 +57,7 @@ TOAST_LIMIT = 200  # characters: core.telegram.org/bots/api#answercallbackquery
 # Telegram allows a bot only some signs: core.telegram.org/bots/api#reactiontypeemoji
 _REACTIONS = {"✅": "👍", "❌": "👎", "✔️": "👍", "✖️": "👎"}
 
-# An address of the Bot API holds the token: httpx logs each at INFO, telegram/_bot.py:342 at DEBUG, with all that is said.
+# The Bot API's addresses hold the token: httpx logs each at INFO, telegram/_bot.py:342 at DEBUG, and all that is said.
 _TELLTALES = {"httpx": logging.WARNING, "httpcore": logging.WARNING, "telegram": logging.INFO}
 
 

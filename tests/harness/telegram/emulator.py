@@ -140,8 +140,8 @@ class Emulator:
     ) -> int:  # fmt: skip
         """A person sends a file, of a kind as the Bot API calls it. ``claims``: the size that Telegram tells."""
         file = self._on_loop(lambda: self.server.world.add_file(data, name, mime, f"{kind}s"))
-        if claims:
-            file.claims(claims)
+        file.size = claims or file.size
+        file.sticker = sticker or {}
         return self._post(
             user, chat, text=caption, entities=entities.find(caption, []), album=album, thread=thread,
             reply_to=reply_to, media=shapes.media(kind, file, sticker=sticker), file=file,

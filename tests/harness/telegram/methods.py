@@ -154,7 +154,7 @@ class Methods:
             if kind == "photo" and len(data) > PHOTO_LIMIT:
                 raise errors.file_too_big()
             file = self.world.add_file(data, name, mime, _FOLDERS[kind])
-        return shapes.media(kind, file), file
+        return shapes.media(kind, file, sticker=file.sticker or None), file
 
     def send_media_group(self, call: Arguments) -> Any:
         chat = self._writable(call)

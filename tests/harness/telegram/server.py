@@ -55,7 +55,7 @@ class Server:
         self.revoked = False
         self.conflict_rest = CONFLICT_REST
         self.conflicts = 0
-        self.polled_at = 0.0
+        self._polled = (0.0, 0)  # when, and with which offset
         self.handed_out: Counter[int] = Counter()  # how often each update was in an answer
         self._poll: asyncio.Future[None] | None = None  # the one that waits for updates
         self._conflict_at = 0.0
@@ -125,7 +125,7 @@ class Server:
         except errors.ApiError as error:
             call.status, call.description = error.code, error.description
             answer = _refusal(error)
-        except _Cut:
+        except (_Cut, ConnectionResetError):  # the second: the bot has died in mid-request
             if request.transport is not None:
                 request.transport.abort()
             answer = web.Response(status=500)
@@ -165,12 +165,14 @@ class Server:
         if self.hook.url:
             await self._rest_conflict()
             raise errors.webhook_is_active()
-        self.polled_at = time.time()
-        self.updates.acknowledge(call.number("offset"))
+        offset = call.number("offset")
+        hasty = offset == self._polled[1] and time.monotonic() < self._polled[0] + 0.5
+        self._polled = (time.monotonic(), offset)
+        self.updates.acknowledge(offset)
         await self._notify()
         limit = call.number("limit") or 100
-        if not 0 < limit <= 100:
-            limit = 100
+        if hasty:
+            limit = 1  # Client.cpp:15716: who asks for the same again so soon is handed one at a time
         seconds = min(call.number("timeout"), LONG_POLL_LIMIT)
         if not len(self.updates) and seconds > 0:
             self._end_poll(errors.other_poller())

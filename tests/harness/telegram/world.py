@@ -36,9 +36,7 @@ class File:
     mime: str
     size: int  # what Telegram says; a test may claim more than it has
     path: str  # below the file server's root
-
-    def claims(self, size: int) -> None:
-        self.size = size
+    sticker: dict[str, Any] = field(default_factory=dict)  # what is known of it besides
 
 
 @dataclass(slots=True)
