@@ -11,6 +11,7 @@ from telegram import Chat, Message, MessageEntity, User
 from hermesd.adapters.telegram.options import TelegramOptions
 
 _GROUPS = (Chat.GROUP, Chat.SUPERGROUP)
+_BETWEEN = " ,:;-\u2013\u2014\n\t"  # a name and what is said to it
 
 
 def is_addressed(message: Message, me: User, options: TelegramOptions) -> bool:
@@ -71,15 +72,18 @@ def replied_to(message: Message, me: User) -> bool:
 
 def without_address(message: Message, me: User) -> str:
     """The text without the bot's name at its beginning or end; in the middle the name is part of what is said."""
-    text = message.text or message.caption or ""
-    units = _encoded(text)
-    for entity in reversed(mentions(message, me)):
-        before, after = units[: entity.offset * 2], units[(entity.offset + entity.length) * 2 :]
-        if not _decoded(before).strip():
-            units = _encoded(_decoded(after).lstrip(" ,:;-\u2013\u2014\n\t"))
-        elif not _decoded(after).strip():
-            units = _encoded(_decoded(before).rstrip())
-    return _decoded(units)
+    units = _encoded(message.text or message.caption or "")
+    start, end = 0, len(units) // 2
+    named = mentions(message, me)
+    for entity in named:
+        if not _decoded(units[start * 2 : entity.offset * 2]).strip(_BETWEEN):
+            start = entity.offset + entity.length
+    for entity in reversed(named):
+        if entity.offset >= start and not _decoded(units[(entity.offset + entity.length) * 2 : end * 2]).strip():
+            end = entity.offset
+    text = _decoded(units[start * 2 : end * 2])
+    text = text.lstrip(_BETWEEN) if start else text
+    return text.rstrip() if end < len(units) // 2 else text
 
 
 def _entities(message: Message) -> tuple[MessageEntity, ...]:

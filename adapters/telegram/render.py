@@ -188,7 +188,7 @@ class _Writer:
         if found.shown:
             self._mark(found)
         elif found.url and not self._is_open(kind) and not _WEB.match(found.url):
-            self._write(f" ({found.url})")  # a relative address, or none that may be a link: it is said
+            self._words(f" ({found.url})")  # a relative address, or none that may be a link: it is said
 
     def _is_open(self, kind: str) -> bool:
         return any(one.type == kind and one.shown for one in self._open)
@@ -209,9 +209,20 @@ class _Writer:
         for one in around:
             one.start = self._length
 
+    def _harmless(self, text: str) -> str:
+        """Names that came together only now, as of ``@**ann**``, or that are in a link, where code cannot be."""
+        code = [one for one in self._entities if one.type in (MessageEntity.CODE, MessageEntity.PRE)]
+
+        def judged(match: re.Match[str]) -> str:
+            at = utf16_units(text[: match.start()])
+            inside = any(one.offset <= at < one.offset + one.length for one in code)
+            return match[0] if inside else _FULLWIDTH_AT + match[0][1:]
+
+        return MENTION.sub(judged, text)
+
     def result(self) -> tuple[str, list[MessageEntity]]:
         """Without the space around it, which Telegram takes away as well."""
-        text = "".join(self._parts)
+        text = self._harmless("".join(self._parts))
         stripped = text.strip()
         lead = utf16_units(text) - utf16_units(text.lstrip())
         end = utf16_units(stripped)
