@@ -78,6 +78,9 @@ RULES: tuple[Rule, ...] = (
 
 # Decides, never acts: no clock, no thread, no socket.
 PURE: tuple[str, ...] = (
+    "adapters.telegram.addressing", "adapters.telegram.buttons", "adapters.telegram.calls",
+    "adapters.telegram.inbound", "adapters.telegram.menu", "adapters.telegram.options", "adapters.telegram.outbound",
+    "adapters.telegram.render",
     "ipc.link", "supervisor.access.policy", "supervisor.config.budget", "supervisor.gateway.busy",
     "supervisor.gateway.reconcile", "supervisor.gateway.router", "supervisor.gateway.turn_life",
     "supervisor.journal.states", "supervisor.pool.backoff", "supervisor.pool.worker_life",

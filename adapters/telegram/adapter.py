@@ -27,6 +27,7 @@ from hermesd.adapters.contract import (
     MenuEntry,
     Outbound,
     Press,
+    Pressed,
     Rate,
     Receiver,
     Sent,
@@ -341,7 +342,11 @@ class TelegramAdapter:
                 await self._answer(update, "")
 
     async def _pressed(self, receiver: Receiver, update: Update, press: Press) -> None:
-        pressed = await receiver.pressed(press)
+        try:
+            pressed = await receiver.pressed(press)
+        except Exception:  # a press can be repeated, and must not stop the messages behind it
+            log.exception("a press of user %s could not be taken", press.user_id)
+            pressed = Pressed(False, "That did not work. Please press again.")
         await self._answer(update, pressed.text, alert=not pressed.taken)
 
     async def _answer(self, update: Update, text: str, *, alert: bool = False) -> None:

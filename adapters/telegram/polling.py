@@ -40,6 +40,9 @@ REFUSED_DELAYS = (0.2, 1.0, 5.0, 15.0)
 
 BATCH = 100
 
+HOLLOW_SECONDS = 0.5
+"""The pause after an answer that came at once with nothing new, as of a server that does not hold the request."""
+
 Update = Mapping[str, Any]
 Take = Callable[[Update], Awaitable[None]]
 """Returns when the update may be acknowledged; raises `NotAccepted` when it may not."""
@@ -89,6 +92,7 @@ class Poller:
     async def run(self) -> None:
         refusals = 0
         while True:
+            began, asked = self._now(), self._offset
             try:
                 updates = await self._bot.raw_updates(self._offset, self._seconds)
             except TelegramError as error:
@@ -101,6 +105,8 @@ class Poller:
             try:
                 await self._take_all(updates)
                 refusals = 0
+                if self._offset == asked and self._now() - began < HOLLOW_SECONDS:
+                    await asyncio.sleep(HOLLOW_SECONDS)
             except NotAccepted as error:
                 delay = _at(REFUSED_DELAYS, refusals)
                 refusals += 1

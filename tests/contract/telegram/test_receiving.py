@@ -93,6 +93,20 @@ async def test_an_update_that_nobody_can_read_does_not_stop_those_behind_it(
     assert "cannot be read" in caplog.text
 
 
+async def test_ids_that_begin_anew_after_a_quiet_week_are_no_obstacle(
+    telegram: Emulator, core: Core, connect: Connect
+) -> None:
+    ann = telegram.user("Ann")
+    await connect()
+    telegram.say("before", ann)
+    await core.message("before")
+    await telegram.wait_async(lambda: telegram.waiting() == 0)
+    telegram.server.updates.begin_anew(17)
+    telegram.say("after", ann)
+    await core.message("after")
+    await telegram.wait_async(lambda: telegram.waiting() == 0)
+
+
 async def test_a_broken_connection_is_made_again(
     telegram: Emulator, core: Core, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,13 +102,13 @@ class Methods:
         if not re.fullmatch(r"[A-Za-z0-9_-]{0,256}", secret):
             raise errors.bad_secret()
         if call.flag("drop_pending_updates"):
-            self.hook.updates.acknowledge(self.hook.updates._next)
+            self.hook.updates.drop()
         self.hook.set(url, secret, call.number("max_connections"), call.json("allowed_updates"))
         return True
 
     def delete_webhook(self, call: Arguments) -> Any:
         if call.flag("drop_pending_updates"):
-            self.hook.updates.acknowledge(self.hook.updates._next)
+            self.hook.updates.drop()
         self.hook.set("", "", 0, None)
         return True
 

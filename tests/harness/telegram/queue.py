@@ -28,6 +28,13 @@ class Updates:
         self._waiting[update_id] = {"update_id": update_id, **update}
         return update_id
 
+    def begin_anew(self, update_id: int) -> None:
+        """After a week without updates ids begin anywhere: core.telegram.org/bots/api#update."""
+        self._next = update_id
+
+    def drop(self) -> None:
+        self._waiting.clear()
+
     def __len__(self) -> int:
         return len(self._waiting)
 
