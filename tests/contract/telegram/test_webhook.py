@@ -10,6 +10,7 @@ from harness.telegram.core import Core
 from harness.telegram.emulator import Emulator
 
 from hermesd.adapters.errors import AdapterError, StartLater
+from hermesd.adapters.telegram import adapter as adapter_module
 from hermesd.adapters.telegram.adapter import TelegramAdapter
 
 from .conftest import Connect
@@ -118,7 +119,7 @@ async def test_a_webhook_that_somebody_else_has_set_is_a_conflict(
     telegram.server.hook.url = "https://example.org/theirs"
     bot = adapter._bot
     assert bot is not None
-    monkeypatch.setattr("hermesd.adapters.telegram.adapter.WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(adapter_module, "WATCH_SECONDS", 0.01)
     await adapter._watch(bot, "http://127.0.0.1/ours")
     assert "another webhook is set" in str(core.losses[0])
     assert adapter.state().word == "conflict"

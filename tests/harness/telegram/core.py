@@ -70,4 +70,5 @@ class Core:
 
     async def message(self, text: str) -> Inbound:
         """The message that says this, once it is here."""
-        return await self.until(lambda: next((one for one in self.inbounds if one.text == text), None))
+        found: Inbound = await self.until(lambda: next((one for one in self.inbounds if one.text == text), None))
+        return found
