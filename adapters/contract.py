@@ -42,6 +42,7 @@ class Sticker:
     emoji: str = ""
     set_name: str = ""
     animated: bool = False  # an animation or a video: nothing that a model of pictures could look at
+    description: str = ""  # what an agent has seen in it before; filled in by the core
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,18 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
+class Bursts:
+    """How long to wait for more of a message, in seconds: clients cut long texts, people send lines, and an album
+    comes in pieces. The defaults are those of hermes-agent.
+    """
+
+    text: float = 0.6  # after any text
+    cut: float = 2.0  # after one that its client has probably cut
+    cut_from: int = 0  # which is one of at least so many units; 0 = clients do not cut
+    album: float = 0.8  # after a piece of an album
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """Facts about one chat of a platform that the core decides by."""
 
@@ -170,8 +183,7 @@ class Capabilities:
     exact_resends: bool = False  # `Outbound.key` makes a second send of the same message harmless
     overall_rate: Rate | None = None  # all chats of this adapter together
     chat_rate: Rate | None = None  # this chat, edits included
-    # A message in at least this long was probably cut by its client, and the rest follows; 0 = clients do not cut.
-    cut_from: int = 0
+    bursts: Bursts | None = None  # None: each message stands for itself
 
 
 @dataclass(frozen=True, slots=True)

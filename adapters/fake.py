@@ -2,34 +2,59 @@
 
 It numbers every message, redelivers what was not confirmed, cuts its connection and fails on command, and records what
 was sent. A test in the same process calls its methods; a test of an installed hermesd drives it over the Unix socket
-named by ``extra.socket``: one JSON object a line in, one JSON object a line out (`FakeAdapter._OPERATIONS` lists them).
+named by ``extra.socket``: one JSON object a line in, one JSON object a line out (`hermesd.adapters.fake_socket`).
 ``extra.record`` names a file that keeps what was said and shown over the death of the process; the next one redelivers
 what the core had not confirmed. ``extra.latency`` is how many seconds the platform takes for each message that it is
-sent.
+sent. What else it can do, and its limits, are `hermesd.adapters.fake_powers`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-import os
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Coroutine
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from hermesd.adapters.contract import AdapterSettings, Capabilities, Inbound, Outbound, Receiver, Sent, State, Target
+from hermesd.adapters.contract import (
+    AdapterSettings,
+    Attachment,
+    Capabilities,
+    Inbound,
+    MenuEntry,
+    Outbound,
+    Press,
+    Receiver,
+    Sent,
+    State,
+    Target,
+)
 from hermesd.adapters.errors import AdapterError, Gone, NotAccepted, Rejected, Retry, Unauthorized, Uncertain
+from hermesd.adapters.fake_powers import Gate, chunks, given_files, powers_of
 from hermesd.adapters.fake_record import Record, Shown
+from hermesd.adapters.fake_socket import ScriptSocket
+from hermesd.adapters.media.store import store
 from hermesd.adapters.text import clean
 
-LINE_LIMIT = 1 << 20
-
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of the core, whatever became of it."""
+
+    word: str  # "send" | "edit" | "delete" | "typing" | "react" | "settle" | "menu"
+    chat: str
+    message_id: str = ""
+    text: str = ""
+    kind: str = ""
+    key: str = ""
+    at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -41,14 +66,21 @@ class _Cut:
 
 
 class FakeAdapter:
-    """The scripted platform. ``extra``: socket, record, latency, max_length."""
+    """The scripted platform. ``extra``: socket, record, latency, and what `hermesd.adapters.fake_powers` says."""
 
     def __init__(self, settings: AdapterSettings):
         self.name = settings.name
         self._socket_path = str(settings.extra.get("socket") or "")
+        self._socket = ScriptSocket(self, self._socket_path) if self._socket_path else None
         self._record = Record(str(settings.extra.get("record") or ""))
         self._latency = float(settings.extra.get("latency") or 0.0)
-        self._max_length = int(settings.extra.get("max_length") or 0)
+        self._powers = powers_of(settings.extra)
+        self._gate = Gate(self._powers.capabilities)
+        self.calls: list[Call] = []
+        self.signs: dict[tuple[str, str], str] = {}  # our reaction to a message, by chat and id
+        self.menu: tuple[MenuEntry, ...] = ()
+        self._files: dict[str, bytes] = {}  # what people attached, by the name that it has here
+        self._locked: set[str] = set()  # messages that can no longer be edited
         self._run = uuid.uuid4().hex[:6]
         self._said = 0
         self._unconfirmed: dict[tuple[str, str], Inbound] = {}
@@ -58,23 +90,39 @@ class FakeAdapter:
         self._gone: set[str] = set()
         self._shown: list[Shown] = []
         self._arrived = asyncio.Condition()
-        self._cut: _Cut | None = None
+        self._cuts: dict[str, _Cut] = {}
         self._receiver: Receiver | None = None
-        self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
         self._connected_again = asyncio.Event()
         self._connected_again.set()
         self._breaks = 0
         self._reconnecting: asyncio.Task[None] | None = None
         self._state = State("stopped", since=time.time())
         self._remember()
+        self._grant(self._powers.can)
+
+    def _grant(self, can: frozenset[str]) -> None:
+        """The core looks for what an adapter has; what the script switches off is not there."""
+        if "edit" in can:
+            self.edit = self._edit
+        if "delete" in can:
+            self.delete = self._delete
+        if "type" in can:
+            self.typing = self._typing
+        if "react" in can:
+            self.react = self._react
+        if "buttons" in can:
+            self.settle = self._settle
+        if "menu" in can:
+            self.show_menu = self._show_menu
+        if "fetch" in can:
+            self.fetch = self._fetch
 
     # The adapter contract.
 
     async def start(self, receiver: Receiver) -> None:
         self._receiver = receiver
-        if self._socket_path:
-            await self._listen(self._socket_path)
+        if self._socket is not None:
+            await self._socket.open()
         self._state = State("online", since=time.time())
         if self._unconfirmed:
             self._reconnect_in(0.0, confirmed=False)
@@ -82,28 +130,49 @@ class FakeAdapter:
     async def stop(self) -> None:
         self._receiver = None
         self._state = State("stopped", since=time.time())
-        if self._server is not None:
-            self._server.close()
-        tasks = [*self._connections, *([self._reconnecting] if self._reconnecting is not None else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if self._server is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._socket_path)
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
+            await asyncio.gather(self._reconnecting, return_exceptions=True)
+        if self._socket is not None:
+            await self._socket.close()
 
     async def send(self, target: Target, message: Outbound) -> Sent:
-        if self._receiver is None or not self._connected_again.is_set():
-            raise Retry("cannot send: the fake platform is not connected", after=0.1)
-        if target.chat_id not in self._chats or target.chat_id in self._gone:
-            raise Gone(f"cannot send to chat {target.chat_id!r}: the platform does not know it")
-        cut = self._cut
+        self._called("send", target, "", message)
+        self._reach(target)
+        if self._powers.capabilities.exact_resends and (known := self._by_key(target.chat_id, message.key)) is not None:
+            return self._told(known)
+        self._gate.check(message)
+        cut = self._cuts.get("send")
         if cut is None or cut.left <= 0:
             return await self._take(target, message)
         cut.left -= 1
         if cut.delivered:
             await self._show(target, message)
         raise _failure(cut)
+
+    def _called(self, word: str, target: Target, message_id: str = "", message: Outbound | None = None) -> None:
+        text, kind, key = (message.text, message.kind, message.key) if message is not None else ("", "", "")
+        self.calls.append(Call(word, target.chat_id, message_id, text, kind, key, time.time()))
+
+    def _reach(self, target: Target) -> None:
+        """The way to the chat, as far as it is the platform's."""
+        if self._receiver is None or not self._connected_again.is_set():
+            raise Retry("cannot send: the fake platform is not connected", after=0.1)
+        if target.chat_id not in self._chats or target.chat_id in self._gone:
+            raise Gone(f"cannot send to chat {target.chat_id!r}: the platform does not know it")
+        self._gate.enter(target.chat_id, time.time())
+
+    def _by_key(self, chat: str, key: str) -> Shown | None:
+        return next((shown for shown in self._shown if (shown.chat, shown.key) == (chat, key)), None)
+
+    def _by_id(self, target: Target, message_id: str) -> Shown:
+        for shown in self._shown:
+            if shown.message_id == message_id and shown.chat == target.chat_id and not shown.deleted:
+                return shown
+        raise Gone(f"cannot find message {message_id!r} of chat {target.chat_id!r}")
+
+    def _told(self, shown: Shown) -> Sent:
+        return Sent("" if self._powers.withhold_ids else shown.message_id)
 
     async def _take(self, target: Target, message: Outbound) -> Sent:
         """Takes its time for a message. A break in its first half loses the message, in its second the confirmation."""
@@ -120,7 +189,7 @@ class FakeAdapter:
             raise Uncertain("the connection to the fake platform broke", after=0.1)
 
     def capabilities(self, target: Target) -> Capabilities:
-        return Capabilities(max_length=self._max_length)
+        return self._powers.capabilities
 
     def state(self) -> State:
         return self._state
@@ -131,7 +200,88 @@ class FakeAdapter:
             "said": self._said,
             "unconfirmed": len(self._unconfirmed),
             "shown": len(self._shown),
+            "floods": self._gate.floods,
         }
+
+    # The optional capabilities, as `_grant` hands them out.
+
+    async def _edit(self, target: Target, message_id: str, message: Outbound) -> Sent:
+        self._called("edit", target, message_id, message)
+        self._reach(target)
+        self._gate.check(message)
+        cut = self._cuts.get("edit")
+        if cut is not None and cut.left > 0:
+            cut.left -= 1
+            if cut.delivered:
+                await self._change(self._by_id(target, message_id), message)
+            raise _failure(cut)
+        breaks = self._breaks
+        await self._take_time(breaks)
+        if message_id in self._locked:
+            raise Rejected(f"cannot edit message {message_id!r}: it is too old")
+        await self._change(self._by_id(target, message_id), message)
+        await self._take_time(breaks)
+        return Sent(message_id)
+
+    async def _change(self, known: Shown, message: Outbound) -> None:
+        question = message.question
+        changed = replace(
+            known,
+            text=message.text,
+            kind=message.kind,
+            final=message.final,
+            key=message.key,
+            usage=dict(message.usage),
+            ask=question.ask if question is not None else "",
+            choices=question.choices if question is not None else None,
+            edits=known.edits + (message.text != known.text),
+        )
+        await self._now(changed)
+
+    async def _now(self, changed: Shown) -> None:
+        """The message is so from now on."""
+        self._record.shown(changed)
+        self._shown[changed.number - 1] = changed
+        async with self._arrived:
+            self._arrived.notify_all()
+
+    async def _delete(self, target: Target, message_id: str) -> None:
+        self._called("delete", target, message_id)
+        self._reach(target)
+        if (cut := self._cuts.get("delete")) is not None and cut.left > 0:
+            cut.left -= 1
+            raise _failure(cut)
+        with contextlib.suppress(Gone):
+            await self._now(replace(self._by_id(target, message_id), deleted=True))
+
+    async def _typing(self, target: Target) -> None:
+        self._called("typing", target)
+        self._reach(target)
+
+    async def _react(self, target: Target, sign: str) -> None:
+        self._called("react", target, target.reply_to, Outbound("", sign))
+        self._reach(target)
+        self.signs[(target.chat_id, target.reply_to)] = sign
+
+    async def _settle(self, target: Target, message_id: str, text: str) -> None:
+        self._called("settle", target, message_id, Outbound("", text))
+        self._reach(target)
+        if (cut := self._cuts.get("settle")) is not None and cut.left > 0:
+            cut.left -= 1
+            raise _failure(cut)
+        await self._now(replace(self._by_id(target, message_id), text=text, ask="", choices=None))
+
+    async def _show_menu(self, entries: Sequence[MenuEntry]) -> None:
+        self.calls.append(Call("menu", "", at=time.time()))
+        self.menu = tuple(entries)
+
+    async def _fetch(self, file: Attachment, directory: Path, limit: int) -> Attachment:
+        if (cut := self._cuts.get("fetch")) is not None and cut.left > 0:
+            cut.left -= 1
+            raise _failure(cut)
+        if file.remote not in self._files:
+            raise Gone(f"cannot fetch {file.name}: it is no longer there")
+        return await store(chunks(self._files[file.remote]), file, directory, limit)
 
     # What a script does as the platform and its users.
 
@@ -146,16 +296,23 @@ class FakeAdapter:
         thread: str = "",
         user_name: str = "",
         trusted: bool = False,
+        files: Sequence[dict[str, Any]] = (),
+        album: str = "",
+        reply_to: str = "",
+        reply_text: str = "",
     ) -> bool:
-        """A person writes. Returns whether it was new to the core; raises `NotAccepted` when the core refused it, and
-        keeps it then for `redeliver`, as it does when this is cancelled. A chat's messages are delivered in their
-        order: those that the core has not taken come first.
+        """A person writes; ``files`` as `hermesd.adapters.fake_powers.given_files` has them.
+
+        Returns whether it was new to the core; raises `NotAccepted` when the core refused it, and keeps it then for
+        `redeliver`, as it does when this is cancelled. A chat's messages are delivered in their order: those that the
+        core has not taken come first.
         """
-        self._said += 1
+        attachments, contents = given_files(list(files))
+        self._files |= contents
         inbound = Inbound(
             platform=self.name,
             chat_id=chat,
-            message_id=message_id or f"{self._run}-{self._said}",
+            message_id=message_id or self.next_id(),
             user_id=user,
             text=clean(text),
             user_name=user_name or user,
@@ -163,7 +320,12 @@ class FakeAdapter:
             thread_id=thread,
             trusted=trusted,
             sent_at=time.time(),
+            attachments=attachments,
+            album=album,
+            reply_to_id=reply_to,
+            reply_to_text=reply_text,
         )
+        self._said += 1
         self._chats.add(chat)
         self._record.said(inbound)
         self._unconfirmed[(chat, inbound.message_id)] = inbound
@@ -186,6 +348,15 @@ class FakeAdapter:
                 fresh += await self._deliver(inbound)
         return fresh
 
+    def next_id(self) -> str:
+        """The id of the message that is said next, unless it is given one."""
+        return f"{self._run}-{self._said + 1}"
+
+    @property
+    def floods(self) -> int:
+        """How many calls came faster than `Capabilities` allow, and were refused."""
+        return self._gate.floods
+
     def hang_up(self, chat: str, message_id: str) -> None:
         """The one who wrote this message does not wait for its answer any more."""
         if self._receiver is not None:
@@ -200,26 +371,44 @@ class FakeAdapter:
         self._state = State("backing_off", "the connection broke", since=time.time())
         self._reconnect_in(seconds, confirmed=confirmed)
 
-    def cut(self, count: int = 1, *, error: str = "", after: float = 0.1, delivered: bool = False) -> None:
-        """Let the next ``count`` sends fail with "retry" (the default), "uncertain", "gone", "rejected" or
-        "unauthorized"; with ``delivered`` the message is shown all the same and the failure is "uncertain" by default,
-        as when only the confirmation was lost.
+    async def press(self, chat: str, message_id: str, choice: str, *, user: str = "user") -> dict[str, Any]:
+        """A person presses a button. Returns whether it counted and what they are told."""
+        if self._receiver is None:
+            raise NotAccepted("the fake platform is not connected", code="stopped")
+        shown = self._by_id(Target(self.name, chat), message_id)
+        pressed = await self._receiver.pressed(
+            Press(self.name, chat, message_id, user, shown.ask, choice, user, thread_id=shown.thread)
+        )
+        return {"taken": pressed.taken, "text": pressed.text}
+
+    def lock(self, message_id: str) -> None:
+        """This message can no longer be edited."""
+        self._locked.add(message_id)
+
+    def cut(
+        self, count: int = 1, *, error: str = "", after: float = 0.1, delivered: bool = False, call: str = "send"
+    ) -> None:
+        """Let the next ``count`` calls ("send", "edit", "delete", "settle", "fetch") fail with "retry" (the default),
+        "uncertain", "gone", "rejected" or "unauthorized"; with ``delivered`` the message is shown all the same and the
+        failure is "uncertain" by default, as when only the confirmation was lost.
         """
         error = error or ("uncertain" if delivered else "retry")
         if error not in _FAILURES:
             raise ValueError(f"cannot cut with {error!r}: known are {', '.join(_FAILURES)}")
-        self._cut = _Cut(count, error, after, delivered)
+        self._cuts[call] = _Cut(count, error, after, delivered)
 
     def close_chat(self, chat: str) -> None:
         """The chat is deleted: everything sent there is `Gone`."""
         self._gone.add(chat)
 
     def transcript(self, *, chat: str | None = None, reply_to: str | None = None) -> list[Shown]:
-        """What the core has sent, oldest first."""
+        """What the core has sent and not taken back, oldest first, as it reads now."""
         return [
             shown
             for shown in self._shown
-            if (chat is None or shown.chat == chat) and (reply_to is None or shown.reply_to == reply_to)
+            if not shown.deleted
+            and (chat is None or shown.chat == chat)
+            and (reply_to is None or shown.reply_to == reply_to)
         ]
 
     def unconfirmed(self) -> list[str]:
@@ -227,13 +416,22 @@ class FakeAdapter:
         return [message_id for _, message_id in self._unconfirmed]
 
     async def wait(
-        self, count: int, timeout: float, *, chat: str | None = None, reply_to: str | None = None, final: bool = False
+        self,
+        count: int,
+        timeout: float,
+        *,
+        chat: str | None = None,
+        reply_to: str | None = None,
+        final: bool = False,
+        containing: str = "",
     ) -> bool:
-        """Wait until the core has sent ``count`` messages (``final``: only final ones count); False: time ran out."""
+        """Wait until the core has sent ``count`` messages (``final``: only final ones count; ``containing``: only those
+        that read so by now); False: time ran out.
+        """
 
         def enough() -> bool:
             found = self.transcript(chat=chat, reply_to=reply_to)
-            return sum(1 for shown in found if shown.final or not final) >= count
+            return sum(1 for shown in found if (shown.final or not final) and containing in shown.text) >= count
 
         try:
             async with asyncio.timeout(timeout), self._arrived:
@@ -281,13 +479,17 @@ class FakeAdapter:
             files=tuple(file.path for file in message.files),
             usage=dict(message.usage),
             at=time.time(),
+            message_id=f"out-{len(self._shown) + 1}",
+            quotes=message.quotes,
+            choices=message.question.choices if message.question is not None else None,
+            ask=message.question.ask if message.question is not None else "",
         )
         # Before the core hears of success, so that nothing it believes sent is missing.
         self._record.shown(shown)
         self._shown.append(shown)
         async with self._arrived:
             self._arrived.notify_all()
-        return Sent(f"out-{shown.number}")
+        return self._told(shown)
 
     def _remember(self) -> None:
         memory = self._record.load(self.name)
@@ -295,93 +497,6 @@ class FakeAdapter:
         self._shown += memory.shown
         for place, inbound in memory.said.items():
             (self._delivered if place in memory.confirmed else self._unconfirmed)[place] = inbound
-
-    # The socket.
-
-    async def _listen(self, path: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        try:
-            self._server = await asyncio.start_unix_server(self._connected, path, limit=LINE_LIMIT)
-            os.chmod(path, 0o600)
-        except OSError as error:
-            raise AdapterError(f"cannot listen on {path}: {error.strerror or error}") from error
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        task.set_name("fake-connection")
-        self._connections.add(task)
-        try:
-            while line := await reader.readline():
-                writer.write((json.dumps(await self._operate(line)) + "\n").encode())
-                await writer.drain()
-        except (ConnectionError, asyncio.CancelledError, ValueError) as error:
-            log.debug("fake platform: a driver left: %r", error)
-        finally:
-            self._connections.discard(task)
-            writer.close()
-
-    async def _operate(self, line: bytes) -> dict[str, Any]:
-        try:
-            request = json.loads(line)
-            operation = self._OPERATIONS[request.pop("op")]
-        except (ValueError, KeyError, AttributeError) as error:
-            return {"error": f"cannot read {line!r}: {error!r}; operations: {', '.join(self._OPERATIONS)}"}
-        try:
-            return await operation(self, **request)
-        except NotAccepted as error:
-            return {"accepted": False, "reason": error.reason, "code": error.code}
-        except (TypeError, ValueError) as error:
-            return {"error": str(error)}
-
-    async def _op_say(self, text: str, **where: Any) -> dict[str, Any]:
-        where.setdefault("message_id", f"{self._run}-{self._said + 1}")
-        new = await self.say(text, **where)
-        return {"accepted": True, "new": new, "message_id": where["message_id"]}
-
-    async def _op_redeliver(self, **which: Any) -> dict[str, Any]:
-        return {"accepted": True, "new": await self.redeliver(**which)}
-
-    async def _op_transcript(self, **which: Any) -> dict[str, Any]:
-        return {"messages": [asdict(shown) for shown in self.transcript(**which)]}
-
-    async def _op_unconfirmed(self) -> dict[str, Any]:
-        return {"message_ids": self.unconfirmed()}
-
-    async def _op_cut(self, count: int = 1, **how: Any) -> dict[str, Any]:
-        self.cut(count, **how)
-        return {"ok": True}
-
-    async def _op_disconnect(self, seconds: float, **how: Any) -> dict[str, Any]:
-        self.disconnect(seconds, **how)
-        return {"ok": True}
-
-    async def _op_hang_up(self, chat: str, message_id: str) -> dict[str, Any]:
-        self.hang_up(chat, message_id)
-        return {"ok": True}
-
-    async def _op_close_chat(self, chat: str) -> dict[str, Any]:
-        self.close_chat(chat)
-        return {"ok": True}
-
-    async def _op_wait(self, count: int, timeout: float = 30.0, **which: Any) -> dict[str, Any]:
-        met = await self.wait(count, timeout, **which)
-        return {"met": met, "count": len(self._shown)}
-
-    # Parameters, then what comes back. Any operation may return {"error": TEXT} instead.
-    _OPERATIONS: dict[str, Callable[..., Coroutine[Any, Any, dict[str, Any]]]] = {
-        # accepted, new, message_id; or accepted (false), reason, code
-        "say": _op_say,  # text, user, chat, message_id, chat_type, thread, user_name, trusted
-        "redeliver": _op_redeliver,  # confirmed -> accepted, new (how many)
-        "transcript": _op_transcript,  # chat, reply_to -> messages
-        "unconfirmed": _op_unconfirmed,  # -> message_ids
-        "cut": _op_cut,  # count, error, after, delivered
-        "disconnect": _op_disconnect,  # seconds, confirmed
-        "hang_up": _op_hang_up,  # chat, message_id
-        "close_chat": _op_close_chat,  # chat
-        "wait": _op_wait,  # count, timeout, chat, reply_to, final -> met, count (of all messages)
-    }
 
 
 _FAILURES = ("retry", "uncertain", "gone", "rejected", "unauthorized")

@@ -22,7 +22,7 @@ _FIELDS = {
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One message that the platform took from the core, as its users see it."""
+    """One message that the platform took from the core, as its users see it by now."""
 
     number: int
     chat: str
@@ -35,6 +35,12 @@ class Shown:
     files: tuple[str, ...] = ()
     usage: dict[str, Any] = field(default_factory=dict)
     at: float = 0.0
+    message_id: str = ""
+    quotes: bool = True
+    choices: tuple[str, ...] | None = None  # the buttons under it; None: it has none
+    ask: str = ""
+    edits: int = 0
+    deleted: bool = False
 
 
 @dataclass(slots=True)
@@ -59,6 +65,7 @@ class Record:
         self._append({"confirmed": {"chat": chat, "message_id": message_id}})
 
     def shown(self, shown: Shown) -> None:
+        """A new message, or an earlier one as it is now."""
         self._append({"out": asdict(shown)})
 
     def load(self, platform: str) -> Memory:
@@ -84,7 +91,12 @@ class Record:
             case {"confirmed": {"chat": chat, "message_id": message_id}}:
                 memory.confirmed.add((chat, message_id))
             case {"out": shown}:
-                memory.shown.append(Shown(**{**shown, "files": tuple(shown["files"])}))
+                choices = tuple(shown["choices"]) if shown.get("choices") is not None else None
+                known = Shown(**{**shown, "files": tuple(shown["files"]), "choices": choices})
+                if known.number <= len(memory.shown):
+                    memory.shown[known.number - 1] = known  # it was changed
+                else:
+                    memory.shown.append(known)
 
     def _append(self, entry: dict[str, Any]) -> None:
         if self._path:

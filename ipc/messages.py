@@ -40,12 +40,25 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class StickerFacts:
+    """What is known of a sticker besides its file; ``description`` is what an agent has seen in it before."""
+
+    unique_id: str
+    emoji: str = ""
+    set_name: str = ""
+    animated: bool = False
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class File:
     """A file that lies on this machine: an attachment of a user or a file that an agent sends."""
 
     path: str
     name: str
     mime: str = "application/octet-stream"
+    kind: str = "document"  # "image" | "animation" | "voice" | "audio" | "video" | "document" | "sticker"
+    sticker: StickerFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +340,17 @@ class Snapshot(Message):
     turn: str = ""  # the running turn
     text: str = ""  # of its answer so far
     asks: tuple[Ask, ...] = ()  # what it waits for
+    breaks: tuple[int, ...] = ()  # where in that text it called a tool, asked or sent something
+
+
+@dataclass(frozen=True, slots=True)
+class Described(Message):
+    """What the agent sees in a sticker of this turn, for the next time that somebody sends it."""
+
+    KIND: ClassVar[str] = "described"
+    turn: str
+    unique_id: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,5 +377,6 @@ DOWN: tuple[type[Message], ...] = (
     Welcome, Assign, StartTurn, Interrupt, Steer, Rewind, Answer, RestartServer, Kept, Stop,
 )  # fmt: skip
 UP: tuple[type[Message], ...] = (
-    Hello, Heartbeat, Ready, Accept, Delta, ToolUse, Status, Finished, Send, Ask, Steered, Snapshot, Servers, Logs,
+    Hello, Heartbeat, Ready, Accept, Delta, ToolUse, Status, Finished, Send, Ask, Steered, Described, Snapshot, Servers,
+    Logs,
 )  # fmt: skip

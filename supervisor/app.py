@@ -25,7 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hermesd.adapters.contract import AdapterSettings, CanAttach, HasConsole, capability
+from hermesd.adapters.contract import AdapterSettings, CanAttach, HasConsole, HasMenu, MenuEntry, capability
+from hermesd.adapters.errors import AdapterError
+from hermesd.adapters.media.store import sweep
 from hermesd.ipc.messages import Logs
 from hermesd.workers import containment
 from hermesd.workers.containment.errors import ContainmentError
@@ -39,6 +41,7 @@ from .config.loader import Loaded
 from .control.handlers import ControlHandlers
 from .control.server import ControlServer
 from .delivery.deliverer import Deliverer
+from .delivery.settings import DeliverySettings, Places, Streaming
 from .errors import Escalation, HermesdError, StartFailed
 from .gateway.busy import BusyMode
 from .gateway.commands.registry import Commands
@@ -46,10 +49,11 @@ from .gateway.commands.table import TABLE
 from .gateway.lane_settings import LaneSettings
 from .gateway.lanes import Lanes
 from .gateway.reception import Reception, Rules
+from .gateway.stickers import Stickers
 from .instance import pidfile
 from .instance.keepers import Keepers
 from .instance.paths import Paths
-from .journal import Journal, retention, workers
+from .journal import Journal, pauses, retention, workers
 from .journal.errors import JournalUnavailable
 from .lag import LoopLag
 from .platforms import Platforms
@@ -73,6 +77,11 @@ log = logging.getLogger("hermesd.app")
 SWEEP_SECONDS = 5.0
 
 DAY = 24 * 60 * 60.0
+
+MEDIA_KEPT = DAY
+"""Seconds that a file of a message stays, whatever became of the message; hermes-agent keeps as long."""
+
+MEDIA_SWEEP = 60 * 60.0
 
 OURS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """The signals that hermesd handles."""
@@ -119,8 +128,9 @@ class App:
         self._stop_progress: list[Callable[[str, int, float], None]] = []
         self.tasks = Tasks(self._task_failed)
         self.journal = Journal(paths.journal)
-        self.platforms = Platforms()
-        self.deliverer = Deliverer(self.journal, self.platforms.live, self.tasks)
+        self.platforms = Platforms(self.tasks, environ=loaded.environ, home=paths.home, on_up=self._platform_up)
+        self.deliverer = Deliverer(self.journal, self.platforms.live, self.tasks, self.delivery_settings())
+        self.stickers = Stickers(paths.home / "sticker_cache.json")
         self.lanes = self._make_lanes()
         self.pool = self._make_pool()
         self.lanes.use(self.pool)
@@ -145,9 +155,28 @@ class App:
             turn_timeout=ours.workers.turn_timeout_seconds,
             quiet_timeout=self.loaded.settings.agent.gateway_timeout_seconds,
             stop_grace=self._server_grace(),
-            work_dir=self.paths.ours / "work",
+            work_dir=self._work,
             agent_settings=dict(ours.agent_settings),
         )
+
+    def delivery_settings(self) -> DeliverySettings:
+        """What the configuration says about messages to chats, as it is in effect now."""
+        settings = self.loaded.settings
+        streaming = settings.streaming
+        return DeliverySettings(
+            streaming=Streaming(
+                enabled=streaming.enabled,
+                interval=streaming.edit_interval_seconds,
+                threshold=streaming.buffer_threshold,
+                cursor=streaming.cursor,
+            ),
+            reply_to_mode={name: platform.reply_to_mode for name, platform in settings.platforms.items()},
+            places=Places(self.paths.home, self.paths.media, self._work),
+        )
+
+    @property
+    def _work(self) -> Path:
+        return self.paths.ours / "work"
 
     def _make_lanes(self) -> Lanes:
         return Lanes(
@@ -155,6 +184,7 @@ class App:
             journal=self.journal,
             deliverer=self.deliverer,
             tasks=self.tasks,
+            stickers=self.stickers,
             on_escalation=self._escalate,
             on_logs=write_worker_logs,
         )
@@ -228,6 +258,8 @@ class App:
             commands=Commands(TABLE, lanes=self.lanes, journal=self.journal),
             tasks=self.tasks,
             rules=self.reception_rules(),
+            stickers=self.stickers,
+            media=self.paths.media,
             on_lost=self.platforms.lost,
         )
 
@@ -242,7 +274,7 @@ class App:
         self.paths.clear_sockets(spare=[Path(claimed.record.socket) for claimed in found.keepers])
         await self._take_over(found)
         await asyncio.gather(self.pool.start(), self._make_platforms())
-        await self.platforms.start(self.reception)
+        await self.platforms.start(self.reception, await self.journal.read(pauses.paused))
         await self.deliverer.take_up()
         await self.reception.resume()
         await self.control.open()
@@ -251,6 +283,8 @@ class App:
         self.tasks.spawn(self.lag.run(), "loop lag")
         self.tasks.spawn(logs.tend(self.paths.logs), "log files")
         self.tasks.spawn(self.watch.run(), "worker watch")
+        self.tasks.spawn(self.lanes.presence.run(), "typing")
+        self.tasks.spawn(self._sweep_media(), "media sweep")
         pidfile.write(self.paths.pid_file, pidfile.own_record(self.paths.control_socket))
         self.state = "running"
         for problem in missing_commands(self.loaded):
@@ -309,6 +343,14 @@ class App:
         """Import the client libraries while the keeper, a process of its own, imports what workers need."""
         self.platforms.make(self._wanted_platforms())
 
+    async def _sweep_media(self) -> None:
+        """Remove the files of messages after a day, every one of them."""
+        while True:
+            removed = await asyncio.to_thread(sweep, self.paths.media, time.time() - MEDIA_KEPT)
+            if removed:
+                log.info("removed %d files of messages that were older than a day", removed)
+            await asyncio.sleep(MEDIA_SWEEP)
+
     async def _prune_daily(self) -> None:
         """Drop what nobody will ask for any more, in steps that hold the journal up for no one."""
         while True:
@@ -317,6 +359,17 @@ class App:
                 while await self.journal.write(retention.prune, time.time()):
                     await asyncio.sleep(0)
             await asyncio.sleep(DAY)
+
+    def _platform_up(self, name: str) -> None:
+        self.tasks.job(self.deliverer.platform_up(name), f"send what waited for {name}")
+        if (shows := capability(self.platforms.live.get(name), HasMenu)) is not None:
+            self.tasks.job(self._show_menu(name, shows), f"menu of {name}")
+
+    async def _show_menu(self, name: str, shows: HasMenu) -> None:
+        try:
+            await shows.show_menu([MenuEntry(command.name, command.help, command.argument) for command in TABLE])
+        except AdapterError as error:
+            log.warning("%s does not show the menu of commands: %s", name, error)
 
     def _wanted_platforms(self) -> dict[str, AdapterSettings]:
         wanted = {LOCAL: AdapterSettings(LOCAL)}

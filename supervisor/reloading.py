@@ -80,6 +80,7 @@ class Reloader:
         if "hermesd.log_level" in changes.live:
             logging.getLogger().setLevel(loaded.settings.hermesd.log_level)
         app.lanes.reconfigure(app.lane_settings())
+        app.deliverer.reconfigure(app.delivery_settings())
         app.reception.reconfigure(app.reception_rules())
         app.watch.reconfigure(loaded.settings.hermesd.workers.hang_timeout_seconds)
         app.pool.reconfigure(app.worker_template(), loaded.settings.hermesd.workers.spare)

@@ -41,8 +41,8 @@ RULES: tuple[Rule, ...] = (
         "adapters.media", "workers.spec",
     ), "it sees platforms through contract and registry, workers through the wire, containers through the pool"),
     Rule("supervisor.app", (
-        "ipc", "supervisor", "adapters.contract", "adapters.errors", "adapters.registry", "workers.spec",
-        "workers.containment",
+        "ipc", "supervisor", "adapters.contract", "adapters.errors", "adapters.media", "adapters.registry",
+        "workers.spec", "workers.containment",
     ), "concrete adapters are named by the registry alone"),
     Rule("supervisor.pool", (
         "ipc", "supervisor", "workers.spec", "workers.containment",
@@ -83,9 +83,10 @@ PURE: tuple[str, ...] = (
     "adapters.telegram.render",
     "ipc.link", "supervisor.access.policy", "supervisor.config.budget", "supervisor.gateway.busy",
     "supervisor.gateway.reconcile", "supervisor.gateway.router", "supervisor.gateway.turn_life",
-    "supervisor.journal.states", "supervisor.pool.backoff", "supervisor.pool.worker_life",
-    "supervisor.sessions.history", "supervisor.sessions.key", "workers.bond", "workers.keeper.guard_life",
-    "workers.keeper.ward_life", "workers.mcp.escalation", "workers.mcp.slot", "workers.patience",
+    "supervisor.journal.states", "supervisor.platforms.connection_life", "supervisor.pool.backoff",
+    "supervisor.pool.worker_life", "supervisor.sessions.history", "supervisor.sessions.key", "workers.bond",
+    "workers.keeper.guard_life", "workers.keeper.ward_life", "workers.mcp.escalation", "workers.mcp.slot",
+    "workers.patience",
 )
 ACTING = ("asyncio", "multiprocessing", "random", "socket", "subprocess", "threading", "time", "zmq")
 

@@ -55,6 +55,7 @@ from hermesd.workers.errors import NoAgent
 from hermesd.workers.mcp.servers import Servers as McpServers
 from hermesd.workers.spec import WorkerSpec
 
+from . import stickers
 from .capture import Capture
 from .link_thread import LinkThread, Unsendable
 from .logs import WireHandler, install
@@ -218,7 +219,7 @@ class Worker:
         if isinstance(message, Finished):
             self._post_end(Finished(message.turn, "failed", error=str(error)))
         if isinstance(message, Snapshot):
-            self._link.post(replace(message, text=""))  # the text will not fit into the turn's end either
+            self._link.post(replace(message, text="", breaks=()))  # the text will not fit into the turn's end either
 
     def _start_task(self, coroutine: object, name: str) -> None:
         task: asyncio.Task[None] = self._loop.create_task(coroutine, name=name)  # type: ignore[arg-type]
@@ -255,6 +256,7 @@ class Worker:
                 error=self._agent_error,
                 turn=self._turn.turn if self._turn is not None else "",
                 text=self._out.text if self._turn is not None and self._out is not None else "",
+                breaks=tuple(self._out.breaks) if self._turn is not None and self._out is not None else (),
                 asks=tuple(self._asks.values()),
             )
         )
@@ -355,6 +357,7 @@ class Worker:
                 message.turn, message.text, message.sender, message.sender_name, message.attachments, message.attempt
             )
             async with deadline:
+                turn = await stickers.in_words(self._agent, turn, self._link.post)
                 answer = await factory.run_turn(self._agent, turn, out)
             text = out.text if answer is None else codec.clean(answer)
             if self._interrupted:

@@ -44,6 +44,8 @@ class TurnOut:
         self._durable = durable
         self._asked = asked
         self._parts: list[str] = []
+        self._length = 0
+        self.breaks: list[int] = []  # lengths of the text so far at which something else came into the chat
 
     @property
     def text(self) -> str:
@@ -56,10 +58,13 @@ class TurnOut:
         if not text:
             return
         self._parts.append(text)
+        self._length += len(text)
         self._post(Delta(self._turn, text))
         await self._room()
 
     async def tool(self, name: str, args: str | dict[str, Any], state: str) -> None:
+        if state == "started":
+            self._break()
         preview = args if isinstance(args, str) else json.dumps(args, ensure_ascii=False, default=str)
         self._post(ToolUse(self._turn, clean(name), clean(preview)[:ARGS_PREVIEW], state))
         await self._room()
@@ -76,9 +81,11 @@ class TurnOut:
             File(os.path.abspath(path), os.path.basename(path), mimetypes.guess_type(path)[0] or UNKNOWN_TYPE)
             for path in files
         )
+        self._break()
         await self._durable(Send(secrets.token_hex(8), self._turn, clean(target), clean(text), described))
 
     async def ask(self, question: str, choices: Sequence[str] = ("approve", "deny"), timeout: float = 300.0) -> str:
+        self._break()
         answer = self._asked(
             Ask(secrets.token_hex(8), self._turn, clean(question), tuple(clean(choice) for choice in choices), timeout)
         )
@@ -87,6 +94,10 @@ class TurnOut:
             return await asyncio.wait_for(answer, timeout + 30.0)
         except TimeoutError:
             return ""
+
+    def _break(self) -> None:
+        if self._length and self.breaks[-1:] != [self._length]:
+            self.breaks.append(self._length)
 
     async def _room(self) -> None:
         while self._backlog() > BACKLOG_HIGH:

@@ -56,6 +56,7 @@ TABLE: Mapping[str, How] = {
     "session_reset": _LIVE,
     "reset_by_type.*": _LIVE,
     "reset_by_platform.*": _LIVE,
+    "streaming": _LIVE,
     "group_sessions_per_user": _LIVE,
     "thread_sessions_per_user": _LIVE,
     "access": _LIVE,

@@ -21,7 +21,7 @@ from .settings import MIN_MEMORY, ApiServer, Settings
 from .unknown_keys import unknown_keys
 
 _OURS = (
-    "hermesd", "agent", "platforms", "mcp_servers", "session_reset", "group_sessions_per_user",
+    "hermesd", "agent", "platforms", "mcp_servers", "session_reset", "streaming", "group_sessions_per_user",
     "thread_sessions_per_user",
 )  # fmt: skip
 
@@ -105,6 +105,11 @@ class _Sources:
 
     def add(self, document: Document) -> None:
         """Lay a file over what is there: mappings are merged, everything else is replaced."""
+        for name in PLATFORM_SECTIONS:
+            if isinstance(section := document.values.get(name), dict):
+                # hermes-agent's own place for what a platform does; what platforms.<name>.extra says goes before it.
+                below = {"platforms": {name: {"extra": section}}}
+                _merge(self.values, env.interpolate(below, self._environment.values))
         ours = {key: document.values[key] for key in (*_OURS, *_LEGACY_ONLY) if key in document.values}
         _merge(self.values, env.interpolate(ours, self._environment.values))
         for path, origin in document.origins.items():
@@ -149,6 +154,8 @@ class _Sources:
                 return (name if length == len(path) else _dotted(path)), origin
         return _dotted(path), Origin()
 
+
+PLATFORM_SECTIONS = ("telegram", "discord", "matrix")
 
 _LEGACY_ONLY = ("reset_by_type", "reset_by_platform")
 

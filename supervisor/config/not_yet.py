@@ -15,7 +15,6 @@ NOT_YET: Mapping[str, str] = {
     "hermesd.workers.max_processes": "the processes of a worker are not limited",
     "hermesd.web": "there is no page and there are no metrics; hermesctl status and top show the figures",
     "platforms.*.home_channel": "nothing is sent without being asked for",
-    "platforms.*.reply_to_mode": "each platform answers in its own way",
     "mcp_servers.*.headers": "only servers with a command are started",
     "mcp_servers.*.transport": "every server is spoken to over stdio",
     "mcp_servers.*.tools.resources": "resources are not offered to the agent",
@@ -32,7 +31,7 @@ NOT_YET: Mapping[str, str] = {
 # The file is hermes-agent's too: what it reads there is nobody's mistake.
 _HERMES = frozenset(
     {
-        "platforms.*.home_channel", "platforms.*.reply_to_mode", "session_reset", "reset_by_type", "reset_by_platform",
+        "platforms.*.home_channel", "session_reset", "reset_by_type", "reset_by_platform",
     }
 )  # fmt: skip
 

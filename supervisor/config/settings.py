@@ -116,8 +116,13 @@ class Platform(Section):
     token: Text = Field(default="", repr=False)
     api_key: Text = Field(default="", repr=False)
     home_channel: Any = None
-    reply_to_mode: str = "first"
+    reply_to_mode: Literal["off", "first", "all"] = "first"
     extra: dict[str, Any] = Field(default_factory=dict, repr=False)
+
+    @field_validator("reply_to_mode", mode="before")
+    @classmethod
+    def _as_written(cls, value: Any) -> Any:
+        return "off" if value is False else value  # YAML reads off as false
 
 
 class ApiServer(Section):
@@ -170,6 +175,18 @@ class SessionReset(Section):
     notify_exclude_platforms: Texts = ("api_server", "webhook")
 
 
+class Streaming(Section):
+    """``streaming``, a section of hermes-agent's: how chats see an answer while it is written.
+
+    There it is off unless the file says so; here it is on.
+    """
+
+    enabled: bool = True
+    edit_interval_seconds: Seconds = Field(default=0.8, alias="edit_interval", ge=0.1, le=60)
+    buffer_threshold: Count = Field(default=24, ge=1)  # characters since the last edit that are shown sooner
+    cursor: str = Field(default=" \u2589", max_length=16)
+
+
 class Agent(Section):
     """``agent``, hermes-agent's own section, of which hermesd acts on one key."""
 
@@ -195,6 +212,7 @@ class Settings(Section):
     session_reset: SessionReset = SessionReset()
     reset_by_type: dict[str, SessionReset] = Field(default_factory=dict)
     reset_by_platform: dict[str, SessionReset] = Field(default_factory=dict)
+    streaming: Streaming = Streaming()
     group_sessions_per_user: bool = True
     thread_sessions_per_user: bool = False
     access: Access = Access()

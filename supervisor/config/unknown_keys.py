@@ -14,6 +14,7 @@ from .settings import Agent, Platform, Settings
 
 # Keys of hermes-agent that hermesd leaves to it: no warning, and no meaning here.
 _HERMES: Mapping[KeyPath, frozenset[str]] = {
+    ("streaming",): frozenset({"transport", "fresh_final_after_seconds"}),
     ("platforms", "*"): frozenset({"gateway_restart_notification", "unauthorized_dm_behavior"}),
     ("mcp_servers", "*"): frozenset(
         {"auth", "oauth", "sampling", "ssl_verify", "client_cert", "client_key", "keepalive_interval", "lifecycle",
@@ -26,7 +27,7 @@ _HERMES_TOP = frozenset(
         "custom_providers", "dingtalk", "discord", "display", "email", "fallback_model", "fallback_providers", "feishu",
         "homeassistant", "matrix", "mattermost", "model", "platform_toolsets", "prefill_messages_file", "privacy",
         "provider_routing", "quick_commands", "reset_triggers", "security", "signal", "skills", "slack", "sms",
-        "smart_model_routing", "streaming", "stt", "telegram", "terminal", "timezone", "toolsets", "tts",
+        "smart_model_routing", "stt", "telegram", "terminal", "timezone", "toolsets", "tts",
         "unauthorized_dm_behavior", "wecom", "weixin", "whatsapp",
     }
 )  # fmt: skip
@@ -57,7 +58,7 @@ def _walk(value: Any, annotation: Any, path: KeyPath, document: Document) -> Ite
     model = _model(annotation)
     if model is not None:
         fields = _fields(model)
-        silent = _HERMES.get((path[0], "*"), frozenset()) if len(path) == 2 else frozenset()
+        silent = _HERMES.get((path[0], "*") if len(path) == 2 else path, frozenset())
         for key, inner in value.items():
             if key in fields:
                 yield from _walk(inner, fields[key], (*path, key), document)

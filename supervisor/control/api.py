@@ -169,6 +169,19 @@ VERBS: Mapping[str, Verb] = {
         },
         streams=True,
     ),
+    "platforms.list": Verb(Access.READ, "platforms_list", "the platforms and how each is connected"),
+    "platforms.pause": Verb(
+        Access.ADMIN,
+        "platforms_pause",
+        "disconnect a platform until it is resumed",
+        {"name": Param(str, required=True)},
+    ),
+    "platforms.resume": Verb(
+        Access.ADMIN, "platforms_resume", "connect a paused platform again", {"name": Param(str, required=True)}
+    ),
+    "platforms.reconnect": Verb(
+        Access.ADMIN, "platforms_reconnect", "connect a platform anew, now", {"name": Param(str, required=True)}
+    ),
     "mcp.list": Verb(Access.READ, "mcp_list", "the MCP servers of each session"),
     "mcp.restart": Verb(
         Access.ADMIN,

@@ -27,6 +27,18 @@ class PlatformStatus(TypedDict):
     describe: dict[str, Any]  # what its adapter tells of itself: account, address; no secrets
 
 
+class PlatformRow(PlatformStatus):
+    fix: str  # what a person can do, "" for nothing
+    next_try_at: str | None  # when it is tried again by itself
+    tries: int  # that have failed in a row
+    connects: int  # since hermesd has started
+
+
+class PlatformsDocument(TypedDict):
+    schema: Literal[1]
+    platforms: list[PlatformRow]
+
+
 class WorkerCounts(TypedDict):
     by_state: dict[str, int]  # sessions by the words of hermesd.supervisor.pool.worker_life.State
     total: int  # those of them that have a process

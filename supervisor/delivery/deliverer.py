@@ -1,8 +1,10 @@
-"""Takes rows from the outbox to the adapters, one at a time per chat, and writes down what became of each.
+"""Takes messages from the outbox to the adapters, one at a time per chat, and writes down what became of each.
 
 A row is *sending* on disk before the platform is called and *sent* after it said yes; what lies between when hermesd
 dies is ambiguous. At the next start it goes again with a mark, and so does a call that was cut, for an answer that may
-come twice is better than one that may never come.
+come twice is better than one that may never come. Where a second call is harmless, it needs no mark.
+
+A chat whose next message has to wait (for the platform's rates, for its own next try) is *parked*: a timer and no task.
 """
 
 from __future__ import annotations
@@ -11,40 +13,81 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from hermesd.adapters.contract import Adapter, CanNotice, CanStream, Outbound, Target, capability
-from hermesd.adapters.errors import AdapterError, DeliveryError, Retry, Uncertain
-from hermesd.supervisor.journal import Journal, outbox
+from hermesd.adapters.media.download import AddressJudge, is_public
+from hermesd.supervisor.journal import Journal, outbox, progress
 from hermesd.supervisor.journal.errors import IllegalTransition, JournalError
 from hermesd.supervisor.journal.persistence import Persistence
 from hermesd.supervisor.journal.rows import UNCERTAIN, OutboxRow
 from hermesd.supervisor.journal.states import OutboxState
 from hermesd.supervisor.tasks import Tasks
 
+from .attempt import Later, Lost, Sent, Unknown, attempt
+from .parts import PERHAPS_AGAIN, parts_of
+from .preparation import Preparation, Prepared
+from .questions import Questions
+from .rates import Rates
+from .settings import DeliverySettings
+from .stale import Stale
+from .streams import Streams
+
+__all__ = ["PERHAPS_AGAIN", "Deliverer"]
+
 log = logging.getLogger("hermesd.delivery")
 
-PERHAPS_AGAIN = "(You may have got this before: it is not known whether an earlier try arrived.)"
+_Key = tuple[str, str, str]
 
-_Lane = tuple[str, str, str]
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """The messages to one thread of one chat. It runs, or is parked, or is not there."""
+
+    key: _Key
+    rows: deque[OutboxRow] = field(default_factory=deque)
+    task: asyncio.Task[None] | None = None
+    timer: asyncio.TimerHandle | None = None
+    given_up: int = 0  # its first row, if that is not to be sent any more
+    booked: float = 0.0  # the time of its token of the platform's, 0: it has none
 
 
 class Deliverer:
     """``adapters`` is the app's live map: a platform that is missing from it keeps its rows until it is there."""
 
-    def __init__(self, journal: Journal, adapters: Mapping[str, Adapter], tasks: Tasks):
+    def __init__(
+        self,
+        journal: Journal,
+        adapters: Mapping[str, Adapter],
+        tasks: Tasks,
+        settings: DeliverySettings | None = None,
+        *,
+        may_fetch: AddressJudge = is_public,
+    ):
+        settings = settings or DeliverySettings()
         self._journal = journal
-        self._adapters = adapters
+        self._adapters = self.adapters = adapters
         self._tasks = tasks
         self._persistence = Persistence(journal, tasks)
-        self._lanes: dict[_Lane, deque[OutboxRow]] = {}
+        self._rates: dict[str, Rates] = {}
+        self.streams = Streams(journal, adapters, tasks, settings, self._rates_of)
+        self._preparation = Preparation(journal, self.streams, settings, may=may_fetch)
+        self._stale = Stale(adapters, tasks, self._persistence)
+        self.questions = Questions(journal, adapters, tasks)
+        self._lanes: dict[_Key, _Lane] = {}
         self._watchers: dict[int, list[asyncio.Future[None]]] = {}
-        self._resting: dict[int, asyncio.Event] = {}  # rows that wait for their next try
-        self._early: list[tuple[Target, str]] | None = None
+        self._early: list[Callable[[], None]] | None = None
         self._held: list[OutboxRow] | None = None
         self._idle = asyncio.Event()
         self._idle.set()
+
+    def reconfigure(self, settings: DeliverySettings) -> None:
+        """Go by other settings from the next message and the next answer on."""
+        self._preparation.settings = settings
+        self.streams.reconfigure(settings)
+
+    # ---- from one life to the next -----------------------------------------------------------------------------------
 
     async def recover(self) -> None:
         """Mark what an earlier life was sending when it ended. Called once, before this one sends anything.
@@ -55,21 +98,37 @@ class Deliverer:
         self._early, self._held = [], []
         now = time.time()
         for row in await self._journal.write(outbox.recover, now):
-            # No adapter of ours can be asked what it has, nor repeat a send without a double.
-            log.warning("outbox row %d to %s goes again, marked: %s", row.id, row.target.platform, row.error)
+            log.warning("outbox row %d to %s goes again: %s", row.id, row.target.platform, row.error)
             await self._persistence.write(outbox.postponed, row.id, now, UNCERTAIN, now)
 
     async def take_up(self) -> None:
         """Send what an earlier life left; called once, after the adapters have started."""
         early, self._early = self._early or [], None
-        for target, text in early:
-            self.stream(target, text)
+        for say in early:
+            say()
         pending = await self._journal.read(outbox.by_state, OutboxState.PENDING, -1)
         held, self._held = self._held or [], None
-        known = {row.id for lane in self._lanes.values() for row in lane}
+        known = self._on_their_way()
         self.deliver(row for row in pending if row.id not in known and row.target.platform in self._adapters)
         known |= {row.id for row in pending}
         self.deliver(row for row in held if row.id not in known)
+        self._stale.take_back(await self._journal.write(progress.stale))
+        await self.questions.take_up()
+
+    async def platform_up(self, name: str) -> None:
+        """A platform can be sent to again: send what has waited for it."""
+        if self._held is not None:
+            return  # `take_up` comes, and finds it up
+        pending = await self._journal.read(outbox.by_state, OutboxState.PENDING, -1)
+        known = self._on_their_way()
+        self.deliver(row for row in pending if row.target.platform == name and row.id not in known)
+        self._stale.take_back([row for row in await self._journal.write(progress.stale) if row.target.platform == name])
+        await self.questions.take_up()
+
+    def _on_their_way(self) -> set[int]:
+        return {row.id for lane in self._lanes.values() for row in lane.rows}
+
+    # ---- messages ----------------------------------------------------------------------------------------------------
 
     def deliver(self, rows: Iterable[OutboxRow]) -> None:
         """Send rows that are in the outbox already, each after those of its chat before it."""
@@ -82,10 +141,11 @@ class Deliverer:
             key = (row.target.platform, row.target.chat_id, row.target.thread_id)
             lane = self._lanes.get(key)
             if lane is None:
-                self._lanes[key] = lane = deque()
+                lane = self._lanes[key] = _Lane(key)
                 self._idle.clear()
-                self._tasks.job(self._run_lane(key, lane), f"deliver {row.target.platform}:{row.target.chat_id}")
-            lane.append(row)
+            lane.rows.append(row)
+            if lane.task is None and lane.timer is None:
+                self._start(lane)
 
     async def say(self, target: Target, message: Outbound, *, turn: str = "") -> None:
         """Put a message into the outbox and send it. Returns once it is on disk."""
@@ -110,37 +170,22 @@ class Deliverer:
     async def drop(self, outbox_id: int, reason: str) -> None:
         """Give a row up that is not sent yet, on request. Raises `IllegalTransition` or `UnknownRow`."""
         await self._journal.write(outbox.dropped, outbox_id, reason, time.time())
-        if (resting := self._resting.get(outbox_id)) is not None:
-            resting.set()
+        for lane in self._lanes.values():
+            if lane.rows and lane.rows[0].id == outbox_id:
+                # Those behind it need not wait for it; if the platform thinks otherwise, it says so again.
+                lane.given_up = outbox_id
+                self._rates_of(lane.key[0]).reopen(lane.key[1])
+                self._wake(lane)
+                return
 
     def watch(self, row: OutboxRow) -> asyncio.Future[None]:
-        """Done when there is nothing more to wait for: it was sent or given up, or its way in is not up."""
+        """Done when there is nothing more to wait for: all its parts were sent or given up, or its way in is not up."""
         watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if row.state is OutboxState.PENDING:
-            self._watchers.setdefault(row.id, []).append(watcher)
+            self._watchers.setdefault(row.part_of or row.id, []).append(watcher)
         else:
             watcher.set_result(None)
         return watcher
-
-    def _left_its_lane(self, row: OutboxRow) -> None:
-        for watcher in self._watchers.pop(row.id, ()):
-            if not watcher.done():
-                watcher.set_result(None)
-
-    def stream(self, target: Target, text: str) -> None:
-        """More text of a running answer, for ways in that show it as it comes."""
-        if self._early is not None:
-            self._early.append((target, text))
-        elif (adapter := capability(self._adapters.get(target.platform), CanStream)) is not None:
-            adapter.stream(target, text)
-
-    def notice(self, target: Target, text: str) -> bool:
-        """A passing word beside the conversation. False: this way in cannot show one."""
-        adapter = capability(self._adapters.get(target.platform), CanNotice)
-        if adapter is None:
-            return False
-        adapter.notice(target, text)
-        return True
 
     async def wait_idle(self, timeout: float) -> bool:
         """True when nothing is on its way any more."""
@@ -150,66 +195,184 @@ class Deliverer:
             return False
         return True
 
-    async def _run_lane(self, key: _Lane, lane: deque[OutboxRow]) -> None:
-        try:
-            while lane:
-                again = None
-                try:
-                    again = await self._send(lane[0])
-                except IllegalTransition as error:
-                    log.warning("outbox row %d is not sent: %s", lane[0].id, error)  # it was given up meanwhile
-                except JournalError:
-                    # The row is not what this lane thinks: it stays as it is, and the ones behind it go on.
-                    log.exception("outbox row %d cannot be sent", lane[0].id)
-                if again is None:
-                    self._left_its_lane(lane.popleft())
-                else:
-                    lane[0] = again
-        finally:
-            del self._lanes[key]
-            if not self._lanes:
-                self._idle.set()
+    # ---- answers that are being written ------------------------------------------------------------------------------
 
-    async def _send(self, row: OutboxRow) -> OutboxRow | None:
-        """One attempt. Returns the row, as it is now, if it is still the next one of its lane."""
+    def stream(self, target: Target, text: str, turn: str = "") -> None:
+        """More text of a running answer: for ways in that show it as it comes, and for those that can edit."""
+        if self._early is not None:
+            self._early.append(lambda: self.stream(target, text, turn))
+        elif (adapter := capability(self._adapters.get(target.platform), CanStream)) is not None:
+            adapter.stream(target, text)
+        elif turn:
+            self.streams.text(turn, target, text)
+
+    def adopt_stream(self, target: Target, text: str, turn: str, breaks: Sequence[int]) -> None:
+        """All the text so far of an answer that an earlier life was showing; ``breaks``: where boundaries are in it."""
+        if self._early is not None:
+            self._early.append(lambda: self.adopt_stream(target, text, turn, breaks))
+        elif (adapter := capability(self._adapters.get(target.platform), CanStream)) is not None:
+            adapter.stream(target, text)
+        else:
+            self.streams.adopt(turn, target, text, breaks)
+
+    def boundary(self, turn: str) -> None:
+        """The agent calls a tool, asks, or sends something: what it says next stands below that."""
+        if self._early is not None:
+            self._early.append(lambda: self.boundary(turn))
+        else:
+            self.streams.boundary(turn)
+
+    def abandon(self, turn: str, target: Target) -> None:
+        """The turn is over and has no answer: what was shown of it stays."""
+        self._tasks.job(self.streams.abandon(turn, target), f"end the progress of {turn}")
+
+    def notice(self, target: Target, text: str) -> bool:
+        """A passing word beside the conversation. False: this way in cannot show one."""
+        adapter = capability(self._adapters.get(target.platform), CanNotice)
+        if adapter is None:
+            return False
+        adapter.notice(target, text)
+        return True
+
+    # ---- the lanes ---------------------------------------------------------------------------------------------------
+
+    def _start(self, lane: _Lane) -> None:
+        platform, chat, _ = lane.key
+        lane.task = self._tasks.job(self._run(lane), f"deliver {platform}:{chat}")
+
+    def _park(self, lane: _Lane, seconds: float) -> None:
+        lane.timer = asyncio.get_running_loop().call_later(seconds, self._wake, lane)
+
+    def _wake(self, lane: _Lane) -> None:
+        if lane.timer is not None:
+            lane.timer.cancel()
+            lane.timer = None
+            self._start(lane)
+
+    async def _run(self, lane: _Lane) -> None:
+        """Until it is empty, or has to wait."""
+        wait = 0.0
+        try:
+            while lane.rows and not wait:
+                row = lane.rows[0]
+                try:
+                    wait = await self._advance(lane, row)
+                except IllegalTransition as error:
+                    log.warning("outbox row %d is not sent: %s", row.id, error)  # it was given up meanwhile
+                    self._left(lane)
+                except Exception:
+                    # The row is not what this lane thinks, or its adapter what we think: it stays as it is on disk, and
+                    # the ones behind it go on.
+                    log.exception("outbox row %d cannot be sent", row.id)
+                    self._left(lane)
+        finally:
+            lane.task = None
+            if lane.rows and wait:
+                self._park(lane, wait)
+            else:
+                del self._lanes[lane.key]
+                if not self._lanes:
+                    self._idle.set()
+
+    async def _advance(self, lane: _Lane, row: OutboxRow) -> float:
+        """One step for the next row. Returns for how many seconds the lane has to wait, 0 for not at all."""
+        if row.id == lane.given_up:
+            self._left(lane)
+            return 0.0
         adapter = self._adapters.get(row.target.platform)
         if adapter is None:
-            # Its way in is down, or no longer configured: the row stays as it is, and a later start takes it up.
+            # Its way in is down, or no longer configured: the row stays, and goes when it is up.
             log.warning("outbox row %d waits: %s is not up", row.id, row.target.platform)
-            return None
+            self._left(lane)
+            return 0.0
         if (early := row.next_try_at - time.time()) > 0:
-            await self._rest(row, early)
+            return early
+        if not row.part_of:
+            await self._cut(lane, row, adapter)
+            return 0.0
+        if (wait := self._rate_wait(lane, row, adapter)) > 0:
+            return wait
+        lane.booked = 0.0
         await self._persistence.write(outbox.sending, row.id, time.time())
-        message = row.message
-        if row.uncertain:
-            message = replace(message, text=f"{PERHAPS_AGAIN}\n\n{message.text}")
-        try:
-            sent = await adapter.send(row.target, message)
-        except (Retry, Uncertain) as error:
-            # The mark must outlive this hermesd as well, and every later try.
-            uncertain = row.uncertain or isinstance(error, Uncertain)
-            why = f"{UNCERTAIN}; {error}" if uncertain else str(error)
-            row = replace(row, next_try_at=time.time() + error.after, error=why)
-            await self._persistence.write(outbox.postponed, row.id, row.next_try_at, why, time.time())
-            return row
-        except (DeliveryError, AdapterError) as error:
-            log.info("outbox row %d was not delivered: %s", row.id, error)
-            why = f"{UNCERTAIN}; {error}" if row.uncertain else str(error)
-            await self._persistence.write(outbox.failed, row.id, why, time.time())
-            return None
-        except Exception as error:  # an adapter's fault must not stop the lane; nobody knows whether it was sent
-            log.exception("outbox row %d: the adapter of %s failed", row.id, row.target.platform)
-            await self._persistence.write(outbox.ambiguous, row.id, f"{type(error).__name__}: {error}", time.time())
-            return None
-        await self._persistence.write(outbox.sent, row.id, sent.message_id, time.time())
-        return None
+        outcome = await attempt(adapter, row)
+        now = time.time()
+        match outcome:
+            case Sent(message_id, anew, left):
+                await self._persistence.write(outbox.sent, row.id, message_id, now)
+                await self._below(lane, row, anew, left)
+                self._left(lane)
+                self.questions.sent(row, message_id)
+            case Later(after, error, uncertain, edits, anew, left):
+                # The mark must outlive this hermesd as well, and every later try.
+                why = f"{UNCERTAIN}; {error}" if uncertain else error
+                if edits != row.platform_message_id:
+                    await self._persistence.write(outbox.placeholder, row.id, edits)
+                row = replace(row, next_try_at=now + after, error=why, platform_message_id=edits)
+                await self._persistence.write(outbox.postponed, row.id, row.next_try_at, why, now)
+                lane.rows[0] = row
+                await self._below(lane, row, anew, left)
+                self._rates_of(row.target.platform).close(row.target.chat_id, self._now() + after)
+            case Lost(error):
+                why = f"{UNCERTAIN}; {error}" if row.uncertain else error
+                await self._persistence.write(outbox.failed, row.id, why, now)
+                self._left(lane)
+            case Unknown(error):
+                await self._persistence.write(outbox.ambiguous, row.id, error, now)
+                self._left(lane)
+        return 0.0
 
-    async def _rest(self, row: OutboxRow, seconds: float) -> None:
-        """Until the next try; `drop` ends it early, so that those behind need not wait for it."""
-        woken = self._resting[row.id] = asyncio.Event()
+    async def _cut(self, lane: _Lane, row: OutboxRow, adapter: Adapter) -> None:
+        """Put the parts of a message in its place."""
         try:
-            await asyncio.wait_for(woken.wait(), seconds)
-        except TimeoutError:
-            pass
-        finally:
-            del self._resting[row.id]
+            prepared = await self._preparation.prepare(row, adapter)
+        except JournalError:
+            raise
+        except Exception:  # whatever is wrong with its files, its text must come
+            log.exception("outbox row %d is sent as it is", row.id)
+            prepared = Prepared(parts_of(row.message, adapter.capabilities(row.target)).parts)
+        parts = [(part.message, part.edits) for part in prepared.parts]
+        (first, *others), stale = await self._persistence.write(
+            progress.end_in_parts, row.id, parts, prepared.ends, prepared.stale, time.time()
+        )
+        lane.rows.popleft()
+        lane.rows.extendleft(reversed([first, *others]))
+        self._stale.take_back(stale)
+        await self.streams.tidy(row.target, prepared.unfinished)
+
+    def _rate_wait(self, lane: _Lane, row: OutboxRow, adapter: Adapter) -> float:
+        """Seconds until the platform's rates allow the call. 0: its tokens have been taken."""
+        now = self._now()
+        rates, chat = self._rates_of(row.target.platform), row.target.chat_id
+        facts = adapter.capabilities(row.target)
+        if lane.booked:
+            return max(0.0, lane.booked - now)
+        if (free := rates.when(chat, facts, now)) > now:
+            return free - now
+        lane.booked = rates.book(chat, facts, now)
+        return max(0.0, lane.booked - now)
+
+    def _left(self, lane: _Lane) -> None:
+        """The first row has nothing more to wait for here."""
+        row = lane.rows.popleft()
+        message = row.part_of or row.id
+        if lane.rows and row.part_of and lane.rows[0].part_of == row.part_of:
+            return
+        for watcher in self._watchers.pop(message, ()):
+            if not watcher.done():
+                watcher.set_result(None)
+
+    async def _below(self, lane: _Lane, row: OutboxRow, anew: bool, left: str) -> None:
+        """A part that was to take a shown message's place stands below it: so must those after it."""
+        if left:
+            self._stale.take_back_one(row.target, left)
+        for index, later in enumerate(list(lane.rows)):
+            if anew and index and later.part_of == row.part_of and later.platform_message_id:
+                await self._persistence.write(outbox.placeholder, later.id, "")
+                lane.rows[index] = replace(later, platform_message_id="")
+                self._stale.take_back_one(row.target, later.platform_message_id)
+
+    def _rates_of(self, platform: str) -> Rates:
+        return self._rates.setdefault(platform, Rates())
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()

@@ -118,7 +118,7 @@ class Adoption:
                     self._turns.start(lane, promised, worker)
                 case Step.SHOW_TEXT:
                     assert promised is not None
-                    self._deliverer.stream(promised.target, snapshot.text)
+                    self._deliverer.adopt_stream(promised.target, snapshot.text, promised.id, snapshot.breaks)
                 case Step.WAIT_FOR_USER:
                     assert promised is not None
                     for ask in questions(snapshot):

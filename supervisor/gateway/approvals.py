@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from hermesd.ipc.ids import AskId, SessionKey
 from hermesd.ipc.messages import Answer, Ask
 
+from . import words
+
 DENY = "deny"
 
 
@@ -26,14 +28,16 @@ class Question:
 class Approvals:
     """Open questions, oldest first per session."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_over: Callable[[Ask, str], None] = lambda ask, outcome: None) -> None:
+        """``on_over`` is told of each question that ends, with what came of it, for its chat."""
         self._open: dict[AskId, Question] = {}
+        self._on_over = on_over
 
     def open(self, key: SessionKey, ask: Ask, reply: Callable[[Answer], None]) -> None:
         """Register a question. ``reply`` is called exactly once, unless the turn ends first."""
         loop = asyncio.get_running_loop()
         ask_id = AskId(ask.ask)
-        timer = loop.call_later(ask.timeout, self._settle, ask_id, "", "nobody in time")
+        timer = loop.call_later(ask.timeout, self._settle, ask_id, "", words.NOBODY)
         self._open[ask_id] = Question(key, ask, reply, timer)
 
     def of(self, key: SessionKey) -> list[Ask]:
@@ -67,13 +71,16 @@ class Approvals:
     def drop(self, key: SessionKey) -> None:
         """The turn is over; nobody waits for an answer any more."""
         for ask_id in [ask_id for ask_id, question in self._open.items() if question.key == key]:
-            self._open.pop(ask_id).timer.cancel()
+            question = self._open.pop(ask_id)
+            question.timer.cancel()
+            self._on_over(question.ask, words.QUESTION_IS_OVER)
 
     def _settle(self, ask_id: AskId, choice: str, by: str) -> None:
         question = self._open.pop(ask_id, None)
         if question is not None:
             question.timer.cancel()
             question.reply(Answer(ask_id, choice, by))
+            self._on_over(question.ask, words.outcome(choice, by))
 
 
 def _chosen(ask: Ask, choice: str) -> str:

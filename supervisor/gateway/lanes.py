@@ -38,14 +38,16 @@ from hermesd.supervisor.pool.pool import Pool
 from hermesd.supervisor.pool.worker import Worker
 from hermesd.supervisor.tasks import Tasks
 
-from . import turn_life, words
+from . import prompt, turn_life, words
 from .adoption import Adoption
 from .approvals import Approvals
 from .drain_order import DrainOrder
 from .lane import Lane, Turn
 from .lane_settings import LaneSettings
+from .presence import Presence
 from .router import Evict, Grant, LaneView, Wait, plan
 from .starting import Starting
+from .stickers import Stickers
 from .time_limits import TimeLimits, overrun
 from .turns import Turns
 
@@ -68,11 +70,12 @@ class Lanes:
         journal: Journal,
         deliverer: Deliverer,
         tasks: Tasks,
+        stickers: Stickers,
         on_escalation: Callable[[int], None],
         on_logs: Callable[[Worker, Logs], None],
     ):
         self.settings = settings
-        self.approvals = Approvals()
+        self.approvals = Approvals(lambda ask, outcome: deliverer.questions.over(ask.turn, ask.ask, outcome))
         self._journal = journal
         self._deliverer = deliverer
         self._tasks = tasks
@@ -81,6 +84,7 @@ class Lanes:
         self._lanes: dict[SessionKey, Lane] = {}
         self._crashes = backoff.CrashWindow()
         self._persistence = Persistence(journal, tasks)
+        self.presence = Presence(deliverer.adapters, tasks, self.writing)
         self.turns = Turns(
             lanes=self,
             journal=journal,
@@ -88,6 +92,8 @@ class Lanes:
             deliverer=deliverer,
             approvals=self.approvals,
             tasks=tasks,
+            stickers=stickers,
+            presence=self.presence,
             turn_timeout=settings.turn_timeout,
             on_crash=settings.on_crash,
         )
@@ -111,6 +117,12 @@ class Lanes:
     @property
     def lanes(self) -> dict[SessionKey, Lane]:
         return self._lanes
+
+    def writing(self) -> Iterator[Target]:
+        """Where somebody waits for an answer that an agent is at, and not for a word of the user's."""
+        for lane in self._lanes.values():
+            if lane.current is not None and lane.current.state is turn_life.State.RUNNING:
+                yield lane.current.target
 
     @property
     def running(self) -> int:
@@ -150,7 +162,7 @@ class Lanes:
             id=TurnId(row.turn or f"t{secrets.token_hex(8)}"),
             key=key,
             row=row,
-            text=row.inbound.text,
+            text=prompt.text_of(row.inbound, key),
             queued_at=time.monotonic(),
             ended=asyncio.get_running_loop().create_future(),
             attempt=row.attempt,
@@ -182,6 +194,7 @@ class Lanes:
             return
         if row.state in (InboxState.DISPATCHED, InboxState.ACCEPTED):
             self._persistence.persist(turns.requeued, row.turn, time.time(), error="hermesd ended")
+            self._deliverer.questions.turn_over(row.turn)
             row = replace(row, state=InboxState.QUEUED)
         self.submit(row, key)
 

@@ -15,6 +15,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from hermesd.adapters.contract import Cursor, Inbound, Outbound, Press, Pressed, Target
 from hermesd.adapters.errors import AdapterError, NotAccepted
@@ -31,12 +32,17 @@ from hermesd.supervisor.sessions.key import session_key
 from hermesd.supervisor.tasks import Tasks
 
 from . import busy, turn_life, words
+from .arrivals import Arrivals
 from .commands.registry import Commands, parse
 from .lanes import Lanes
+from .stickers import Stickers
 
 log = logging.getLogger("hermesd.gateway")
 
 CALLER_GONE = "the caller is gone"
+
+ENDS_WHAT_WAITS = frozenset({"stop", "new", "reset"})
+"""Commands that take back what their user has written before, also what has not reached the session's queue yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,8 @@ class Reception:
         commands: Commands,
         tasks: Tasks,
         rules: Rules,
+        stickers: Stickers,
+        media: Path,
         on_lost: Callable[[str, AdapterError], None],
     ):
         self._journal = journal
@@ -72,6 +80,14 @@ class Reception:
         self._tasks = tasks
         self._rules = rules
         self.refused = 0
+        self._arrivals = Arrivals(
+            adapters=deliverer.adapters,
+            persistence=self._persistence,
+            stickers=stickers,
+            media=media,
+            tasks=tasks,
+            hand_on=self._hand_on,
+        )
         self._resumed = False
         self._early: list[InboxRow] = []  # came before what an earlier life left was taken up
         self._arriving: set[asyncio.Task[InboxRow | JournalError | None]] = set()
@@ -207,7 +223,7 @@ class Reception:
             self._tasks.job(self._command(row, key, *command), f"command {command[0]}")
             return
         # Not at once: a command that came before it begins in the loop's next round, and must find what was before it.
-        asyncio.get_running_loop().call_soon(self._hand_on, row, key)
+        asyncio.get_running_loop().call_soon(self._arrivals.add, row, key)
 
     def _hand_on(self, row: InboxRow, key: SessionKey) -> None:
         lane = self._lanes.lane_of(key)
@@ -228,6 +244,9 @@ class Reception:
             self._lanes.submit(row, key)
 
     async def _command(self, row: InboxRow, key: SessionKey, name: str, argument: str) -> None:
+        if name in ENDS_WHAT_WAITS:
+            for waiting in self._arrivals.forget(key):
+                await self._finish(waiting, InboxState.DROPPED, f"taken back by /{name}")
         answer = await self._commands.run(name, argument, row, key)
         if answer is None:
             return  # the command has made a turn of its message, which is answered in its own time

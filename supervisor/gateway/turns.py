@@ -21,8 +21,8 @@ from hermesd.ipc.messages import (
     Answer,
     Ask,
     Delta,
+    Described,
     Entry,
-    File,
     Finished,
     Interrupt,
     Message,
@@ -44,9 +44,11 @@ from hermesd.supervisor.pool import worker_life
 from hermesd.supervisor.pool.worker import Worker
 from hermesd.supervisor.tasks import Tasks
 
-from . import turn_life, words
+from . import prompt, turn_life, words
 from .approvals import Approvals
 from .lane import Lane, Turn
+from .presence import Presence
+from .stickers import Stickers
 
 if TYPE_CHECKING:
     from hermesd.supervisor.pool.pool import Pool
@@ -103,6 +105,8 @@ class Turns:
         deliverer: Deliverer,
         approvals: Approvals,
         tasks: Tasks,
+        stickers: Stickers,
+        presence: Presence,
         turn_timeout: float,
         on_crash: str,
     ):
@@ -112,6 +116,8 @@ class Turns:
         self._deliverer = deliverer
         self._approvals = approvals
         self._tasks = tasks
+        self._stickers = stickers
+        self._presence = presence
         self._turn_timeout = turn_timeout
         self._on_crash = on_crash
 
@@ -128,19 +134,30 @@ class Turns:
             case Delta():
                 turn.streamed += len(message.text) + DELTA_COST
                 if turn.streamed <= MAX_STREAMED:
-                    self._deliverer.stream(turn.target, message.text)
+                    self._deliverer.stream(turn.target, message.text, turn.id)
             case ToolUse():
+                if message.state == "started":
+                    self._deliverer.boundary(turn.id)
                 self._deliverer.notice(turn.target, f"tool {message.name} {message.state} {message.args}".rstrip())
             case Status():
                 self._deliverer.notice(turn.target, message.text)
             case Finished():
                 self._finished(lane, turn, message, settle)
             case Send():
+                self._deliverer.boundary(turn.id)
                 self._send(turn, message, settle)
             case Ask():
+                self._deliverer.boundary(turn.id)
                 self._ask(lane, turn, message, settle)
             case Steered():
                 self._steered(lane, message)
+            case Described():
+                self._described(turn, message)
+
+    def _described(self, turn: Turn, message: Described) -> None:
+        for file in turn.row.inbound.attachments:
+            if file.sticker is not None and file.sticker.unique_id == message.unique_id:
+                self._tasks.job(self._stickers.learn(file.sticker, message.text), f"keep sticker {message.unique_id}")
 
     async def dispatch(self, lane: Lane, turn: Turn) -> None:
         worker = lane.worker
@@ -181,7 +198,7 @@ class Turns:
             text=turn.text,
             sender=inbound.user_id,
             sender_name=inbound.user_name,
-            attachments=tuple(File(file.path, file.name, file.mime) for file in inbound.attachments),
+            attachments=prompt.files_of(inbound),
             attempt=turn.attempt,
             timeout=self._turn_timeout,
         )
@@ -204,6 +221,7 @@ class Turns:
         await self._persistence.keep(turns.accepted, turn.id, worker.id, time.time())
         if lane.worker is worker and turn.state is turn_life.State.DISPATCHED:
             turn.apply(turn_life.Event.ACCEPTED)
+            self._presence.began(turn.target)
         settle()
 
     def _finished(self, lane: Lane, turn: Turn, message: Finished, settle: Callable[[], None]) -> None:
@@ -242,6 +260,7 @@ class Turns:
             case turn_life.Event.WORKER_GONE:
                 turn.apply(event)
                 self._approvals.drop(lane.key)
+                self._deliverer.streams.again(turn.id)
                 self._persistence.persist(turns.requeued, turn.id, time.time(), error=how, killed_worker=counted)
                 lane.queue.appendleft(turn)
                 lane.current = None
@@ -276,7 +295,9 @@ class Turns:
     ) -> None:
         """A dispatched turn is over: write it down whole, then deliver its answer."""
         turn.apply(event)
+        self._presence.ended(turn.target, turn.state)
         self._approvals.drop(lane.key)
+        self._deliverer.streams.end(turn.id)
         lane.current = None
         self._queue_steering(lane)
         self._lanes.plan_soon()
@@ -308,6 +329,8 @@ class Turns:
     def end_unstarted(self, turn: Turn, event: turn_life.Event, text: str, *, reason: str = "") -> None:
         """A turn that no worker has is over. Without ``text`` nobody is told; ``reason`` is for the journal."""
         turn.apply(event)
+        if not text:
+            self._deliverer.abandon(turn.id, turn.target)
         failed = event is turn_life.Event.FAILED
         answer = Outbound(f"{turn.id}:answer", text, kind="error" if failed else "answer")
         if turn.attempt:
@@ -363,6 +386,7 @@ class Turns:
         )
         if end is not None:
             self._deliverer.deliver(end.outbox)
+        self._deliverer.questions.turn_over(row.turn)
 
     def steer(self, lane: Lane, message: Steer, row: InboxRow) -> None:
         """Hand a message to the running turn; if the agent does not take it, it is queued like any other."""
@@ -401,9 +425,9 @@ class Turns:
     def _ask(self, lane: Lane, turn: Turn, message: Ask, settle: Callable[[], None]) -> None:
         written = None
         if not lane.ephemeral:
-            text = words.question(message.question, message.choices)
             asked = Question(message.ask, message.choices)
-            outgoing = Outbound(f"{turn.id}:ask:{message.ask}", text, kind="question", final=False, question=asked)
+            key = f"{turn.id}:ask:{message.ask}"
+            outgoing = Outbound(key, message.question, kind="question", final=False, question=asked)
             written = self._persistence.keep(outbox.add, turn.target, outgoing, time.time(), turn=turn.id)
         self._tasks.job(self._asked(lane, turn, message, written, settle), f"ask {message.ask}")
 

@@ -83,12 +83,30 @@ def interrupted(text: str, overran: str = "") -> str:
 
 def question(text: str, choices: tuple[str, ...]) -> str:
     words = " or ".join(f"/{choice}" for choice in choices) if set(choices) <= {"approve", "deny"} else ""
+    if not choices:
+        return text
     answer = words or f"/approve CHOICE, one of: {', '.join(choices)}; or with /deny"
     return f"{text}\n\nAnswer with {answer}."
 
 
+def file_not_fetched(name: str, reason: str) -> str:
+    """In place of a file, for the agent."""
+    return f"[The file {name} of this message could not be fetched: {reason}]"
+
+
 NOT_YOURS_TO_ANSWER = "This is not yours to answer."
 QUESTION_IS_OVER = "This question is no longer open."
+
+
+def outcome(choice: str, by: str) -> str:
+    """What came of a question, under it. ``choice`` "": no answer that its agent offered."""
+    if choice:
+        return pressed(choice, by)
+    return "Nobody answered in time." if by == NOBODY else f"Denied, by {by}."
+
+
+NOBODY = "nobody in time"
+"""Who has answered a question whose time is over."""
 
 
 def pressed(choice: str, by: str) -> str:

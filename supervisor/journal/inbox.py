@@ -35,7 +35,7 @@ AFRESH = """
                      error = ''
     WHERE id = ?
 """
-REPEAT = "UPDATE inbox SET text = ?, attachments_json = ? WHERE id = ?"
+CONTENTS = "UPDATE inbox SET text = ?, attachments_json = ? WHERE id = ?"
 SHOW = "SELECT * FROM inbox WHERE id = ?"
 UNFINISHED = f"SELECT * FROM inbox WHERE state IN {sql_list(INBOX_OPEN)} ORDER BY id"
 LATEST_TURN = "SELECT * FROM inbox WHERE session_key = ? AND turn <> '' ORDER BY id DESC LIMIT 1"
@@ -133,6 +133,18 @@ def finish(
     connection.execute(ENDED, (state.value, now, int(progress["killed"]) + killed_worker, error, inbox_id))
 
 
+def merged(connection: sqlite3.Connection, inbox_id: int, whole: Inbound, rest: Collection[int], now: float) -> None:
+    """These are one message: the first gets the contents of all, and the ``rest`` are answered with it."""
+    contents(connection, inbox_id, whole)
+    for other in rest:
+        finish(connection, other, InboxState.ANSWERED, now, error=f"part of message {inbox_id}")
+
+
+def contents(connection: sqlite3.Connection, inbox_id: int, inbound: Inbound) -> None:
+    """Its text and files are these from now on: they were merged, or fetched."""
+    connection.execute(CONTENTS, (inbound.text, dump_attachments(inbound.attachments), inbox_id))
+
+
 def show(connection: sqlite3.Connection, inbox_id: int) -> InboxRow:
     """One row. Raises `UnknownRow`."""
     row = connection.execute(SHOW, (inbox_id,)).fetchone()
@@ -154,8 +166,7 @@ def latest_turn(connection: sqlite3.Connection, session_key: str) -> InboxRow | 
 
 def repeat(connection: sqlite3.Connection, inbox_id: int, repeated_id: int) -> InboxRow:
     """Give a row, a /retry, the contents of the message that it repeats. Returns it. Raises `UnknownRow`."""
-    repeated = show(connection, repeated_id)
-    connection.execute(REPEAT, (repeated.inbound.text, dump_attachments(repeated.inbound.attachments), inbox_id))
+    contents(connection, inbox_id, show(connection, repeated_id).inbound)
     return show(connection, inbox_id)
 
 

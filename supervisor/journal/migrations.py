@@ -159,4 +159,27 @@ _THIRD: Migration = (
     """,
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_FIRST, _SECOND, _THIRD)
+_FOURTH: Migration = (
+    # A message in the parts that its platform takes: each names the row of the first one, and 0 is one not cut yet.
+    "ALTER TABLE outbox ADD COLUMN part_of INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX outbox_parts ON outbox (part_of) WHERE part_of <> 0 AND part_of <> id",
+    "CREATE INDEX outbox_questions ON outbox (turn) WHERE question_json <> ''",
+    # Where an answer that is being written is shown; deleted when its final text has taken these messages over.
+    """
+    CREATE TABLE progress (
+        turn       TEXT NOT NULL,
+        number     INTEGER NOT NULL,
+        platform   TEXT NOT NULL,
+        chat_id    TEXT NOT NULL,
+        thread_id  TEXT NOT NULL,
+        message_id TEXT NOT NULL,
+        segment    INTEGER NOT NULL,
+        begins     INTEGER NOT NULL,
+        text       TEXT NOT NULL,
+        stale      INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (turn, message_id)
+    ) WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_FIRST, _SECOND, _THIRD, _FOURTH)

@@ -1,9 +1,14 @@
-"""Messages to chats: each is a row before it is sent, and one that was cut in mid-call is never repeated blindly."""
+"""Messages to chats: each is a row before it is sent, and one that was cut in mid-call is never repeated blindly.
+
+A message is one row until its platform is there to take it. Then it becomes the rows of its parts, which stand in its
+place in the order of its chat.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from hermesd.adapters.contract import Outbound, Target
 
@@ -25,7 +30,20 @@ STOPPED = "UPDATE outbox SET state = ?, changed_at = ?, error = ? WHERE id = ?"
 PLACEHOLDER = "UPDATE outbox SET platform_message_id = ? WHERE id = ?"
 SHOW = "SELECT * FROM outbox WHERE id = ?"
 BY_KEY = "SELECT * FROM outbox WHERE key = ?"
-BY_STATE = "SELECT * FROM outbox WHERE state = ? ORDER BY id LIMIT ?"
+BY_STATE = "SELECT * FROM outbox WHERE state = ? ORDER BY CASE part_of WHEN 0 THEN id ELSE part_of END, id LIMIT ?"
+PARTS = "SELECT * FROM outbox WHERE id = :first OR (part_of = :first AND part_of <> 0 AND part_of <> id) ORDER BY id"
+BECOME_FIRST = """
+    UPDATE outbox SET text = ?, files_json = ?, usage_json = ?, final = ?, question_json = ?, quotes = ?,
+                      platform_message_id = ?, part_of = id
+    WHERE id = ?
+"""
+BECOME_PART = "UPDATE outbox SET part_of = ?, platform_message_id = ?, created_at = ? WHERE id = ?"
+OPEN_QUESTIONS = "SELECT * FROM outbox WHERE question_json <> '' AND turn = ? ORDER BY id"
+LEFT_QUESTIONS = """
+    SELECT outbox.* FROM outbox JOIN turns ON turns.turn = outbox.turn
+    WHERE question_json <> '' AND turns.ended_at IS NOT NULL ORDER BY outbox.id
+"""
+SETTLED = "UPDATE outbox SET question_json = '' WHERE id = ?"
 # The session of one that belongs to no turn is that of the message which it answers.
 LISTED = """
     SELECT outbox.*, COALESCE(turns.session_key, inbox.session_key, '') AS session_key
@@ -46,7 +64,9 @@ DUE = """
           SELECT 1 FROM outbox AS older
           WHERE older.state IN ('pending', 'sending')
             AND older.platform = head.platform AND older.chat_id = head.chat_id
-            AND older.thread_id = head.thread_id AND older.id < head.id
+            AND older.thread_id = head.thread_id AND older.id <> head.id
+            AND (CASE older.part_of WHEN 0 THEN older.id ELSE older.part_of END, older.id)
+                < (CASE head.part_of WHEN 0 THEN head.id ELSE head.part_of END, head.id)
       )
       AND head.next_try_at <= :now
     ORDER BY head.id LIMIT :limit
@@ -80,6 +100,61 @@ def add(connection: sqlite3.Connection, target: Target, message: Outbound, now: 
         return outbox_row(connection.execute(BY_KEY, (message.key,)).fetchone())
     assert cursor.lastrowid is not None
     return OutboxRow(cursor.lastrowid, target, message, turn, now, OutboxState.PENDING, now, 0, now)
+
+
+def cut(
+    connection: sqlite3.Connection, outbox_id: int, parts: Sequence[tuple[Outbound, str]], now: float
+) -> list[OutboxRow]:
+    """Make a message that waits the rows of its parts, each with the id of the message that it is to replace, or "".
+
+    The first keeps the row. One that was cut before stays as it is. Returns all of them. Raises `UnknownRow`, and
+    `IllegalTransition` for one that does not wait any more.
+    """
+    known = show(connection, outbox_id)
+    if known.part_of:
+        return parts_of(connection, known.part_of)
+    if known.state is not OutboxState.PENDING:
+        raise IllegalTransition(f"cannot cut outbox row {outbox_id} into parts: it is {known.state.value!r}")
+    (first, edits), *others = parts
+    connection.execute(
+        BECOME_FIRST,
+        (
+            first.text,
+            dump_attachments(first.files),
+            dump(first.usage),
+            first.final,
+            dump_question(first.question),
+            first.quotes,
+            edits,
+            outbox_id,
+        ),
+    )
+    rows = [replace(known, message=first, platform_message_id=edits, part_of=outbox_id)]
+    for message, edits in others:
+        part = add(connection, known.target, message, now, turn=known.turn)
+        connection.execute(BECOME_PART, (outbox_id, edits, known.created_at, part.id))
+        rows.append(replace(part, platform_message_id=edits, part_of=outbox_id, created_at=known.created_at))
+    return rows
+
+
+def parts_of(connection: sqlite3.Connection, first: int) -> list[OutboxRow]:
+    """The rows of one message, by that of its first part."""
+    return [outbox_row(row) for row in connection.execute(PARTS, {"first": first})]
+
+
+def open_questions(connection: sqlite3.Connection, turn: str) -> list[OutboxRow]:
+    """The questions of a turn that have not been `settled`, sent or not."""
+    return [outbox_row(row) for row in connection.execute(OPEN_QUESTIONS, (turn,))]
+
+
+def left_questions(connection: sqlite3.Connection) -> list[OutboxRow]:
+    """Those of turns that are over."""
+    return [outbox_row(row) for row in connection.execute(LEFT_QUESTIONS)]
+
+
+def settled(connection: sqlite3.Connection, outbox_id: int) -> None:
+    """Nobody is asked by this message any more."""
+    connection.execute(SETTLED, (outbox_id,))
 
 
 def due(

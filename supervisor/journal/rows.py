@@ -52,13 +52,27 @@ class OutboxRow:
     changed_at: float
     attempts: int
     next_try_at: float
-    platform_message_id: str = ""
+    platform_message_id: str = ""  # of one that is not sent yet: the message that it will replace by an edit
     error: str = ""
+    part_of: int = 0  # the row of the first part; 0: not cut into parts yet
 
     @property
     def uncertain(self) -> bool:
         """An earlier try may have reached the platform."""
         return self.error.startswith(UNCERTAIN)
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressRow:
+    """A message at a platform that shows a stretch of a running answer, which begins at character ``begins``."""
+
+    turn: str
+    number: int  # from 0, in the order in which they were sent
+    target: Target
+    message_id: str
+    segment: int = 0  # how many boundaries were before it
+    begins: int = 0
+    text: str = ""  # all of it, once no more text goes into it
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +230,20 @@ def outbox_row(row: sqlite3.Row) -> OutboxRow:
         next_try_at=row["next_try_at"],
         platform_message_id=row["platform_message_id"],
         error=row["error"],
+        part_of=row["part_of"],
+    )
+
+
+def progress_row(row: sqlite3.Row) -> ProgressRow:
+    """From all columns of ``progress``."""
+    return ProgressRow(
+        turn=row["turn"],
+        number=row["number"],
+        target=Target(row["platform"], row["chat_id"], row["thread_id"]),
+        message_id=row["message_id"],
+        segment=row["segment"],
+        begins=row["begins"],
+        text=row["text"],
     )
 
 

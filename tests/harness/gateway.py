@@ -22,12 +22,14 @@ from hermesd.ipc.link import Link
 from hermesd.ipc.messages import DOWN, UP, Accept, Assign, Finished, Interrupt, Message, Snapshot, StartTurn
 from hermesd.supervisor.access.policy import AccessPolicy
 from hermesd.supervisor.delivery.deliverer import Deliverer
+from hermesd.supervisor.delivery.settings import DeliverySettings
 from hermesd.supervisor.gateway.busy import BusyMode
 from hermesd.supervisor.gateway.commands.registry import Commands
 from hermesd.supervisor.gateway.commands.table import TABLE
 from hermesd.supervisor.gateway.lane_settings import LaneSettings
 from hermesd.supervisor.gateway.lanes import Lanes
 from hermesd.supervisor.gateway.reception import Reception, Rules
+from hermesd.supervisor.gateway.stickers import Stickers
 from hermesd.supervisor.journal import Journal, workers
 from hermesd.supervisor.journal.errors import JournalUnavailable
 from hermesd.supervisor.journal.workers import Estate
@@ -235,6 +237,7 @@ class Gateway:
             work_dir=path / "work",
             agent_settings={},
         )
+        self.delivery = DeliverySettings()
         self.busy = BusyMode.QUEUE
         self.policy = AccessPolicy(allowed={"fake": frozenset({"u1"})})
         self.escalations: list[int] = []
@@ -254,12 +257,14 @@ class Gateway:
         self.tasks = Tasks(lambda name, error: self.failures.append(name))
         self.journal = Journal(self.path / "state.db")
         await self.journal.open()
-        self.deliverer = Deliverer(self.journal, {"fake": self.chat}, self.tasks)
+        self.deliverer = Deliverer(self.journal, {"fake": self.chat}, self.tasks, self.delivery)
+        stickers = Stickers(self.path / "sticker_cache.json")
         self.lanes = Lanes(
             settings=self.settings,
             journal=self.journal,
             deliverer=self.deliverer,
             tasks=self.tasks,
+            stickers=stickers,
             on_escalation=self.escalations.append,
             on_logs=lambda worker, logs: None,
         )
@@ -272,6 +277,8 @@ class Gateway:
             commands=Commands(TABLE, lanes=self.lanes, journal=self.journal),
             tasks=self.tasks,
             rules=Rules(self.policy, self.busy, group_sessions_per_user=True, thread_sessions_per_user=False),
+            stickers=stickers,
+            media=self.path / "media",
             on_lost=lambda platform, error: self.lost.append((platform, error)),
         )
         await self.chat.start(self.reception)

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from hermesd.supervisor.gateway import turn_life
 from hermesd.supervisor.journal import states
+from hermesd.supervisor.platforms import connection_life
 from hermesd.supervisor.pool import worker_life
 from hermesd.workers.keeper import guard_life, ward_life
 from hermesd.workers.mcp import slot
@@ -54,7 +55,7 @@ def of_steps(table: Mapping[S, Iterable[S]]) -> tuple[Edge, ...]:
 
 
 WORKER, TURN, WARD, SLOT = worker_life.Event, turn_life.Event, ward_life.Event, slot.Event
-GUARD = guard_life.Event
+GUARD, CONNECTION = guard_life.Event, connection_life.Event
 
 MACHINES = (
     Machine(
@@ -141,6 +142,33 @@ MACHINES = (
         },
         performed_in="workers/mcp/server.py:_act",
         actions=tuple(slot.Action),
+    ),
+    Machine(
+        title="A platform's connection",
+        source="supervisor/platforms/connection_life.py",
+        states=tuple(connection_life.State),
+        first=connection_life.State.STOPPED,
+        at_rest=frozenset(
+            {
+                connection_life.State.STOPPED,
+                connection_life.State.ONLINE,
+                connection_life.State.PAUSED,
+                connection_life.State.UNAVAILABLE,
+            }
+        ),
+        edges=tuple(
+            Edge(now, step.state, event, tuple(step.actions))
+            for now, row in connection_life.TABLE.items()
+            for event, step in row.items()
+        ),
+        events=tuple(CONNECTION),
+        unasked={
+            CONNECTION.STARTED: "the adapter's start returns",
+            CONNECTION.FAILED: "the adapter's start fails, or takes too long",
+            CONNECTION.TIMER: "the state's timer",
+        },
+        performed_in="supervisor/platforms/connection.py:_act",
+        actions=tuple(connection_life.Action),
     ),
     Machine(
         title="A message of a user, on disk",

@@ -22,6 +22,9 @@ REGEX_LENGTH = 36  # each more doubles the time; 36 is hours
 HISTORY_SHOWN = 20
 _PAGE = 4096
 
+_CONTEXT = re.compile(r"^(?:\[[^\]\n]*\]\s+)+(?=!)")
+"""Who writes in a shared session, and what is answered, stand in brackets before the text."""
+
 
 def make(session: Session) -> Demo:
     """The factory, as ``hermesd.agent: demo`` names it."""
@@ -42,7 +45,7 @@ class Demo:
         self._seen += 1
         self._interrupted.clear()
         try:
-            command = parse(turn.text, {name: entry.usage for name, entry in COMMANDS.items()})
+            command = parse(_CONTEXT.sub("", turn.text), {name: entry.usage for name, entry in COMMANDS.items()})
             if command is not None:
                 return await COMMANDS[command.name].run(self, command, out)
         except Mistake as mistake:

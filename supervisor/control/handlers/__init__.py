@@ -9,6 +9,7 @@ from .inbox import InboxHandler
 from .leftovers import LeftoversHandler
 from .mcp import McpHandler
 from .outbox import OutboxHandler
+from .platforms import PlatformsHandler
 from .ps import PsHandler
 from .sending import SendingHandler
 from .sessions import SessionsHandler
@@ -18,6 +19,7 @@ from .status import StatusHandler
 class ControlHandlers(
     StatusHandler,
     PsHandler,
+    PlatformsHandler,
     DoctorHandler,
     SessionsHandler,
     EndingHandler,

@@ -15,6 +15,7 @@ from hermesd.supervisor.control.shapes import SCHEMA
 from hermesd.supervisor.journal import chats, outbox, sessions
 from hermesd.supervisor.journal.errors import JournalUnavailable
 from hermesd.supervisor.journal.rows import OutboxRow
+from hermesd.supervisor.journal.states import OutboxState
 
 from .handler import Handler, Params
 
@@ -34,7 +35,9 @@ class SendingHandler(Handler):
             self._app.deliverer.deliver([row])
         yield _document(row)
         await over
-        yield Done(_document(await self._app.journal.read(outbox.show, row.id)))
+        parts = await self._app.journal.read(outbox.parts_of, row.id)
+        # What holds it up, if anything does: it is sent when its last part is.
+        yield Done(_document(next((part for part in parts if part.state is not OutboxState.SENT), parts[0])))
 
     async def _target(self, params: Params) -> Target:
         if params["session"]:

@@ -15,6 +15,7 @@ from hermesd.supervisor.pool.worker_life import WITH_PROCESS
 
 from .doctor import findings
 from .handler import Handler, Params
+from .platforms import status_of
 
 
 class StatusHandler(Handler):
@@ -46,7 +47,7 @@ class StatusHandler(Handler):
             "started_at": rfc3339(app.started_at),
             "uptime_s": time.time() - app.started_at,
             "loop": {"lag_ms_p99": app.lag.p99() * 1000.0},
-            "platforms": self._platforms(),
+            "platforms": [status_of(connection) for connection in app.platforms.connections.values()],
             "workers": {
                 "by_state": by_state,
                 "total": sum(by_state.get(state.value, 0) for state in WITH_PROCESS),
@@ -83,20 +84,6 @@ class StatusHandler(Handler):
             "warnings": [finding for finding in found if finding["severity"] != "ok"],
             "log_tail": list(app.tail.lines)[-5:],
         }
-
-    def _platforms(self) -> list[dict[str, Any]]:
-        described = {name: adapter.describe() for name, adapter in self._app.platforms.live.items()}
-        return [
-            {
-                "name": name,
-                "state": state.word,
-                "detail": state.detail,
-                "since": rfc3339(state.since) if state.since else None,
-                "received_at": rfc3339(state.received_at) if state.received_at else None,
-                "describe": described.get(name, {}),
-            }
-            for name, state in self._app.platforms.states().items()
-        ]
 
 
 def _total_percent(sample: Figures) -> float | None:

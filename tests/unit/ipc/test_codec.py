@@ -63,6 +63,7 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
         float: st.floats(allow_nan=False, allow_infinity=False),
         bool: st.booleans(),
         tuple[str, ...]: st.lists(text, max_size=3).map(tuple),
+        tuple[int, ...]: st.lists(st.integers(0, 2**40), max_size=3).map(tuple),
         dict[str, str]: st.dictionaries(text, text, max_size=3),
         dict[str, Any]: st.dictionaries(text, st.one_of(text, st.none(), st.lists(st.integers(0, 9))), max_size=3),
     }

@@ -9,7 +9,7 @@ from hermesd.supervisor.config.settings import Settings
 
 SECTIONS = {
     "hermesd.logs", "hermesd.web", "platforms.*", "mcp_servers.*", "session_reset", "reset_by_type.*",
-    "reset_by_platform.*", "access",
+    "reset_by_platform.*", "streaming", "access",
 }  # fmt: skip
 
 

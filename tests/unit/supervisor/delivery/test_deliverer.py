@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hermesd.adapters.contract import Adapter, Outbound, Sent, Target
+from hermesd.adapters.contract import Adapter, Capabilities, Outbound, Rate, Sent, Target
 from hermesd.adapters.errors import Gone, Rejected, Retry, Unauthorized, Uncertain
 from hermesd.supervisor.delivery.deliverer import PERHAPS_AGAIN, Deliverer
 from hermesd.supervisor.journal import Journal, outbox
@@ -28,6 +28,10 @@ class Platform:
         self.answers: list[Exception] = []
         self.open = asyncio.Event()
         self.open.set()
+        self.facts = Capabilities()
+
+    def capabilities(self, target: Target) -> Capabilities:
+        return self.facts
 
     async def send(self, target: Target, message: Outbound) -> Sent:
         if target.chat_id == "slow":
@@ -149,6 +153,109 @@ async def test_a_call_that_was_cut_goes_again_with_a_mark_that_stays(scene: Scen
     await scene.idle()
     assert scene.platform.texts == [f"{PERHAPS_AGAIN}\n\na", "b"]
     assert [state for state, _, _ in await scene.states()] == ["sent", "sent"]
+
+
+class TestParts:
+    async def test_a_message_goes_out_in_parts_each_with_a_row_of_its_own(self, scene: Scene) -> None:
+        scene.platform.facts = Capabilities(max_length=60)
+        scene.platform.answers = [Retry("flood", after=0.01)]
+        await scene.say("one two three " * 10)
+        await scene.say("behind it")
+        await scene.idle()
+        assert [text[-5:] for text in scene.platform.texts] == ["(1/3)", "(2/3)", "(3/3)", "nd it"]
+        assert {attempts for _, _, attempts in await scene.states()} == {1, 2}
+
+    async def test_one_that_was_said_while_the_platform_was_down_is_cut_when_it_is_up(self, scene: Scene) -> None:
+        del scene.adapters["fake"]
+        for text in ("word " * 20, "behind it"):
+            await scene.say(text)
+        await scene.idle()
+        assert [state for state, _, _ in await scene.states()] == ["pending"] * 2
+        scene.platform.facts = Capabilities(max_length=60)
+        scene.adapters["fake"] = scene.platform
+        await scene.deliverer.platform_up("fake")
+        await scene.idle()
+        assert [text[-5:] for text in scene.platform.texts] == ["(1/2)", "(2/2)", "nd it"]
+
+    async def test_the_parts_that_were_left_go_out_before_what_came_after_them(self, scene: Scene) -> None:
+        rows = [await scene.journal.write(outbox.add, ANN, Outbound(key, key), 1.0) for key in ("a", "b")]
+        parts = [(Outbound(key, key), "") for key in ("a", "a:2", "a:3")]
+        first, *_ = await scene.journal.write(outbox.cut, rows[0].id, parts, 1.0)
+        await scene.journal.write(outbox.sending, first.id, 1.0)
+        await scene.journal.write(outbox.sent, first.id, "p1", 1.0)
+        await scene.deliverer.recover()
+        await scene.deliverer.take_up()
+        await scene.idle()
+        assert scene.platform.texts == ["a:2", "a:3", "b"]
+
+    async def test_a_message_is_watched_until_its_last_part(self, scene: Scene) -> None:
+        scene.platform.facts = Capabilities(max_length=60)
+        row = await scene.journal.write(outbox.add, ANN, Outbound("k", "word " * 20), time.time())
+        over = scene.deliverer.watch(row)
+        scene.deliverer.deliver([row])
+        await over
+        assert len(scene.platform.texts) == 2
+
+    async def test_files_that_cannot_be_looked_at_do_not_cost_the_text(self, scene: Scene) -> None:
+        await scene.say("Here.\nMEDIA:/tmp/" + "x" * 300 + ".png")
+        await scene.idle()
+        assert scene.platform.texts[0].startswith("Here.\n[file x")
+        assert "File name too long" in scene.platform.texts[0]
+
+
+class TestParking:
+    async def test_chats_that_wait_are_timers_and_no_tasks(self, scene: Scene) -> None:
+        count = 1000
+        scene.platform.answers = [Retry("flood", after=3600.0) for _ in range(count)]
+        before = asyncio.all_tasks()
+        for number in range(count):
+            scene.deliverer.say_soon(Target("fake", f"c{number}"), Outbound(f"k{number}", "x"))
+        while asyncio.all_tasks() != before:
+            await asyncio.sleep(0.01)
+        assert await scene.states() == [("pending", "flood", 1)] * count
+        assert not await scene.deliverer.wait_idle(0.0)
+        await scene.deliverer.say(Target("fake", "c7"), Outbound("behind", "behind"))
+        assert asyncio.all_tasks() == before, "what waits in a parked chat wakes nobody"
+        [(row,)] = await scene.journal.read(
+            lambda connection: [tuple(row) for row in connection.execute("SELECT id FROM outbox WHERE key = 'k7'")]
+        )
+        await scene.deliverer.drop(row, "by somebody")
+        while not scene.platform.texts:
+            await asyncio.sleep(0.001)
+        assert scene.platform.texts == ["behind"]
+
+    async def test_a_chat_waits_for_its_rate(self, scene: Scene) -> None:
+        scene.platform.facts = Capabilities(chat_rate=Rate(2, 0.1))
+        began = time.monotonic()
+        for text in "abcde":
+            await scene.say(text)
+        await scene.say("other", BOB)
+        await scene.idle()
+        assert time.monotonic() - began >= 0.2
+        assert [text for text in scene.platform.texts if text != "other"] == list("abcde")
+        assert scene.platform.texts.index("other") <= 3, "another chat does not wait for it"
+
+    async def test_all_chats_wait_for_the_platform_s_rate_in_their_order(self, scene: Scene) -> None:
+        scene.platform.facts = Capabilities(overall_rate=Rate(2, 0.05))
+        began = time.monotonic()
+        for number in range(6):
+            await scene.say(str(number), Target("fake", f"c{number}"))
+        await scene.idle()
+        assert time.monotonic() - began >= 0.1
+        assert scene.platform.texts == list("012345")
+
+    async def test_an_adapter_s_fault_in_its_facts_does_not_stop_the_chat(self, scene: Scene) -> None:
+        await scene.say("before")
+        await scene.idle()
+        facts = scene.platform.capabilities
+        scene.platform.capabilities = None  # type: ignore[assignment, method-assign]
+        await scene.say("a")
+        await scene.idle()
+        scene.platform.capabilities = facts  # type: ignore[method-assign]
+        await scene.say("b")
+        await scene.idle()
+        assert scene.platform.texts == ["before", "b"]
+        assert [state for state, _, _ in await scene.states()] == ["sent", "pending", "sent"]
 
 
 class TestOrders:
@@ -273,3 +380,4 @@ class TestRecovery:
 
 def test_the_platform_of_this_test_sends_as_an_adapter_does() -> None:
     assert Platform.send.__annotations__ == Adapter.send.__annotations__
+    assert Platform.capabilities.__annotations__ == Adapter.capabilities.__annotations__

@@ -1,0 +1,87 @@
+"""One try at one part: an edit of the message that shows it already, or a send. What it came to, and no more.
+
+An edit may be repeated at will. When a message can no longer be edited, its text is sent anew: an answer must come.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from hermesd.adapters.contract import Adapter, CanEdit, capability
+from hermesd.adapters.errors import AdapterError, DeliveryError, Gone, Rejected, Retry, Uncertain
+from hermesd.supervisor.journal.rows import OutboxRow
+
+from .parts import marked
+
+log = logging.getLogger("hermesd.delivery")
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """``anew``: it could not be edited and stands below now. ``left``: id of the message that still shows a part."""
+
+    message_id: str
+    anew: bool = False
+    left: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """After ``after`` seconds. ``edits``: the id that the next try is to edit; ``uncertain``: it may have arrived."""
+
+    after: float
+    error: str
+    uncertain: bool
+    edits: str
+    anew: bool = False
+    left: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The platform will never take it."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The adapter failed in a way that says nothing."""
+
+    error: str
+
+
+Outcome = Sent | Later | Lost | Unknown
+
+
+async def attempt(adapter: Adapter, row: OutboxRow) -> Outcome:
+    """Call the platform for a row that is *sending* on disk."""
+    edits, anew, left, uncertain = row.platform_message_id, False, "", row.uncertain
+    editor = capability(adapter, CanEdit)
+    if edits and editor is not None:
+        try:
+            sent = await editor.edit(row.target, edits, row.message)
+            return Sent(sent.message_id or edits)
+        except (Retry, Uncertain) as error:
+            return Later(error.after, str(error), uncertain or isinstance(error, Uncertain), edits)
+        except (Gone, Rejected) as error:
+            log.info("outbox row %d is sent anew: %s", row.id, error)
+            anew, left = True, edits if isinstance(error, Rejected) else ""
+        except AdapterError as error:
+            return Lost(str(error))
+        except Exception:  # an adapter's fault; whether the edit arrived is not known, so the mark
+            log.exception("outbox row %d: the adapter of %s failed to edit", row.id, row.target.platform)
+            anew, left, uncertain = True, edits, True
+    facts = adapter.capabilities(row.target)
+    message = marked(row.message, facts) if uncertain and not facts.exact_resends else row.message
+    try:
+        return Sent((await adapter.send(row.target, message)).message_id, anew, left)
+    except (Retry, Uncertain) as error:
+        return Later(error.after, str(error), uncertain or isinstance(error, Uncertain), "", anew, left)
+    except (DeliveryError, AdapterError) as error:
+        log.info("outbox row %d was not delivered: %s", row.id, error)
+        return Lost(str(error))
+    except Exception as error:  # an adapter's fault must not stop the chat; nobody knows whether it was sent
+        log.exception("outbox row %d: the adapter of %s failed", row.id, row.target.platform)
+        return Unknown(f"{type(error).__name__}: {error}")

@@ -1,0 +1,313 @@
+"""Shows running answers on platforms that can edit: the shell around `progress`.
+
+One call of a platform at a time for each answer, by whoever it is; between calls there is a timer and no task. Where
+its messages are is written down (`journal.progress`), so that a later hermesd ends what this one began.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from hermesd.adapters.contract import Adapter, CanEdit, CanStream, Outbound, Target, capability
+from hermesd.adapters.errors import AdapterError, Retry, Uncertain
+from hermesd.supervisor.journal import Journal
+from hermesd.supervisor.journal import progress as kept
+from hermesd.supervisor.journal.errors import JournalError
+from hermesd.supervisor.journal.persistence import Persistence
+from hermesd.supervisor.journal.rows import ProgressRow
+from hermesd.supervisor.tasks import Tasks
+
+from . import progress
+from .directives import Screen
+from .rates import Rates
+from .settings import DeliverySettings
+
+log = logging.getLogger("hermesd.delivery")
+
+LAST_CALL_SECONDS = 30.0
+"""How long an answer's end waits for the call that is under way: an edit that comes late would undo the last one."""
+
+
+@dataclass(slots=True, eq=False)
+class _Stream:
+    """One running answer. ``early``: what came before it was known where an earlier life had shown it."""
+
+    turn: str
+    target: Target
+    screen: Screen
+    state: progress.State | None = None
+    early: list[progress.Text | progress.Boundary] = field(default_factory=list)
+    timer: asyncio.TimerHandle | None = None
+    call: asyncio.Task[None] | None = None
+    ended: bool = False
+
+
+class Streams:
+    """Owned by the deliverer. ``rates_of``: the buckets of a platform, which messages use too."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        adapters: Mapping[str, Adapter],
+        tasks: Tasks,
+        settings: DeliverySettings,
+        rates_of: Callable[[str], Rates],
+    ):
+        self._journal = journal
+        self._adapters = adapters
+        self._tasks = tasks
+        self._settings = settings
+        self._rates_of = rates_of
+        self._persistence = Persistence(journal, tasks)
+        self._streams: dict[str, _Stream] = {}
+
+    def reconfigure(self, settings: DeliverySettings) -> None:
+        """For answers that begin from now on."""
+        self._settings = settings
+
+    # ---- what the agent says
+
+    def text(self, turn: str, target: Target, text: str) -> None:
+        """More of the answer of a turn."""
+        if (stream := self._stream(turn, target)) is not None:
+            self._feed(stream, progress.Text(text))
+
+    def boundary(self, turn: str) -> None:
+        """What follows stands below what comes now: a tool's call, a question, a message of its own."""
+        if (stream := self._streams.get(turn)) is not None:
+            self._feed(stream, progress.Boundary())
+
+    def adopt(self, turn: str, target: Target, text: str, breaks: Sequence[int]) -> None:
+        """The worker of an earlier life goes on: all of its text so far, with the boundaries in it."""
+        at = 0
+        for end in (*breaks, len(text)):
+            self.text(turn, target, text[at:end])
+            if end < len(text):
+                self.boundary(turn)
+            at = end
+
+    def again(self, turn: str) -> None:
+        """The turn is run once more: its text begins anew, in the messages that are there."""
+        stream = self._streams.get(turn)
+        if stream is None or stream.state is None:
+            return
+        self.end(turn)
+        fresh = self._streams[turn] = _Stream(turn, stream.target, self._screen(stream.target))
+        if stream.call is None:
+            self._reopen(fresh, stream)
+        else:
+            stream.call.add_done_callback(lambda _: self._reopen(fresh, stream))
+
+    def _reopen(self, fresh: _Stream, before: _Stream) -> None:
+        """Go on in the messages of an earlier try."""
+        assert before.state is not None
+        shown = [one for one in before.state.messages if one.id and not one.dead]
+        known = [progress.Known(one.begins, one.id, one.segment) for one in shown]
+        if self._streams.get(fresh.turn) is fresh:
+            self._open(fresh, (*known, *before.state.known))
+
+    # ---- the end
+
+    async def finish(self, turn: str, target: Target) -> progress.State | None:
+        """No more progress: how the answer is shown now, by this life or an earlier one. None: not at all."""
+        stream = self._streams.get(turn)
+        if stream is not None:
+            self.end(turn)
+            if stream.call is not None:
+                await asyncio.wait([stream.call], timeout=LAST_CALL_SECONDS)
+            if stream.state is not None:
+                self._streams.pop(turn, None)
+                return stream.state
+        rows = await self._journal.read(kept.of_turn, turn)
+        self._streams.pop(turn, None)
+        if not rows:
+            return None
+        return progress.restored(self._style(target), [_known(row) for row in rows])
+
+    def end(self, turn: str) -> None:
+        """The turn is over: nothing more is shown of it but its answer."""
+        if (stream := self._streams.get(turn)) is not None and not stream.ended:
+            stream.ended = True
+            self._hush(stream)
+            if stream.state is not None:
+                stream.state, _ = progress.step(stream.state, progress.End(), self._now())
+
+    async def abandon(self, turn: str, target: Target) -> None:
+        """The turn is over and nobody gets an answer: what is shown stays, without the cursor."""
+        state = await self.finish(turn, target)
+        if state is not None:
+            ends = [(one.id, one.text.rstrip()) for one in state.messages if one.id and not one.dead and one.text]
+            await self.tidy(target, [(message_id, text) for message_id, text in ends if text])
+        await self._persistence.keep(kept.taken_over, turn, ())
+
+    async def tidy(self, target: Target, ends: Sequence[tuple[str, str]]) -> None:
+        """Let messages that stay read as they should; once, for nothing depends on it."""
+        editor = capability(self._adapters.get(target.platform), CanEdit)
+        if editor is None:
+            return
+        for message_id, text in ends:
+            with contextlib.suppress(AdapterError):
+                await editor.edit(target, message_id, Outbound(message_id, text, kind="progress", final=False))
+
+    async def still(self, turn: str, seconds: float) -> None:
+        """Wait a moment for the call that is under way, so that what comes next stands below it."""
+        stream = self._streams.get(turn)
+        if stream is not None and stream.call is not None:
+            await asyncio.wait([stream.call], timeout=seconds)
+
+    # ---- inside
+
+    def _stream(self, turn: str, target: Target) -> _Stream | None:
+        stream = self._streams.get(turn)
+        if stream is not None:
+            return None if stream.ended else stream
+        adapter = self._adapters.get(target.platform)
+        if not self._settings.streaming.enabled or capability(adapter, CanEdit) is None:
+            return None
+        if capability(adapter, CanStream) is not None:
+            return None
+        stream = self._streams[turn] = _Stream(turn, target, self._screen(target))
+        self._tasks.job(self._find(stream), f"progress of {turn}")
+        return stream
+
+    def _screen(self, target: Target) -> Screen:
+        adapter = self._adapters.get(target.platform)
+        return Screen(images=adapter is not None and adapter.capabilities(target).max_file_bytes > 0)
+
+    async def _find(self, stream: _Stream) -> None:
+        """Whether an earlier life has shown something of it."""
+        try:
+            rows = await self._journal.read(kept.of_turn, stream.turn)
+        except JournalError as error:
+            log.warning("the progress of %s is not shown: %s", stream.turn, error)
+            stream.ended = True
+            return
+        if self._streams.get(stream.turn) is stream:
+            self._open(stream, [_known(row) for row in rows])
+
+    def _open(self, stream: _Stream, known: Sequence[progress.Known]) -> None:
+        stream.state = progress.State(self._style(stream.target), tuple(known))
+        if stream.ended:
+            stream.state, _ = progress.step(stream.state, progress.End(), self._now())
+        early, stream.early = stream.early, []
+        for event in early:
+            self._feed(stream, event)
+
+    def _style(self, target: Target) -> progress.Style:
+        streaming = self._settings.streaming
+        style = progress.Style(streaming.interval, streaming.threshold, streaming.cursor)
+        if (adapter := self._adapters.get(target.platform)) is None:
+            return style
+        facts = adapter.capabilities(target)
+        return replace(style, limit=facts.max_length, unit=facts.unit)
+
+    def _feed(self, stream: _Stream, event: progress.Text | progress.Boundary) -> None:
+        if stream.ended:
+            return
+        if stream.state is None:
+            stream.early.append(event)
+        elif isinstance(event, progress.Text):
+            if visible := stream.screen.feed(event.text):
+                self._step(stream, progress.Text(visible))
+        else:
+            if visible := stream.screen.pause():
+                self._step(stream, progress.Text(visible))
+            self._step(stream, event)
+
+    def _step(self, stream: _Stream, event: progress.Event) -> None:
+        assert stream.state is not None
+        stream.state, actions = progress.step(stream.state, event, self._now())
+        for action in actions:
+            match action:
+                case progress.Keep(index):
+                    self._keep(stream, stream.state.messages[index], index)
+                case progress.WakeAt(at):
+                    self._wake_at(stream, at)
+                case progress.Send() | progress.Edit():
+                    self._call(stream, action)
+
+    def _call(self, stream: _Stream, action: progress.Send | progress.Edit) -> None:
+        adapter = self._adapters.get(stream.target.platform)
+        now = self._now()
+        if adapter is None or capability(adapter, CanEdit) is None:
+            self._step(stream, progress.Held(now + progress.SLOWEST))  # it is down; its answer waits for it
+            return
+        target = stream.target
+        free = self._rates_of(target.platform).spare(target.chat_id, adapter.capabilities(target), now)
+        if free > now:
+            self._step(stream, progress.Held(free))
+            return
+        stream.call = self._tasks.job(self._called(stream, adapter, action), f"show {stream.turn}")
+
+    async def _called(self, stream: _Stream, adapter: Adapter, action: progress.Send | progress.Edit) -> None:
+        event = await self._result(stream, adapter, action)
+        stream.call = None
+        self._step(stream, event)
+
+    async def _result(
+        self, stream: _Stream, adapter: Adapter, action: progress.Send | progress.Edit
+    ) -> progress.Done | progress.Failed:
+        target = stream.target
+        mode = self._settings.reply_to_mode.get(target.platform, "first")
+        quotes = mode == "all" or (mode != "off" and action.index == 0)
+        key = f"{stream.turn}:progress:{action.index}"
+        message = Outbound(key, action.text, kind="progress", final=False, quotes=quotes)
+        try:
+            if isinstance(action, progress.Edit):
+                editor = capability(adapter, CanEdit)
+                assert editor is not None
+                return progress.Done((await editor.edit(target, action.message_id, message)).message_id)
+            return progress.Done((await adapter.send(target, message)).message_id)
+        except Retry as error:
+            self._rates_of(target.platform).close(target.chat_id, self._now() + error.after)
+            return progress.Failed(progress.Failure.LATER, error.after)
+        except Uncertain as error:
+            harmless = isinstance(action, progress.Edit) or adapter.capabilities(target).exact_resends
+            failure = progress.Failure.LATER if harmless else progress.Failure.UNKNOWN
+            return progress.Failed(failure, error.after)
+        except AdapterError as error:
+            log.info("the progress of %s is not shown any more: %s", stream.turn, error)
+            return progress.Failed(progress.Failure.NEVER)
+        except Exception:  # an adapter's fault: the answer itself goes its own way
+            log.exception("the adapter of %s failed to show progress", target.platform)
+            return progress.Failed(progress.Failure.NEVER)
+
+    def _keep(self, stream: _Stream, message: progress.Message, index: int) -> None:
+        row = ProgressRow(
+            stream.turn,
+            index,
+            stream.target,
+            message.id,
+            message.segment,
+            message.begins,
+            message.text if message.closed else "",
+        )
+        self._persistence.persist(kept.keep, row)
+
+    def _wake_at(self, stream: _Stream, at: float) -> None:
+        if stream.timer is not None:
+            if abs(stream.timer.when() - at) < 0.001 and not stream.timer.cancelled():
+                return
+            stream.timer.cancel()
+        stream.timer = asyncio.get_running_loop().call_at(at, self._woken, stream)
+
+    def _woken(self, stream: _Stream) -> None:
+        stream.timer = None
+        if not stream.ended:
+            self._step(stream, progress.Tick())
+
+    def _hush(self, stream: _Stream) -> None:
+        if stream.timer is not None:
+            stream.timer.cancel()
+            stream.timer = None
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _known(row: ProgressRow) -> progress.Known:
+    return progress.Known(row.begins, row.message_id, row.segment, row.text)

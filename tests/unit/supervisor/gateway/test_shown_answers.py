@@ -1,0 +1,482 @@
+"""What a chat platform shows of a turn: its answer while it is written and when it is whole, files, questions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.gateway import Gateway, Played, until
+
+from hermesd.adapters.contract import AdapterSettings
+from hermesd.adapters.fake import FakeAdapter
+from hermesd.adapters.fake_record import Shown
+from hermesd.ipc.messages import Answer, Ask, Delta, File, Send, StartTurn, ToolUse
+from hermesd.supervisor.delivery.parts import PERHAPS_AGAIN
+from hermesd.supervisor.delivery.settings import DeliverySettings, Places, Streaming
+from hermesd.supervisor.gateway import words
+
+CURSOR = " \u2589"
+LONG = "It rains in Paris, and it will go on. "  # more than the threshold
+
+
+class Scene:
+    """One chat of a platform with these powers, and its worker."""
+
+    def __init__(self, gateway: Gateway):
+        self.gateway = gateway
+        self.worker: Played
+        self.start: StartTurn
+
+    async def begin(self, text: str = "hello", *, streaming: Streaming | None = None, **extra: Any) -> Scene:
+        extra = {"can": ["edit", "delete", "buttons"], "max_length": 2000, "max_file_bytes": 1000, **extra}
+        self.gateway.chat = FakeAdapter(AdapterSettings("fake", extra=extra))
+        path = self.gateway.path
+        self.gateway.delivery = DeliverySettings(
+            streaming or Streaming(interval=0.02), places=Places(path, path / "media", path / "work")
+        )
+        await self.gateway.start()
+        await self.gateway.say(text, chat="c1", message_id="m1")
+        self.worker = await self.gateway.pool.ready()
+        self.start = await self.worker.accept()
+        return self
+
+    def delta(self, text: str) -> None:
+        self.worker.say(Delta(self.start.turn, text))
+
+    def tool(self) -> None:
+        self.worker.say(ToolUse(self.start.turn, "weather", "Paris", "started"))
+
+    def finish(self, text: str, outcome: str = "done", error: str = "") -> None:
+        self.worker.finish(self.start, text, outcome, error)
+
+    @property
+    def chat(self) -> FakeAdapter:
+        return self.gateway.chat
+
+    @property
+    def texts(self) -> list[str]:
+        return [shown.text for shown in self.chat.transcript()]
+
+    async def reads(self, *texts: str) -> list[Shown]:
+        """Wait until the chat reads so, whole."""
+
+        def so() -> bool:
+            return self.texts == list(texts)
+
+        try:
+            await until(so)
+        except AssertionError:
+            pytest.fail(f"the chat reads {self.texts}")
+        return self.chat.transcript()
+
+    async def settled(self) -> None:
+        """Everything is sent, and no progress is left in the journal."""
+        assert await self.gateway.deliverer.wait_idle(5.0)
+        await self.gateway.tasks.settle(5.0)
+        assert await self.gateway.rows("SELECT * FROM progress") == []
+
+    async def states(self) -> list[tuple[Any, ...]]:
+        return await self.gateway.rows("SELECT key, state, platform_message_id FROM outbox ORDER BY id")
+
+
+@pytest.fixture
+def scene(gateway: Gateway) -> Scene:
+    return Scene(gateway)
+
+
+class TestProgress:
+    async def test_an_answer_is_one_message_that_grows_and_ends_without_the_cursor(self, scene: Scene) -> None:
+        await scene.begin()
+        scene.delta(LONG)
+        await scene.reads(LONG.strip() + CURSOR)
+        scene.delta("Take")
+        (shown,) = await scene.reads(LONG + "Take" + CURSOR)
+        assert (shown.kind, shown.final, shown.quotes) == ("progress", False, True)
+        scene.finish(LONG + "Take a coat.")
+        (shown,) = await scene.reads(LONG + "Take a coat.")
+        await scene.settled()
+        assert (shown.kind, shown.message_id) == ("answer", "out-1")
+        assert scene.chat.transcript()[0].final
+        assert await scene.states() == [(f"{scene.start.turn}:answer", "sent", "out-1")]
+
+    async def test_thoughts_and_directives_are_never_seen(self, scene: Scene) -> None:
+        await scene.begin()
+        picture = scene.gateway.path / "work" / "s"
+        scene.delta("<think>They ask for the weather in Paris.</think>\n" + LONG + "\nMEDIA:")
+        scene.delta(f"{picture}/none.png")
+        await scene.reads(LONG.strip() + CURSOR)
+        scene.finish("<think>They ask for the weather in Paris.</think>\n" + LONG)
+        await scene.reads(LONG.strip())
+        assert not [call for call in scene.chat.calls if "think" in call.text or "MEDIA" in call.text]
+
+    async def test_what_was_said_before_a_tool_stays_above(self, scene: Scene) -> None:
+        await scene.begin()
+        scene.delta("Let me look.")
+        scene.tool()
+        await scene.reads("Let me look.")
+        scene.delta(LONG)
+        await scene.reads("Let me look.", LONG.strip() + CURSOR)
+        scene.finish(LONG)
+        await scene.reads("Let me look.", LONG.strip())
+        await scene.settled()
+
+    async def test_an_answer_that_holds_what_was_said_before_the_tool(self, scene: Scene) -> None:
+        await scene.begin()
+        scene.delta("Let me look.")
+        scene.tool()
+        scene.delta(LONG)
+        await scene.reads("Let me look.", LONG.strip() + CURSOR)
+        scene.finish("Let me look.\n\n" + LONG)
+        await scene.reads("Let me look.", LONG.strip())
+        await scene.settled()
+        assert [(state, message) for _, state, message in await scene.states()] == [
+            ("sent", "out-1"), ("sent", "out-2"),
+        ]  # fmt: skip
+        assert [shown.final for shown in scene.chat.transcript()] == [False, True]
+
+    async def test_a_long_answer_goes_on_in_further_messages(self, scene: Scene) -> None:
+        await scene.begin(max_length=700)
+        lines = [f"{number} " + "x" * 98 for number in range(10)]
+        for line in lines:
+            scene.delta(line + "\n")
+            await asyncio.sleep(0)
+        await until(lambda: len(scene.texts) == 2)
+        scene.finish("\n".join(lines))
+        await until(lambda: "(2/2)" in scene.texts[-1])
+        await scene.settled()
+        assert [shown.message_id for shown in scene.chat.transcript()] == ["out-1", "out-2"]
+        assert [line for text in scene.texts for line in text.split("\n")] == [
+            *lines[:5], lines[5] + " (1/2)", *lines[6:9], lines[9] + " (2/2)",
+        ]  # fmt: skip
+
+    async def test_a_message_that_is_not_needed_in_the_end_is_taken_back(self, scene: Scene) -> None:
+        await scene.begin(max_length=700)
+        scene.delta("x" * 900)
+        await until(lambda: len(scene.texts) == 2 and CURSOR in scene.texts[1])
+        scene.finish("Short.")
+        await scene.reads("Short.")
+        await scene.settled()
+
+    async def test_where_nothing_can_be_taken_back_it_is_emptied(self, scene: Scene) -> None:
+        await scene.begin(max_length=700, can=["edit"])
+        scene.delta("x" * 900)
+        await until(lambda: len(scene.texts) == 2 and CURSOR in scene.texts[1])
+        scene.finish("Short.")
+        await scene.reads("Short.", "\u2026")
+        await scene.settled()
+
+    async def test_an_answer_is_sent_anew_when_its_message_can_no_longer_be_edited(self, scene: Scene) -> None:
+        await scene.begin()
+        scene.delta(LONG)
+        await scene.reads(LONG.strip() + CURSOR)
+        scene.chat.lock("out-1")
+        scene.finish("It snows.")
+        (shown,) = await scene.reads("It snows.")
+        assert shown.message_id == "out-2"
+        await scene.settled()
+
+    @pytest.mark.parametrize("error", ["retry", "uncertain"])
+    async def test_a_last_edit_that_fails_for_now_is_repeated_without_a_mark(self, scene: Scene, error: str) -> None:
+        await scene.begin()
+        scene.delta(LONG)
+        await scene.reads(LONG.strip() + CURSOR)
+        scene.chat.cut(3, error=error, after=0.01, call="edit")
+        scene.finish("It snows.")
+        (shown,) = await scene.reads("It snows.")
+        assert shown.message_id == "out-1"
+        await scene.settled()
+
+    async def test_a_platform_that_tells_no_id_gets_the_answer_once(self, scene: Scene) -> None:
+        await scene.begin(withhold_ids=True)
+        for _ in range(5):
+            scene.delta(LONG)
+            scene.tool()
+            await asyncio.sleep(0.01)
+        scene.finish("It snows.")
+        await scene.reads(LONG.strip() + CURSOR, "It snows.")
+        await scene.settled()
+
+    async def test_an_answer_comes_whole_when_progress_fails_for_ever(self, scene: Scene) -> None:
+        await scene.begin(streaming=Streaming(interval=0.1))
+        scene.delta(LONG)
+        await scene.reads(LONG.strip() + CURSOR)
+        scene.chat.cut(3, error="retry", after=0.0, call="edit")
+        scene.delta(LONG)
+        await until(lambda: sum(call.word == "edit" for call in scene.chat.calls) == 3)
+        scene.delta(LONG * 9)
+        scene.finish("It snows.")
+        await scene.reads("It snows.")
+        assert [call.text for call in scene.chat.calls if call.word == "edit"][3:] == ["It snows."]
+
+    async def test_an_error_leaves_what_was_said(self, scene: Scene) -> None:
+        await scene.begin()
+        scene.delta(LONG)
+        await scene.reads(LONG.strip() + CURSOR)
+        scene.finish("", "failed", "no model")
+        await scene.reads(LONG.strip(), words.failed("no model"))
+        await scene.settled()
+
+    async def test_a_caller_who_has_gone_leaves_no_cursor_behind(self, scene: Scene) -> None:
+        await scene.begin()
+        scene.delta(LONG)
+        await scene.reads(LONG.strip() + CURSOR)
+        scene.chat.hang_up("c1", "m1")
+        scene.finish(LONG, "interrupted")
+        await scene.reads(words.interrupted(LONG).strip())
+        await scene.settled()
+
+    async def test_it_can_be_switched_off(self, scene: Scene) -> None:
+        await scene.begin(streaming=Streaming(enabled=False))
+        scene.delta(LONG)
+        scene.finish(LONG)
+        await scene.reads(LONG.strip())
+        assert [call.word for call in scene.chat.calls] == ["send"]
+
+    async def test_a_platform_that_cannot_edit_gets_the_answer_whole(self, scene: Scene) -> None:
+        await scene.begin(can=[])
+        scene.delta(LONG)
+        scene.finish(LONG)
+        await scene.reads(LONG.strip())
+
+    async def test_progress_keeps_to_the_rates_and_leaves_one_for_the_answer(self, scene: Scene) -> None:
+        await scene.begin(chat_rate=[4, 60.0])
+        for _ in range(20):
+            scene.delta(LONG)
+            await asyncio.sleep(0.005)
+        scene.finish("It snows.")
+        await scene.reads("It snows.")
+        assert scene.chat.floods == 0
+        assert len(scene.chat.calls) == 4
+
+    async def test_a_message_of_the_agent_stands_between(self, scene: Scene) -> None:
+        await scene.begin()
+        scene.delta("I send you what I have.")
+        scene.worker.say(Send("s1", scene.start.turn, "", "This is it."))
+        await scene.reads("I send you what I have.", "This is it.")
+        scene.delta(LONG)
+        scene.finish(LONG)
+        await scene.reads("I send you what I have.", "This is it.", LONG.strip())
+        await scene.settled()
+
+
+class TestLaterLives:
+    async def test_a_turn_that_hermesd_took_along_is_ended_in_its_message(self, scene: Scene) -> None:
+        await scene.begin()
+        scene.delta(LONG)
+        await scene.reads(LONG.strip() + CURSOR)
+        await scene.gateway.again()
+        await scene.reads(words.lost_with_hermesd())
+        await scene.settled()
+
+    async def test_and_what_was_said_before_a_tool_stays(self, scene: Scene) -> None:
+        await scene.begin()
+        scene.delta("Let me look.")
+        scene.tool()
+        scene.delta(LONG)
+        await scene.reads("Let me look.", LONG.strip() + CURSOR)
+        await scene.gateway.again()
+        await scene.reads("Let me look.", words.lost_with_hermesd())
+
+    async def test_a_worker_that_lives_on_goes_on_in_the_same_message(self, scene: Scene) -> None:
+        await scene.begin()
+        scene.delta("Let me look.")
+        scene.tool()
+        scene.delta(LONG)
+        await scene.reads("Let me look.", LONG.strip() + CURSOR)
+        (scene.worker,) = await scene.gateway.taken_over()
+        scene.worker.snapshot(turn=scene.start.turn, text=f"Let me look.{LONG}Take", breaks=(12,))
+        await scene.reads("Let me look.", LONG + "Take" + CURSOR)
+        scene.delta(" a coat, and more than one of them.")
+        await scene.reads("Let me look.", LONG + "Take a coat, and more than one of them." + CURSOR)
+        scene.finish(LONG + "Take a coat.")
+        await scene.reads("Let me look.", LONG + "Take a coat.")
+        await scene.settled()
+
+    async def test_an_answer_that_could_not_be_sent_takes_its_message_in_the_next_life(self, scene: Scene) -> None:
+        await scene.begin()
+        scene.delta(LONG)
+        await scene.reads(LONG.strip() + CURSOR)
+        scene.chat.cut(1, error="retry", after=0.2, call="edit")
+        scene.finish("It snows.")
+        await until(lambda: scene.gateway.life() == "idle")
+        await until(lambda: any(call.kind == "answer" for call in scene.chat.calls))
+        await scene.gateway.again()
+        (shown,) = await scene.reads("It snows.")
+        assert shown.message_id == "out-1"
+
+    async def test_a_second_try_of_a_turn_writes_over_the_first(self, scene: Scene) -> None:
+        await scene.begin()
+        scene.gateway.lanes.turns.reconfigure("retry", 0.0)
+        scene.delta(LONG)
+        await scene.reads(LONG.strip() + CURSOR)
+        scene.worker.gone()
+        scene.worker = await scene.gateway.pool.ready(2)
+        scene.start = await scene.worker.accept()
+        scene.delta("Now it snows, for a change, in Paris.")
+        await scene.reads("Now it snows, for a change, in Paris." + CURSOR)
+        scene.finish("Now it snows.")
+        await scene.reads("Now it snows.")
+        await scene.settled()
+
+    async def test_a_cut_send_needs_no_mark_where_the_platform_knows_it_again(self, scene: Scene) -> None:
+        await scene.begin(can=[], exact_resends=True)
+        scene.chat.cut(1, delivered=True, after=0.0)
+        scene.finish("It snows.")
+        await scene.reads("It snows.")
+        await scene.settled()
+
+    async def test_and_needs_one_elsewhere(self, scene: Scene) -> None:
+        await scene.begin(can=[])
+        scene.chat.cut(1, delivered=True, after=0.0)
+        scene.finish("It snows.")
+        await scene.reads("It snows.", f"{PERHAPS_AGAIN}\n\nIt snows.")
+
+
+class TestFiles:
+    async def made(self, scene: Scene, name: str, data: bytes = b"\x89PNG\r\n\x1a\n1234") -> Path:
+        """A file in the directory of the session."""
+        session = scene.worker.assign.session_id
+        path = scene.gateway.path / "work" / session / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return path
+
+    async def test_a_file_of_the_answer_is_a_message_of_its_own(self, scene: Scene) -> None:
+        await scene.begin()
+        path = await self.made(scene, "plot.png")
+        scene.finish(f"Here it is.\nMEDIA:{path}")
+        text, file = await scene.reads("Here it is.", "")
+        assert (text.files, file.files) == ((), (str(path),))
+        await scene.settled()
+        assert [shown.final for shown in scene.chat.transcript()] == [False, True]
+        assert [key for key, _, _ in await scene.states()] == [
+            f"{scene.start.turn}:answer",
+            f"{scene.start.turn}:answer:2",
+        ]
+
+    async def test_a_path_that_means_a_picture_is_sent_too(self, scene: Scene) -> None:
+        await scene.begin()
+        path = await self.made(scene, "plot.png")
+        scene.finish(f"Here it is:\n{path}")
+        await scene.reads("Here it is:", "")
+
+    @pytest.mark.parametrize("secret", ["config.yaml", ".env", "hermesd/state.db", "work/another/plot.png"])
+    async def test_nothing_of_the_home_leaves_it(self, scene: Scene, secret: str) -> None:
+        await scene.begin()
+        path = scene.gateway.path / secret
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"\x89PNG\r\n\x1a\n1234")
+        link = await self.made(scene, "link.png")
+        link.unlink()
+        link.symlink_to(path)
+        scene.finish(f"Take these.\nMEDIA:{path}\nMEDIA:{link}")
+        (shown,) = await until_shown(scene, lambda text: text.count("not sent") == 2)
+        assert shown.files == ()
+        assert shown.text.startswith("Take these.\n[file ")
+
+    @pytest.mark.parametrize(
+        ("source", "reason"),
+        [
+            ("/etc/shadow", "it may hold secrets"),
+            ("/dev/zero", "it is no ordinary file"),
+            ("/proc/self/environ", "it is no ordinary file"),
+            ("/nowhere/a.png", "it does not exist"),
+            ("/tmp", "it is a directory"),
+            ("~/.ssh/id_rsa", "it may hold secrets"),
+        ],
+    )
+    async def test_what_is_refused_is_named_with_the_reason(self, scene: Scene, source: str, reason: str) -> None:
+        await scene.begin()
+        scene.finish(f"Here.\nMEDIA:{source}")
+        await scene.reads(f"Here.\n[file {source.rsplit('/', 1)[-1].lstrip('.')}: not sent, {reason}]")
+
+    async def test_what_is_too_large_is_named(self, scene: Scene) -> None:
+        await scene.begin(max_file_bytes=10)
+        path = await self.made(scene, "plot.png")
+        scene.finish(f"Here.\nMEDIA:{path}")
+        (shown,) = await until_shown(scene, lambda text: "12 bytes are more than the 10" in text)
+        assert shown.files == ()
+
+    async def test_an_agent_s_own_send_obeys_the_same_rules(self, scene: Scene) -> None:
+        await scene.begin()
+        path = await self.made(scene, "plot.png")
+        other = scene.gateway.path / "config.yaml"
+        other.write_text("secret")
+        scene.worker.say(
+            Send("s1", scene.start.turn, "", "Look.", (File(str(path), "a.png"), File(str(other), "b.yaml")))
+        )
+        _, file = await scene.reads("Look.\n[file b.yaml: not sent, it belongs to hermesd itself]", "")
+        assert file.files == (str(path),)
+
+    async def test_a_picture_of_a_private_address_is_not_fetched(self, scene: Scene) -> None:
+        await scene.begin()
+        scene.finish("Look: ![a cat](http://127.0.0.1:9/cat.png)")
+        (shown,) = await until_shown(scene, lambda text: "not sent" in text)
+        assert "http://127.0.0.1:9/cat.png: not sent, cannot fetch" in shown.text
+        assert "address of a private network" in shown.text
+
+
+async def until_shown(scene: Scene, so: Callable[[str], bool]) -> list[Shown]:
+    await until(lambda: any(so(text) for text in scene.texts))
+    return scene.chat.transcript()
+
+
+class TestQuestions:
+    async def ask(self, scene: Scene, timeout: float = 60.0, **extra: Any) -> Shown:
+        await scene.begin(**extra)
+        scene.worker.say(Ask("q1", scene.start.turn, "May I?", ("approve", "deny"), timeout))
+        await until(lambda: len(scene.texts) == 1)
+        return scene.chat.transcript()[0]
+
+    async def test_a_platform_with_buttons_shows_them_under_the_question(self, scene: Scene) -> None:
+        shown = await self.ask(scene)
+        assert (shown.text, shown.ask, shown.choices) == ("May I?", "q1", ("approve", "deny"))
+
+    async def test_another_one_says_how_to_answer(self, scene: Scene) -> None:
+        shown = await self.ask(scene, can=["edit"])
+        assert shown.text == "May I?\n\nAnswer with /approve or /deny."
+
+    async def test_a_press_answers_and_takes_the_buttons_away(self, scene: Scene) -> None:
+        shown = await self.ask(scene)
+        assert (await scene.chat.press("c1", shown.message_id, "approve", user="u1"))["taken"]
+        await scene.reads("May I?\n\napprove, by u1")
+        assert scene.chat.transcript()[0].choices is None
+        assert Answer("q1", "approve", "u1") in scene.worker.told
+
+    async def test_so_does_a_command(self, scene: Scene) -> None:
+        await self.ask(scene)
+        await scene.gateway.say("/deny", chat="c1")
+        await until(lambda: "May I?\n\ndeny, by u1" in scene.texts)
+
+    async def test_and_the_end_of_its_time(self, scene: Scene) -> None:
+        await self.ask(scene, timeout=0.05)
+        await scene.reads("May I?\n\nNobody answered in time.")
+
+    async def test_and_the_end_of_its_turn(self, scene: Scene) -> None:
+        await self.ask(scene)
+        scene.finish("I did without.")
+        await scene.reads(f"May I?\n\n{words.QUESTION_IS_OVER}", "I did without.")
+
+    async def test_and_the_end_of_hermesd(self, scene: Scene) -> None:
+        await self.ask(scene)
+        await scene.gateway.again()
+        await scene.reads(f"May I?\n\n{words.QUESTION_IS_OVER}", words.lost_with_hermesd())
+
+    async def test_buttons_that_cannot_be_taken_away_now_are_later(self, scene: Scene) -> None:
+        await self.ask(scene)
+        scene.chat.cut(2, error="retry", after=0.01, call="settle")
+        scene.finish("I did without.")
+        await scene.reads(f"May I?\n\n{words.QUESTION_IS_OVER}", "I did without.")
+
+    async def test_what_is_said_after_a_question_stands_below_it(self, scene: Scene) -> None:
+        await scene.begin()
+        scene.delta("I would like to do something.")
+        scene.worker.say(Ask("q1", scene.start.turn, "May I?", ("approve", "deny"), 60.0))
+        await scene.reads("I would like to do something.", "May I?")
+        (key,) = scene.gateway.lanes.lanes
+        scene.gateway.lanes.answer(key, "approve", "u1")
+        scene.delta(LONG)
+        await scene.reads("I would like to do something.", "May I?\n\napprove, by u1", LONG.strip() + CURSOR)
