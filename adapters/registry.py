@@ -42,6 +42,7 @@ _BUILTIN = {
     "local": _Builtin("hermesd.adapters.local.adapter", "LocalAdapter"),
     "api_server": _Builtin("hermesd.adapters.api_server.adapter", "ApiServerAdapter", "pip install aiohttp"),
     "discord": _Builtin("hermesd.adapters.discord.adapter", "DiscordAdapter", "pip install 'hermesd[discord]'"),
+    "telegram": _Builtin("hermesd.adapters.telegram.adapter", "TelegramAdapter", "pip install 'hermesd[telegram]'"),
     "fake": _Builtin("hermesd.adapters.fake", "FakeAdapter"),
     "matrix": _Builtin("hermesd.adapters.matrix.adapter", "MatrixAdapter", "pip install 'hermesd[matrix]'"),
 }

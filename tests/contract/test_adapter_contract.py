@@ -13,6 +13,8 @@ import aiohttp
 import pytest
 from harness.discord.server import DiscordServer
 from harness.matrix.way import MatrixWay
+from harness.telegram.emulator import Emulator
+from harness.telegram.world import User
 
 from hermesd.adapters import registry
 from hermesd.adapters.contract import Adapter, CanAttach, Capabilities, Cursor, Inbound, Outbound, Target
@@ -21,7 +23,7 @@ from hermesd.adapters.fake import FakeAdapter
 
 SECRET = "canary-4f1c"
 NOWHERE = "404"  # a chat that nobody has
-WAYS = ("fake", "fake by its socket", "local", "api_server", "discord", "matrix")
+WAYS = ("fake", "fake by its socket", "local", "api_server", "discord", "matrix", "telegram")
 
 
 class Core:
@@ -261,12 +263,57 @@ class DiscordWay:
         self.server.close()
 
 
+class TelegramWay:
+    """A person with a client of an emulated Telegram, which numbers chats and messages by itself."""
+
+    def __init__(self, tmp_path: Path):
+        self.telegram = Emulator(token=f"7318204455:{SECRET}").__enter__()
+        self.adapter = registry.make(
+            "telegram", {"token": self.telegram.token, "extra": {"base_url": self.telegram.base_url}}
+        )
+        self.users: dict[str, User] = {}
+        self.said: dict[tuple[str, str], int] = {}
+
+    def ids(self, chat: str, message_id: str) -> tuple[str, str]:
+        user = self.users.get(chat)
+        return (str(user.id) if user else "1", str(self.said.get((chat, message_id), 1)))
+
+    async def hand_in(self, text: str, chat: str = "room", message_id: str = "m1") -> None:
+        user = self.users.setdefault(chat, self.telegram.user(chat))
+        place = self.telegram.private(user)
+        number = self.said.get((chat, message_id), 0)
+        if not number:
+            number = self.said[chat, message_id] = self.telegram.say(text, user)
+        elif not self.telegram.update_of(place, number):
+            self.telegram.again(place, number)
+        update = self.telegram.update_of(place, number)
+        server = self.telegram.server
+        before = server.handed_out[update]
+
+        def settled() -> bool:
+            """Acknowledged, or handed out for a second time, or nobody asks for it."""
+            refused = server.handed_out[update] > before + 1
+            return update not in server.updates or refused or self.adapter.state().word == "stopped"
+
+        await self.telegram.wait_async(settled)
+        if update in server.updates:
+            raise Refused
+
+    async def shown(self, chat: str, message_id: str) -> str:
+        place, number = self.telegram.private(self.users[chat]), self.said[chat, message_id]
+        return (await self.telegram.wait_async(lambda: self.telegram.answers(place, number)))[-1].text
+
+    async def close(self) -> None:
+        self.telegram.__exit__(None, None, None)
+
+
 MAKERS: dict[str, Callable[[Path], Any]] = {
     "fake": FakeWay,
     "fake by its socket": FakeSocketWay,
     "local": LocalWay,
     "api_server": ApiWay,
     "discord": DiscordWay,
+    "telegram": TelegramWay,
 }
 
 

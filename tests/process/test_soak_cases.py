@@ -13,6 +13,7 @@ from harness.cases import (
     adopt,
     cpu,
     crashes,
+    discord,
     frames,
     hang,
     hogs,
@@ -29,6 +30,7 @@ from harness.cases import (
     recycled,
     starts,
     stop,
+    telegram,
     two_homes,
 )
 
@@ -140,10 +142,18 @@ def test_anything_killed_in_any_way_at_any_moment_leaves_nothing_and_every_messa
     kills.run(2, seed, say)
 
 
+def test_telegrams_messages_are_answered_over_the_deaths_of_hermesd_and_doubles_carry_a_mark(seed: int) -> None:
+    telegram.run(3, seed, say)
+
+
+def test_discords_messages_are_answered_once_over_the_deaths_of_hermesd(seed: int) -> None:
+    discord.run(3, seed, say)
+
+
 def test_every_case_has_a_test_here_and_a_line_for_the_list(seed: int) -> None:
     modules = (
-        adopt, cpu, crashes, frames, hang, hogs, journal, kill_both, kill_hermesd, kill_keeper, kill_worker, kills,
-        limits, logflood, lost, matrix, recycled, starts, stop, two_homes,
+        adopt, cpu, crashes, discord, frames, hang, hogs, journal, kill_both, kill_hermesd, kill_keeper, kill_worker,
+        kills, limits, logflood, lost, matrix, recycled, starts, stop, telegram, two_homes,
     )  # fmt: skip
     tested = {module.__name__.rpartition(".")[2] for module in modules}
     assert tested == {name.replace("-", "_") for name in soak.names()}

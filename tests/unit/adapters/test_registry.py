@@ -64,6 +64,13 @@ def test_a_third_party_platform_comes_from_its_entry_point(monkeypatch: pytest.M
     assert "carrier_pigeon" in registry.names()
 
 
+def test_telegram_without_its_library_is_unavailable_and_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "hermesd.adapters.telegram.adapter", raising=False)
+    monkeypatch.setitem(sys.modules, "telegram", None)
+    with pytest.raises(Unavailable, match=r"pip install 'hermesd\[telegram\]'"):
+        registry.make("telegram", {"token": "1:a"})
+
+
 def test_a_third_party_platform_that_cannot_be_imported_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     plug_in(monkeypatch, carrier_pigeon="pigeons_that_are_not_there.adapter:make")
     with pytest.raises(Unavailable, match=r"pigeons_that_are_not_there.*pip install"):

@@ -1,0 +1,137 @@
+"""An `Outbound` becomes the arguments of a call, and a refused call another one that may be taken. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from telegram import LinkPreviewOptions, ReplyParameters
+
+from hermesd.adapters.contract import Attachment, Outbound, Target
+from hermesd.adapters.errors import Rejected
+from hermesd.adapters.media import kinds
+from hermesd.adapters.telegram import buttons
+from hermesd.adapters.telegram.calls import Failure
+from hermesd.adapters.telegram.options import TelegramOptions
+from hermesd.adapters.telegram.render import plain, rendered
+
+TEXT_LIMIT = 4096  # UTF-16 units
+CAPTION_LIMIT = 1024
+UPLOAD_LIMIT = 50 * 1000 * 1000  # core.telegram.org/bots/api#sending-files
+PHOTO_LIMIT = 10 * 1000 * 1000
+
+_METHODS = {
+    kinds.IMAGE: "photo",
+    kinds.ANIMATION: "animation",
+    kinds.VOICE: "voice",
+    kinds.AUDIO: "audio",
+    kinds.VIDEO: "video",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One way to send a message; `relent` makes the next one of it."""
+
+    target: Target
+    message: Outbound
+    chat_id: int
+    in_thread: bool = True
+    formatted: bool = True
+    as_document: bool = False
+
+    @property
+    def file(self) -> Attachment | None:
+        return self.message.files[0] if self.message.files else None
+
+    @property
+    def field(self) -> str:
+        """How the Bot API calls the file: ``photo`` of ``sendPhoto``."""
+        if self.file is None or self.as_document:
+            return "document"
+        return _METHODS.get(self.file.kind, "document")
+
+
+def plan(target: Target, message: Outbound, chat_id: int) -> Plan:
+    """Raises `Rejected` for what cannot be one message of Telegram's."""
+    if len(message.files) > 1:
+        raise Rejected("cannot send several files in one message of Telegram's")
+    made = Plan(target, message, chat_id)
+    if made.file is not None and made.field == "photo" and made.file.size > PHOTO_LIMIT:
+        made = replace(made, as_document=True)
+    if made.file is None and not message.text.strip():
+        raise Rejected("cannot send an empty message to Telegram")
+    return made
+
+
+def relent(tried: Plan, found: Failure) -> Plan | None:
+    """What to try when Telegram refused it so; None: nothing."""
+    if found.kind == "moved" and tried.chat_id != found.chat_id:
+        return replace(tried, chat_id=found.chat_id)
+    if found.thread_is_gone and tried.in_thread and tried.target.thread_id:
+        return replace(tried, in_thread=False)
+    if found.entities_are_refused and tried.formatted:
+        return replace(tried, formatted=False)
+    if found.file_kind_is_refused and tried.file is not None and tried.field != "document":
+        return replace(tried, as_document=True)
+    return None
+
+
+def words(text: str, *, formatted: bool) -> tuple[str, list[Any]]:
+    """Text and its entities."""
+    return rendered(text) if formatted else (plain(text), [])
+
+
+def text_arguments(made: Plan, options: TelegramOptions) -> dict[str, Any]:
+    """For ``send_message``."""
+    text, entities = words(made.message.text, formatted=made.formatted)
+    return {
+        **_place(made),
+        "text": text,
+        "entities": entities,
+        "link_preview_options": link_preview(options),
+        "reply_markup": buttons.keyboard(made.message.question),
+    }
+
+
+def file_arguments(made: Plan) -> dict[str, Any]:
+    """For ``send_photo`` and its like, without the file."""
+    caption, entities = words(made.message.text, formatted=made.formatted) if made.message.text.strip() else ("", [])
+    return {
+        **_place(made),
+        "caption": caption or None,
+        "caption_entities": entities,
+        "reply_markup": buttons.keyboard(made.message.question),
+    }
+
+
+def edit_arguments(chat_id: int, message_id: int, message: Outbound, *, formatted: bool) -> dict[str, Any]:
+    """For ``edit_message_text``. A keyboard that is not sent again is taken away."""
+    text, entities = words(message.text, formatted=formatted)
+    return {
+        "chat_id": chat_id,
+        "message_id": message_id,
+        "text": text,
+        "entities": entities,
+        "reply_markup": buttons.keyboard(message.question),
+    }
+
+
+def link_preview(options: TelegramOptions) -> LinkPreviewOptions:
+    return LinkPreviewOptions(is_disabled=not options.link_previews)
+
+
+def thread_argument(target: Target) -> int | None:
+    return int(target.thread_id) if target.thread_id.isdigit() else None
+
+
+def _place(made: Plan) -> dict[str, Any]:
+    place: dict[str, Any] = {
+        "chat_id": made.chat_id,
+        "message_thread_id": thread_argument(made.target) if made.in_thread else None,
+        "disable_notification": made.message.kind == "progress",
+    }
+    if made.message.quotes and made.target.reply_to.isdigit():
+        # The question may have been deleted meanwhile; its answer is wanted all the same.
+        place["reply_parameters"] = ReplyParameters(int(made.target.reply_to), allow_sending_without_reply=True)
+    return place

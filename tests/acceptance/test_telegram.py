@@ -1,0 +1,205 @@
+"""The installed hermesd with Telegram: people write to an emulated Bot API and read what the bot says there."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.daemon import Daemon
+from harness.running import running, wait_until
+from harness.telegram import errors
+from harness.telegram.emulator import Emulator
+from harness.telegram.world import Chat
+
+from hermesd.supervisor.delivery.deliverer import PERHAPS_AGAIN
+
+EVERYBODY = {"TELEGRAM_ALLOW_ALL_USERS": "true"}
+
+
+@pytest.fixture
+def telegram() -> Iterator[Emulator]:
+    with Emulator() as emulator:
+        yield emulator
+
+
+@contextmanager
+def hermesd(telegram: Emulator, env: Mapping[str, str] = EVERYBODY, **extra: Any) -> Iterator[Daemon]:
+    settings = {"enabled": True, "token": telegram.token, "extra": {"base_url": telegram.base_url, **extra}}
+    with running({"platforms": {"telegram": settings}}, env=env) as daemon:
+        yield daemon
+
+
+def answer(telegram: Emulator, chat: Chat, message_id: int) -> str:
+    found = telegram.wait(lambda: telegram.answers(chat, message_id), what=f"an answer to {message_id}")
+    return found[-1].text
+
+
+def platform(daemon: Daemon) -> dict[str, Any]:
+    return next(row for row in daemon.json("status")["platforms"] if row["name"] == "telegram")
+
+
+def test_a_message_is_answered_in_its_chat_as_a_reply(telegram: Emulator) -> None:
+    with hermesd(telegram) as daemon:
+        ann = telegram.user("Ann")
+        asked = telegram.say("good morning", ann)
+        assert "You said: good morning" in answer(telegram, telegram.private(ann), asked)
+        assert platform(daemon)["state"] == "online"
+        [row] = daemon.workers()
+        assert row["session"] == f"agent:main:telegram:dm:{ann.id}"
+
+
+def test_topics_have_conversations_of_their_own_and_are_answered_in_them(telegram: Emulator) -> None:
+    ann = telegram.user("Ann")
+    forum = telegram.group("Forum", forum=True)
+    topics = [telegram.topic(forum), telegram.topic(forum)]
+    with hermesd(telegram) as daemon:
+        for topic in topics:
+            asked = telegram.say(f"in {topic}", ann, forum, thread=topic)
+            assert f"You said: in {topic}" in answer(telegram, forum, asked)
+            assert telegram.answers(forum, asked)[-1].thread == topic
+        sessions = {row["session"] for row in daemon.workers()}
+        assert sessions == {f"agent:main:telegram:group:{forum.id}:{topic}" for topic in topics}
+
+
+def test_messages_of_the_hours_in_which_hermesd_was_down_are_answered(telegram: Emulator) -> None:
+    users = [telegram.user(f"User {number}") for number in range(3)]
+    said = [(users[number % 3], telegram.say(f"number {number}", users[number % 3])) for number in range(30)]
+    with hermesd(telegram):
+        for user, message_id in said:
+            answer(telegram, telegram.private(user), message_id)
+        telegram.wait(lambda: telegram.waiting() == 0)
+    dropped = [call for call in telegram.calls() if call.arguments.get("drop_pending_updates") == "true"]
+    assert not dropped
+    assert all(len(telegram.answers(telegram.private(user), message_id)) == 1 for user, message_id in said)
+
+
+def test_a_hundred_strangers_start_nothing_and_get_nothing(telegram: Emulator) -> None:
+    with hermesd(telegram, env={"TELEGRAM_ALLOWED_USERS": "1,2,3"}) as daemon:
+        for number in range(100):
+            telegram.say("let me in", telegram.user(f"Stranger {number}"))
+        telegram.wait(lambda: telegram.waiting() == 0)
+        assert daemon.workers() == []
+    assert telegram.sent() == []
+    assert not telegram.calls("sendMessage")
+
+
+def test_who_is_on_the_list_is_answered(telegram: Emulator) -> None:
+    ann, eve = telegram.user("Ann"), telegram.user("Eve")
+    with hermesd(telegram, env={"TELEGRAM_ALLOWED_USERS": str(ann.id)}):
+        telegram.say("and I?", eve)
+        answer(telegram, telegram.private(ann), telegram.say("hello", ann))
+    assert telegram.sent(telegram.private(eve)) == []
+
+
+def test_the_token_comes_out_nowhere(telegram: Emulator) -> None:
+    with hermesd(telegram) as daemon:
+        ann = telegram.user("Ann")
+        telegram.cut("sendMessage")
+        telegram.cut("getUpdates")
+        answer(telegram, telegram.private(ann), telegram.say("hello", ann))
+        told = daemon.ctl("--json", "status").stdout + daemon.ctl("ps").stdout
+        for pid in daemon.processes():
+            told += Path(f"/proc/{pid}/cmdline").read_text()
+        for log in (daemon.home / "hermesd" / "logs").rglob("*"):
+            if log.is_file():
+                told += log.read_text("utf-8", "replace")
+    assert "telegram" in told
+    assert telegram.token not in told
+    assert telegram.token.partition(":")[2] not in told
+
+
+def test_a_flood_limit_is_waited_for_and_the_answer_comes_once(telegram: Emulator) -> None:
+    ann = telegram.user("Ann")
+    telegram.fail("sendMessage", errors.retry_after(1), 2)
+    with hermesd(telegram):
+        asked = telegram.say("hello", ann)
+        answer(telegram, telegram.private(ann), asked)
+        tries = telegram.calls("sendMessage")
+        assert [call.status for call in tries] == [429, 429, 200]
+        assert all(later.at - earlier.at >= 0.9 for earlier, later in itertools.pairwise(tries))
+    [only] = telegram.answers(telegram.private(ann), asked)
+    assert PERHAPS_AGAIN not in only.text
+
+
+def test_an_answer_whose_confirmation_was_lost_comes_again_with_a_mark(telegram: Emulator) -> None:
+    ann = telegram.user("Ann")
+    chat = telegram.private(ann)
+    telegram.cut("sendMessage", "after")
+    with hermesd(telegram):
+        asked = telegram.say("hello", ann)
+        telegram.wait(lambda: len(telegram.answers(chat, asked)) == 2)
+    first, second = telegram.answers(chat, asked)
+    assert PERHAPS_AGAIN not in first.text
+    assert second.text == f"{PERHAPS_AGAIN}\n\n{first.text}"
+
+
+def test_the_death_of_a_worker_does_not_touch_the_connection(telegram: Emulator) -> None:
+    ann = telegram.user("Ann")
+    chat = telegram.private(ann)
+    with hermesd(telegram) as daemon:
+        for number in range(3):
+            answer(telegram, chat, telegram.say(f"number {number}", ann))
+            [row] = daemon.workers()
+            os.kill(row["pid"], signal.SIGKILL)
+            wait_until(lambda pid=row["pid"]: all(other["pid"] != pid for other in daemon.workers()))
+        answer(telegram, chat, telegram.say("the last", ann))
+    assert len(telegram.calls("getMe")) == 1
+    assert len(telegram.calls("deleteWebhook")) == 1
+
+
+def test_a_question_is_answered_by_a_button_and_a_strangers_press_does_not_count(telegram: Emulator) -> None:
+    ann, eve = telegram.user("Ann"), telegram.user("Eve")
+    group = telegram.group()
+    with hermesd(telegram, env={"TELEGRAM_ALLOWED_USERS": str(ann.id)}):
+        asked = telegram.say("!ask May I?", ann, group)
+        telegram.wait(lambda: [one for one in telegram.answers(group, asked) if one.markup])
+        [question] = [one for one in telegram.answers(group, asked) if one.markup]
+        refused = telegram.press(eve, group, question.id, "approve")
+        assert telegram.wait(lambda: telegram.answered(refused))["alert"]  # type: ignore[index]
+        taken = telegram.press(ann, group, question.id, "approve")
+        assert not telegram.wait(lambda: telegram.answered(taken))["alert"]  # type: ignore[index]
+        final = telegram.wait(lambda: [one for one in telegram.answers(group, asked) if "approve" in one.text][1:])
+        assert final
+
+
+def test_a_webhook_is_served_and_what_waited_is_answered(telegram: Emulator) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    ann = telegram.user("Ann")
+    telegram.server.hook.resend = 0.1
+    waiting = telegram.say("while nobody was there", ann)
+    env = EVERYBODY | {
+        "TELEGRAM_WEBHOOK_URL": f"http://127.0.0.1:{port}/telegram", "TELEGRAM_WEBHOOK_PORT": str(port),
+        "TELEGRAM_WEBHOOK_SECRET": "a-secret", "TELEGRAM_WEBHOOK_HOST": "127.0.0.1",
+    }  # fmt: skip
+    with hermesd(telegram, env=env) as daemon:
+        answer(telegram, telegram.private(ann), waiting)
+        daemon.kill()
+        asked = telegram.say("after its death", ann)
+        daemon.start()
+        assert "after its death" in answer(telegram, telegram.private(ann), asked)
+    assert not telegram.calls("getUpdates")
+    # It may have died between Telegram's yes and its own note of it.
+    _, *again = telegram.answers(telegram.private(ann), waiting)
+    assert all(PERHAPS_AGAIN in one.text for one in again)
+
+
+def test_a_wrong_token_is_told_and_the_others_work(telegram: Emulator) -> None:
+    settings = {
+        "telegram": {"enabled": True, "token": "123456789:wrong", "extra": {"base_url": telegram.base_url}},
+        "api_server": {"enabled": True, "extra": {"port": 0}},
+    }
+    with running({"platforms": settings}) as daemon:
+        row = platform(daemon)
+        assert row["state"] != "online"
+        assert "rejected" in row["detail"]
+        others = [one for one in daemon.json("status")["platforms"] if one["name"] == "api_server"]
+        assert others[0]["state"] == "online"
