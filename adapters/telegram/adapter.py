@@ -42,9 +42,6 @@ from hermesd.adapters.text import utf16_units
 
 log = logging.getLogger("hermesd.adapters.telegram")
 
-CUT_FROM = 4000
-"""Clients cut what is longer than 4,096 units, at a place of their choice before that."""
-
 OVERALL = Rate(30, 1.0)
 IN_PRIVATE = Rate(5, 5.0)  # one a second, with room for a burst
 IN_GROUPS = Rate(20, 60.0)
@@ -221,7 +218,7 @@ class TelegramAdapter:
             max_file_bytes=outbound.UPLOAD_LIMIT,
             overall_rate=OVERALL,
             chat_rate=IN_GROUPS if target.chat_id.startswith("-") else IN_PRIVATE,
-            cut_from=CUT_FROM,
+            bursts=self._options.bursts,
         )
 
     def state(self) -> State:

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 
 from yarl import URL
 
-from hermesd.adapters.contract import AdapterSettings
+from hermesd.adapters.contract import AdapterSettings, Bursts
 from hermesd.adapters.errors import AdapterError
 from hermesd.adapters.options import Options
 
 DEFAULT_BASE = "https://api.telegram.org/bot"
 WEBHOOK_PORT = 8443
+
+CUT_FROM = 4000
+"""Clients cut what is longer than 4,096 units, at a place of their choice before that."""
 
 _TOKEN = re.compile(r"[0-9]+:[A-Za-z0-9_-]+")
 _SECRET = re.compile(r"[A-Za-z0-9_-]{1,256}")
@@ -43,6 +46,7 @@ class TelegramOptions:
     free_response_chats: frozenset[str]
     reactions: bool
     link_previews: bool
+    bursts: Bursts
     webhook: Webhook | None
 
 
@@ -60,7 +64,19 @@ def read(settings: AdapterSettings) -> TelegramOptions:
         free_response_chats=options.names("free_response_chats", "TELEGRAM_FREE_RESPONSE_CHATS"),
         reactions=options.flag("reactions", "TELEGRAM_REACTIONS", False),
         link_previews=options.flag("link_previews", "TELEGRAM_LINK_PREVIEWS", False),
+        bursts=_bursts(options),
         webhook=_webhook(options),
+    )
+
+
+def _bursts(options: Options) -> Bursts:
+    """The variables are hermes-agent's."""
+    usual = Bursts()
+    return Bursts(
+        text=options.number("text_batch_delay", "HERMES_TELEGRAM_TEXT_BATCH_DELAY_SECONDS", usual.text),
+        cut=options.number("text_batch_split_delay", "HERMES_TELEGRAM_TEXT_BATCH_SPLIT_DELAY_SECONDS", usual.cut),
+        cut_from=CUT_FROM,
+        album=options.number("media_batch_delay", "HERMES_TELEGRAM_MEDIA_BATCH_DELAY_SECONDS", usual.album),
     )
 
 
