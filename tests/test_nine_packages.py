@@ -17,7 +17,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("adapters", "ipc", "supervisor", "workers")
-OPTIONAL = ("adapters/discord", "adapters/matrix", "adapters/telegram")
 
 
 @dataclass(frozen=True)
@@ -50,15 +49,15 @@ ROLES = (
     Role("mautrix", "mautrix", "adapters/matrix/calls.py", "errors", "what Matrix' errors mean"),
     Role("click", "click", "supervisor/cli/hermesctl.py", "Group", "the commands of hermesctl"),
     Role("click", "click", "supervisor/cli/hermesd.py", "command", "the command line of hermesd"),
+    Role("python-telegram-bot", "telegram", "adapters/telegram/polling.py", "Bot", "the long poll of a Telegram bot"),
+    Role(
+        "python-telegram-bot", "telegram", "adapters/telegram/buttons.py", "InlineKeyboardMarkup",
+        "buttons under a question",
+    ),
     Role("discord.py", "discord", "adapters/discord/client.py", "Client", "the connection to Discord"),
     Role("discord.py", "discord", "adapters/discord/buttons.py", "ui", "buttons under a question"),
     Role("pytest", "pytest", "tests/conftest.py", "fixture", "the tests"),
 )  # fmt: skip
-
-PENDING = {
-    "python-telegram-bot": ("telegram", "hermesd has no Telegram adapter yet"),
-}
-"""Distribution: its module, and why it has no role. Whoever imports one moves it to `ROLES`."""
 
 EXTRAS = ("telegram", "discord", "matrix")
 
@@ -105,8 +104,7 @@ def declared() -> dict[str, str]:
 
 def test_there_are_nine() -> None:
     with_role = {role.distribution for role in ROLES}
-    assert len(with_role | set(PENDING)) == 9
-    assert not with_role & set(PENDING)
+    assert len(with_role) == 9
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: f"{role.distribution} {role.uses} in {role.file}")
@@ -123,20 +121,6 @@ def test_each_is_declared_where_it_is_needed() -> None:
             wanted = platform  # who does not use a platform does not install its library
         assert role.distribution in places, f"setup.cfg does not name {role.distribution}"
         assert wanted in (None, places[role.distribution]), f"{role.file} needs {role.distribution} at every user's"
-    for distribution in PENDING:
-        assert places.get(distribution, "install_requires") != "install_requires", f"{distribution} must be an extra"
-
-
-@pytest.mark.parametrize("distribution", PENDING)
-def test_what_waits_for_its_role_is_really_not_used_yet(distribution: str) -> None:
-    module, reason = PENDING[distribution]
-    users = [
-        str(path.relative_to(ROOT))
-        for folder in FOLDERS
-        for path in (ROOT / folder).rglob("*.py")
-        if any(found.partition(".")[0] == module for found, _, _ in imported(ast.parse(path.read_text("utf-8"))))
-    ]
-    assert not users, f"{distribution} is listed as waiting ({reason}), but is used in {users}: give it its role above"
 
 
 class TestTheCheckCatches:

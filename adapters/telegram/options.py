@@ -14,6 +14,9 @@ from hermesd.adapters.options import Options
 DEFAULT_BASE = "https://api.telegram.org/bot"
 WEBHOOK_PORT = 8443
 
+CUT_FROM = 4000
+"""Clients cut what is longer than 4,096 units, at a place of their choice before that."""
+
 _TOKEN = re.compile(r"[0-9]+:[A-Za-z0-9_-]+")
 _SECRET = re.compile(r"[A-Za-z0-9_-]{1,256}")
 
@@ -30,10 +33,6 @@ class Webhook:
     @property
     def path(self) -> str:
         return URL(self.url).path or "/"
-
-
-CUT_FROM = 4000
-"""Clients cut what is longer than 4,096 units, at a place of their choice before that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ Whatever is here is on disk as *received*; after a death it is simply let in aga
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections import deque
@@ -14,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hermesd.adapters.contract import Adapter, Attachment, CanFetch, Capabilities, Inbound, Target, capability
+from hermesd.adapters.contract import Adapter, Attachment, Bursts, CanFetch, Capabilities, Inbound, Target, capability
 from hermesd.adapters.errors import AdapterError, Retry
 from hermesd.ipc.ids import SessionKey
 from hermesd.supervisor.journal import inbox
@@ -108,7 +109,7 @@ class Arrivals:
             return [waiting.rows.popleft()]
         began = time.monotonic()
         while waiting.rows and waiting.rows[0] is first:
-            count = _together(waiting.rows)
+            count = _together(facts.bursts, waiting.rows)
             if count < len(waiting.rows) or count >= bursts.MOST:
                 break
             latest = waiting.rows[count - 1].inbound
@@ -121,7 +122,7 @@ class Arrivals:
                 break
         if not waiting.rows or waiting.rows[0] is not first:
             return []
-        return [waiting.rows.popleft() for _ in range(_together(waiting.rows))]
+        return [waiting.rows.popleft() for _ in range(_together(facts.bursts, waiting.rows))]
 
     async def _merge(self, rows: list[InboxRow]) -> InboxRow:
         first = rows[0]
@@ -183,12 +184,8 @@ def _needs_work(inbound: Inbound) -> bool:
     return any(not file.path or file.sticker is not None for file in inbound.attachments)
 
 
-def _together(rows: deque[InboxRow]) -> int:
+def _together(facts: Bursts, rows: deque[InboxRow]) -> int:
     """How many at the head are one message."""
     first = rows[0].inbound
-    count = 0
-    for row in rows:
-        if not bursts.belongs(first, row.inbound):
-            break
-        count += 1
-    return count
+    more = itertools.takewhile(lambda row: bursts.belongs(facts, first, row.inbound), itertools.islice(rows, 1, None))
+    return 1 + sum(1 for _ in more)

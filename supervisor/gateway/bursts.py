@@ -26,8 +26,13 @@ def patience(bursts: Bursts, unit: Unit, latest: Inbound, waited: float) -> floa
     return max(0.0, min(wanted, LONGEST_SECONDS - waited))
 
 
-def belongs(first: Inbound, other: Inbound) -> bool:
-    """Whether the second is more of the first: of the same person and place, and no answer to something else."""
+def belongs(bursts: Bursts, first: Inbound, other: Inbound) -> bool:
+    """Whether the second is more of the first: of the same person and place, and no answer to something else.
+
+    Where texts are not waited for, they are also not joined that came at once.
+    """
+    if not bursts.text and not first.album:
+        return False
     here = (first.chat_id, first.thread_id, first.user_id, first.album)
     there = (other.chat_id, other.thread_id, other.user_id, other.album)
     return here == there and other.reply_to_id in ("", first.reply_to_id)

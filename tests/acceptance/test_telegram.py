@@ -20,7 +20,10 @@ from harness.telegram.world import Chat
 
 from hermesd.supervisor.delivery.deliverer import PERHAPS_AGAIN
 
-EVERYBODY = {"TELEGRAM_ALLOW_ALL_USERS": "true"}
+# Each message stands for itself here; bursts have a test of their own.
+AT_ONCE = {"HERMES_TELEGRAM_TEXT_BATCH_DELAY_SECONDS": "0"}
+EVERYBODY = {"TELEGRAM_ALLOW_ALL_USERS": "true", **AT_ONCE}
+END = "what I can do."  # of what the demo agent says to anything
 
 
 @pytest.fixture
@@ -37,8 +40,12 @@ def hermesd(telegram: Emulator, env: Mapping[str, str] = EVERYBODY, **extra: Any
 
 
 def answer(telegram: Emulator, chat: Chat, message_id: int) -> str:
-    found = telegram.wait(lambda: telegram.answers(chat, message_id), what=f"an answer to {message_id}")
-    return found[-1].text
+    """The whole text: what is still being written is shown before."""
+    found = telegram.wait(
+        lambda: [one.text for one in telegram.answers(chat, message_id) if one.text.endswith(END)],
+        what=f"an answer to {message_id}",
+    )
+    return found[-1]
 
 
 def platform(daemon: Daemon) -> dict[str, Any]:
@@ -62,7 +69,7 @@ def test_topics_have_conversations_of_their_own_and_are_answered_in_them(telegra
     with hermesd(telegram) as daemon:
         for topic in topics:
             asked = telegram.say(f"in {topic}", ann, forum, thread=topic)
-            assert f"You said: in {topic}" in answer(telegram, forum, asked)
+            assert f"[Ann] in {topic}" in answer(telegram, forum, asked)
             assert telegram.answers(forum, asked)[-1].thread == topic
         sessions = {row["session"] for row in daemon.workers()}
         assert sessions == {f"agent:main:telegram:group:{forum.id}:{topic}" for topic in topics}
@@ -92,7 +99,7 @@ def test_a_hundred_strangers_start_nothing_and_get_nothing(telegram: Emulator) -
 
 def test_who_is_on_the_list_is_answered(telegram: Emulator) -> None:
     ann, eve = telegram.user("Ann"), telegram.user("Eve")
-    with hermesd(telegram, env={"TELEGRAM_ALLOWED_USERS": str(ann.id)}):
+    with hermesd(telegram, env={"TELEGRAM_ALLOWED_USERS": str(ann.id), **AT_ONCE}):
         telegram.say("and I?", eve)
         answer(telegram, telegram.private(ann), telegram.say("hello", ann))
     assert telegram.sent(telegram.private(eve)) == []
@@ -157,7 +164,7 @@ def test_the_death_of_a_worker_does_not_touch_the_connection(telegram: Emulator)
 def test_a_question_is_answered_by_a_button_and_a_strangers_press_does_not_count(telegram: Emulator) -> None:
     ann, eve = telegram.user("Ann"), telegram.user("Eve")
     group = telegram.group()
-    with hermesd(telegram, env={"TELEGRAM_ALLOWED_USERS": str(ann.id)}):
+    with hermesd(telegram, env={"TELEGRAM_ALLOWED_USERS": str(ann.id), **AT_ONCE}):
         asked = telegram.say("!ask May I?", ann, group)
         telegram.wait(lambda: [one for one in telegram.answers(group, asked) if one.markup])
         [question] = [one for one in telegram.answers(group, asked) if one.markup]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hermesd.adapters.contract import AdapterSettings
+from hermesd.adapters.contract import AdapterSettings, Bursts
 from hermesd.adapters.errors import AdapterError
 from hermesd.adapters.telegram.options import TelegramOptions, read
 
@@ -25,6 +25,7 @@ def test_what_holds_without_any() -> None:
     assert not found.reactions
     assert not found.link_previews
     assert found.webhook is None
+    assert found.bursts == Bursts(text=0.6, cut=2.0, cut_from=4000, album=0.8)
     assert "secret_part" not in repr(found)
 
 
@@ -35,6 +36,10 @@ def test_the_environment_goes_before_the_file() -> None:
     assert found.require_mention
     assert found.free_response_chats == {"-1", "-2"}
     assert options(free_response_chats=[-100123]).free_response_chats == {"-100123"}
+
+
+def test_how_long_is_waited_for_more_is_said_as_for_hermes() -> None:
+    assert options({"HERMES_TELEGRAM_TEXT_BATCH_DELAY_SECONDS": "0"}).bursts.text == 0.0
 
 
 @pytest.mark.parametrize(

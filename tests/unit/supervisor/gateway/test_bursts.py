@@ -48,7 +48,13 @@ def test_a_cut_text_is_measured_as_its_platform_does() -> None:
     ],
 )
 def test_what_belongs_together(other: Inbound, together: bool) -> None:
-    assert bursts.belongs(said(), other) is together
+    assert bursts.belongs(B, said(), other) is together
+
+
+def test_texts_that_are_not_waited_for_stand_for_themselves_and_albums_are_one_all_the_same() -> None:
+    off = Bursts(text=0.0)
+    assert not bursts.belongs(off, said("a"), said("b"))
+    assert bursts.belongs(off, said("a", album="x"), said("b", album="x"))
 
 
 def test_lines_become_one_text_and_the_first_message_stays() -> None:
