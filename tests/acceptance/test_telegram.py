@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
 import os
 import signal
 import socket
+import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +20,7 @@ import pytest
 from harness.daemon import Daemon
 from harness.running import running, wait_until
 from harness.telegram import errors
-from harness.telegram.emulator import Emulator
+from harness.telegram.emulator import PNG, Emulator
 from harness.telegram.world import Chat
 
 from hermesd.supervisor.delivery.deliverer import PERHAPS_AGAIN
@@ -174,6 +179,74 @@ def test_a_question_is_answered_by_a_button_and_a_strangers_press_does_not_count
         assert not telegram.wait(lambda: telegram.answered(taken))["alert"]  # type: ignore[index]
         final = telegram.wait(lambda: [one for one in telegram.answers(group, asked) if "approve" in one.text][1:])
         assert final
+
+
+def test_lines_and_albums_are_one_message_and_files_are_fetched(telegram: Emulator) -> None:
+    ann = telegram.user("Ann")
+    chat = telegram.private(ann)
+    with hermesd(telegram, env={"TELEGRAM_ALLOW_ALL_USERS": "true"}) as daemon:
+        first = telegram.say("one line", ann)
+        telegram.say("and another", ann)
+        assert "one line\nand another" in answer(telegram, chat, first)
+        pictures = telegram.album([PNG, PNG + b"2", PNG + b"3"], ann, caption="our cat")
+        assert "our cat" in answer(telegram, chat, pictures[0])
+        kept = [path for path in (daemon.home / "hermesd" / "media").rglob("image_*") if path.is_file()]
+        assert sorted(path.stat().st_size for path in kept) == [len(PNG), len(PNG) + 1, len(PNG) + 1]
+    assert not telegram.answers(chat, pictures[1])
+
+
+def test_one_sees_that_it_works_and_what_it_knows(telegram: Emulator) -> None:
+    ann = telegram.user("Ann")
+    chat = telegram.private(ann)
+    with hermesd(telegram, reactions=True):
+        asked = telegram.say("hello", ann)
+        answer(telegram, chat, asked)
+        telegram.wait(lambda: chat.messages[asked].reaction == "👍")
+        signs = [json.loads(call.arguments["reaction"])[0]["emoji"] for call in telegram.calls("setMessageReaction")]
+        assert signs == ["👀", "👍"]
+        assert chat.typing
+        assert {"help", "status", "stop"} <= {command["command"] for command in telegram.commands}
+
+
+def test_a_long_answer_comes_in_parts_of_which_none_is_longer_than_telegram_takes(telegram: Emulator) -> None:
+    ann = telegram.user("Ann")
+    chat = telegram.private(ann)
+    with hermesd(telegram):
+        asked = telegram.say("😀 word " * 500, ann)  # 4,000 units, and the answer says it all again
+        telegram.wait(
+            lambda: [one for one in telegram.sent(chat) if one.text.removesuffix("(2/2)").strip().endswith(END)]
+        )
+        parts = telegram.sent(chat)
+        assert len(parts) == 2
+        assert sum(part.text.count("😀") for part in parts) == 500
+        assert [one.id for one in telegram.answers(chat, asked)] == [parts[0].id]  # reply_to_mode: first
+    assert not any(call.status == 400 and "too long" in call.description for call in telegram.calls())
+
+
+@pytest.mark.slow
+def test_another_poller_shows_as_a_conflict_within_a_minute_and_others_stay_up(telegram: Emulator) -> None:
+    settings = {
+        "telegram": {"enabled": True, "token": telegram.token, "extra": {"base_url": telegram.base_url}},
+        "api_server": {"enabled": True, "extra": {"port": 0}},
+    }
+    telegram.server.conflict_rest = 0.1
+    over = threading.Event()
+
+    def rival() -> None:
+        while not over.is_set():
+            with contextlib.suppress(urllib.error.URLError, OSError):
+                urllib.request.urlopen(f"{telegram.base_url}{telegram.token}/getUpdates?timeout=5", timeout=10).close()
+
+    with running({"platforms": settings}, env=EVERYBODY) as daemon:
+        thread = threading.Thread(target=rival)
+        thread.start()
+        try:
+            wait_until(lambda: platform(daemon)["state"] == "conflict", 60.0)
+            others = [one for one in daemon.json("status")["platforms"] if one["name"] == "api_server"]
+            assert others[0]["state"] == "online"
+        finally:
+            over.set()
+            thread.join()
 
 
 def test_a_webhook_is_served_and_what_waited_is_answered(telegram: Emulator) -> None:
