@@ -283,3 +283,73 @@ def test_a_wrong_token_is_told_and_the_others_work(telegram: Emulator) -> None:
         assert "rejected" in row["detail"]
         others = [one for one in daemon.json("status")["platforms"] if one["name"] == "api_server"]
         assert others[0]["state"] == "online"
+
+
+def test_a_second_hermesd_with_the_same_token_is_told_who_has_it_and_takes_over_when_that_is_gone(
+    telegram: Emulator, tmp_path: Path
+) -> None:
+    locks = {**EVERYBODY, "HERMES_GATEWAY_LOCK_DIR": str(tmp_path)}
+    ann = telegram.user("Ann")
+    with hermesd(telegram, env=locks) as first:
+        answer(telegram, telegram.private(ann), telegram.say("hello", ann))
+        with hermesd(telegram, env=locks) as second:
+            row = platform(second)
+            assert row["state"] == "conflict"
+            assert f"hermesd (pid {first.pid}, home {first.home})" in row["detail"]
+            assert telegram.token not in row["detail"]
+            assert {one["state"] for one in second.json("platforms", "list")["platforms"]} == {"online", "conflict"}
+            answer(telegram, telegram.private(ann), telegram.say("still there?", ann))
+            assert second.workers() == []
+            first.stop()
+            assert second.ctl("platforms", "reconnect", "telegram").returncode == 0
+            wait_until(lambda: platform(second)["state"] == "online", what="the second one has the token")
+            answer(telegram, telegram.private(ann), telegram.say("and you?", ann))
+            assert len(second.workers()) == 1
+
+
+def test_the_demo_agent_cannot_see_a_sticker_says_so_and_that_is_not_kept(telegram: Emulator) -> None:
+    ann = telegram.user("Ann")
+    chat = telegram.private(ann)
+    with hermesd(telegram) as daemon:
+        said = answer(telegram, chat, telegram.sticker(ann))
+        assert "[The user sent a sticker" in said
+        assert "cannot be seen here" in said
+        assert not (daemon.home / "sticker_cache.json").exists()
+
+
+SEEING = """
+class Agent:
+    async def turn(self, turn, out):
+        return f"{turn.text} {END}"
+
+    async def describe(self, path):
+        with open(__file__ + ".looked", "a") as record:
+            record.write(path + "\\n")
+        return "a cat that waves"
+
+
+END = "what I can do."
+
+
+def make(session):
+    return Agent()
+"""
+
+
+def test_an_agent_that_can_see_looks_at_a_sticker_once_also_for_others(telegram: Emulator, tmp_path: Path) -> None:
+    (tmp_path / "seeing.py").write_text(SEEING, "utf-8")
+    ann, ben = telegram.user("Ann"), telegram.user("Ben")
+    config = {
+        "hermesd": {"agent": "seeing:make", "agent_path": [str(tmp_path)]},
+        "platforms": {
+            "telegram": {"enabled": True, "token": telegram.token, "extra": {"base_url": telegram.base_url}}
+        },
+    }
+    with running(config, env=EVERYBODY) as daemon:
+        for user in (ann, ben):
+            asked = telegram.sticker(user)
+            assert "It shows: a cat that waves]" in answer(telegram, telegram.private(user), asked)
+        [(known, kept)] = json.loads((daemon.home / "sticker_cache.json").read_text("utf-8")).items()
+        assert known
+        assert kept["description"] == "a cat that waves"
+    assert len((tmp_path / "seeing.py.looked").read_text().splitlines()) == 1
