@@ -341,9 +341,7 @@ def test_an_agent_that_can_see_looks_at_a_sticker_once_also_for_others(telegram:
     ann, ben = telegram.user("Ann"), telegram.user("Ben")
     config = {
         "hermesd": {"agent": "seeing:make", "agent_path": [str(tmp_path)]},
-        "platforms": {
-            "telegram": {"enabled": True, "token": telegram.token, "extra": {"base_url": telegram.base_url}}
-        },
+        "platforms": {"telegram": {"enabled": True, "token": telegram.token, "extra": {"base_url": telegram.base_url}}},
     }
     with running(config, env=EVERYBODY) as daemon:
         for user in (ann, ben):
