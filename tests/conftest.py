@@ -36,7 +36,7 @@ settings.register_profile("hermesd", deadline=None, database=None)
 settings.load_profile("hermesd")
 
 # Chosen once for all processes of a run: it is part of the names of tests, by which they tell each other what to run.
-os.environ.setdefault("HERMESD_SEED", str(random.randrange(1 << 32)))
+os.environ["HERMESD_SEED"] = os.environ.get("HERMESD_SEED") or str(random.randrange(1 << 32))
 
 FOREIGN = re.compile(
     r".*_BOT_TOKEN|.*_ACCESS_TOKEN|API_SERVER_.*|GATEWAY_.*|HERMES_.*|HERMESD_(?!CI$).*|.*_ALLOWED_USERS|.*_ALLOW_ALL_USERS"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.daemon import CannotStart
+from harness.daemon import CannotStart, turn_runs
 from harness.running import wait_until
 from harness.scene import Scene
 
@@ -45,7 +45,7 @@ def busy(scene: Scene, chat: str, text: str = "!sleep 1.5") -> tuple[str, dict[s
     """A running turn: its message, and the row of its worker."""
     scene.fake.talk("hello", chat=chat)
     message = scene.fake.say(text, chat=chat)
-    return message, wait_until(lambda: (row := scene.worker(chat))["state"] == "busy" and row)
+    return message, wait_until(lambda: turn_runs(row := scene.worker(chat)) and row)
 
 
 def test_restart_supervisor_executes_hermesd_anew_on_the_same_workers(scene: Scene) -> None:
@@ -218,7 +218,7 @@ def test_the_caller_of_a_stateless_request_is_gone_and_so_is_its_worker() -> Non
         url = f"http://127.0.0.1:{port}/v1/chat/completions"
         caller = subprocess.Popen([sys.executable, "-c", CALLER, url, json.dumps(body)], stderr=subprocess.DEVNULL)
         with caller:
-            row = wait_until(lambda: next((row for row in scene.daemon.workers() if row["state"] == "busy"), None))
+            row = wait_until(lambda: next(filter(turn_runs, scene.daemon.workers()), None))
             scene.daemon.kill()
             assert caller.wait(10.0) != 0
         scene.start()

@@ -15,7 +15,7 @@ from typing import Any
 
 import openai
 import pytest
-from harness.daemon import Daemon
+from harness.daemon import Daemon, turn_runs
 from harness.running import TIME, running, wait_until
 from openai import AsyncOpenAI, OpenAI
 
@@ -106,7 +106,12 @@ class Stream:
 def wait_state(daemon: Daemon, session: str, state: str) -> dict[str, Any]:
     def found() -> dict[str, Any] | None:
         return next(
-            (row for row in daemon.workers() if (row["session"], row["state"]) == (key_of(session), state)), None
+            (
+                row
+                for row in daemon.workers()
+                if (row["session"], row["state"]) == (key_of(session), state) and (state != "busy" or turn_runs(row))
+            ),
+            None,
         )
 
     row: dict[str, Any] = wait_until(found, what=f"{session} is {state}")

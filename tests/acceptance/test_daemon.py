@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 import psutil
 import pytest
-from harness.daemon import NOBODY, Daemon, can_drop_privileges
+from harness.daemon import NOBODY, Daemon, can_drop_privileges, turn_runs
 from harness.fake import Fake
 from harness.running import TIME, running, wait_until
 
@@ -80,9 +80,7 @@ def busy(daemon: Daemon, text: str) -> Iterator[Fake]:
     fake = Fake(daemon.home / "fake")
     try:
         fake.say(text, chat="busy")
-        wait_until(
-            lambda: any(row["turn"] and row["state"] == "busy" for row in daemon.workers()), what="a busy worker"
-        )
+        wait_until(lambda: any(map(turn_runs, daemon.workers())), what="a busy worker")
         yield fake
     finally:
         fake.close()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from harness.daemon import BIN, Daemon
+from harness.daemon import BIN, Daemon, turn_runs
 from harness.running import TIME, wait_until
 from harness.scene import Scene
 
@@ -28,7 +28,7 @@ def scene() -> Iterator[Scene]:
 
 
 def busy(scene: Scene, chat: str) -> bool:
-    return any(row["session"] == scene.session(chat) and row["state"] == "busy" for row in scene.daemon.workers())
+    return any(row["session"] == scene.session(chat) and turn_runs(row) for row in scene.daemon.workers())
 
 
 # ---- send ------------------------------------------------------------------------------------------------------------

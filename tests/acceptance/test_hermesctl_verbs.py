@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import psutil
 import pytest
-from harness.daemon import Daemon, can_drop_privileges
+from harness.daemon import Daemon, can_drop_privileges, turn_runs
 from harness.running import TIME, running, wait_until
 
 DM = "agent:main:local:dm"
@@ -55,7 +55,7 @@ def at_work(daemon: Daemon, text: str, name: str) -> Iterator[dict[str, Any]]:
 
 
 def busy_row(daemon: Daemon, session: str) -> dict[str, Any] | None:
-    return next((row for row in daemon.workers() if row["session"] == session and row["state"] == "busy"), None)
+    return next((row for row in daemon.workers() if row["session"] == session and turn_runs(row)), None)
 
 
 def ticks(pid: int) -> list[int]:

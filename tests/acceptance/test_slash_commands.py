@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from harness.daemon import turn_runs
 from harness.running import TIME, wait_until
 from harness.scene import Scene
 
@@ -23,7 +24,7 @@ def scene() -> Iterator[Scene]:
 def busy(scene: Scene, chat: str, text: str = "!sleep 600") -> str:
     """The agent of this chat works on this; the id of the message."""
     message = scene.fake.say(text, chat=chat)
-    wait_until(lambda: any(row["session"] == scene.session(chat) and row["turn"] for row in scene.daemon.workers()))
+    wait_until(lambda: any(row["session"] == scene.session(chat) and turn_runs(row) for row in scene.daemon.workers()))
     return message
 
 

@@ -200,6 +200,14 @@ class Daemon:
             self.release()
 
 
+def turn_runs(row: Mapping[str, Any]) -> bool:
+    """A row of ``ps`` whose turn is on disk as this worker's.
+
+    ``state`` is busy a moment earlier: who kills something in that moment leaves a turn that still waits.
+    """
+    return row["state"] == "busy" and "turn_s" in row
+
+
 def unprivileged_prefix() -> list[str]:
     setpriv = shutil.which("setpriv")
     assert setpriv is not None

@@ -20,7 +20,7 @@ MOST = 8
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """For ``-n auto``: 0, which is this process, unless whole folders are asked for; a few tests are done sooner so."""
-    chosen = any(config.getoption(name) for name in ("keyword", "markexpr", "lf", "stepwise"))
+    chosen = any(config.getoption(name, False) for name in ("keyword", "markexpr", "lf", "stepwise"))
     if chosen or not all(Path(argument).is_dir() for argument in config.args):
         return 0
     return min(math.ceil(PER_CORE * len(os.sched_getaffinity(0))), MOST)

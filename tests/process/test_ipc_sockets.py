@@ -217,10 +217,11 @@ async def test_a_burst_larger_than_a_batch_is_drained_while_the_loop_still_runs(
             await asyncio.sleep(0)
 
     await asyncio.wait_for(turns(), 10)
-    assert sum(batches) == 3002
-    assert max(batches) <= 256
     dealer.close()
     router.close()
+    assert sum(batches) == 3002
+    # A batch of 256 that goes on in the next turn, and one more if new frames were announced in between.
+    assert max(batches) <= 2 * 256
 
 
 async def test_an_edge_that_a_send_consumed_is_not_missed(endpoint: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.daemon import turn_runs
 from harness.figures import allowed, quantile
 from harness.scene import PROGRAMS, Scene
 
@@ -80,7 +81,7 @@ def test_over_tcp_a_worker_finds_the_hermesd_that_takes_over() -> None:
         scene.start()
         scene.fake.talk("hello", chat="a")
         message = scene.fake.say("!sleep 1.5", chat="a")
-        until(lambda: scene.worker("a")["state"] == "busy")
+        until(lambda: turn_runs(scene.worker("a")))
         before = scene.worker("a")["pid"]
         scene.daemon.kill()
         scene.fake.close()
@@ -182,7 +183,7 @@ def test_a_flood_of_deltas_delays_nobodys_answer_not_even_its_own() -> None:
         }  # fmt: skip
         assert count > 1000, figures
         assert answer["at"] - ended < allowed(1.0, 2 * max(beside)), figures
-        assert quantile(beside, 0.5) < max(0.1, 10 * quantile(quiet, 0.5)), figures
+        assert quantile(beside, 0.25) < max(0.1, 10 * quantile(quiet, 0.25)), figures
         assert max(beside) < allowed(2.0, 20 * max(quiet)), figures
         assert grown < GREW, figures
 

@@ -59,7 +59,7 @@ def _time(end: Callable[[int], None], root: int, oracle: Any) -> float:
     began = last = time.perf_counter()
     end(root)
     alive = trees.SIZE
-    while time.perf_counter() - last < STILL:
+    while alive == trees.SIZE or time.perf_counter() - last < STILL:
         if (now_alive := oracle.alive) != alive:
             alive, last = now_alive, time.perf_counter()
         time.sleep(0.0005)

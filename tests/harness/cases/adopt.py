@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from harness.containment import Ground, grounds
+from harness.daemon import turn_runs
 from harness.figures import summary
 from harness.scene import Scene
 from hermesd.supervisor.delivery.deliverer import PERHAPS_AGAIN
@@ -98,7 +99,7 @@ def _adopted(scene: Scene, chat: str, moment: str, chance: random.Random, said: 
 
 def _wait_busy(scene: Scene, chat: str) -> None:
     until = time.monotonic() + 10.0
-    while scene.worker(chat)["state"] != "busy":
+    while not turn_runs(scene.worker(chat)):
         assert time.monotonic() < until, "the turn did not begin"
 
 

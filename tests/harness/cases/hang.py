@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from harness.daemon import turn_runs
 from harness.figures import summary
 from harness.scene import Scene
 
@@ -44,7 +45,7 @@ def _hangs(times: int, chance: random.Random, say: Callable[[str], None]) -> dic
         _wait(lambda: "silent_s" in scene.worker(IN_C), "a worker in C is shown as silent")
         for number in range(times):
             busy = fake.say("!sleep 600", chat=BUSY)
-            _wait(lambda: scene.worker(BUSY)["state"] == "busy", "the turn runs")
+            _wait(lambda: turn_runs(scene.worker(BUSY)), "the turn runs")
             _pause(scene)
             say(f"round {number + 1}: hermesd was stopped for {PAUSE_SECONDS:g} s and judged nobody")
             time.sleep(chance.uniform(0.0, 1.0))  # anywhere between two heartbeats

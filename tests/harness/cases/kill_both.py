@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.census import kill
 from harness.containment import Ground, grounds
+from harness.daemon import turn_runs
 from harness.figures import summary
 from harness.scene import Scene
 
@@ -47,7 +48,7 @@ def _one(ground: Ground, chance: random.Random, *, hold_the_gil: bool) -> float:
         fake.say("!sleep 600", chat="one")
         fake.say("!regex" if hold_the_gil else "!spin", chat="two")
         until = time.monotonic() + 10.0
-        while any(row["state"] != "busy" for row in scene.daemon.workers()):
+        while not all(map(turn_runs, scene.daemon.workers())):
             assert time.monotonic() < until, "the turns did not begin"
         time.sleep(chance.uniform(0.0, 0.5))
         keeper = scene.daemon.json("ps")["keeper"]["pid"]

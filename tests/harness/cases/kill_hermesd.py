@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.containment import Ground, grounds
+from harness.daemon import turn_runs
 from harness.figures import summary
 from harness.scene import Scene
 from hermesd.supervisor.delivery.deliverer import PERHAPS_AGAIN
@@ -105,7 +106,7 @@ class _Lives:
 
     def _wait_running(self, count: int) -> None:
         until = time.monotonic() + 10.0
-        while sum(row["state"] == "busy" and bool(row["turn"]) for row in self.scene.daemon.workers()) < count:
+        while sum(map(turn_runs, self.scene.daemon.workers())) < count:
             assert time.monotonic() < until, "the turns did not begin"
 
     def check_answers(self) -> None:

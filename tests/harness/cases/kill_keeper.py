@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.census import kill
 from harness.containment import Ground, grounds
+from harness.daemon import turn_runs
 from harness.figures import summary
 from harness.scene import Scene
 
@@ -53,7 +54,7 @@ def _one(scene: Scene, number: int, chance: random.Random) -> float:
     keeper = scene.daemon.ask("ps")["keeper"]["pid"]
     message = fake.say(f"!sleep {TURN_SECONDS:g}", chat=chat)
     until = time.monotonic() + 10.0
-    while (before := scene.worker(chat))["state"] != "busy":
+    while not turn_runs(before := scene.worker(chat)):
         assert time.monotonic() < until, "the turn did not begin"
     time.sleep(chance.uniform(0.0, 0.2))
     began = time.monotonic()

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.census import Family, command, kill
 from harness.containment import Ground, grounds
+from harness.daemon import turn_runs
 from harness.figures import summary
 from harness.scene import Scene, npx_everything
 
@@ -84,5 +85,5 @@ def _kill_one(scene: Scene, chat: str, *, mid_turn: bool, gone: list[float], ans
 
 def _wait_busy(scene: Scene, chat: str) -> None:
     until = time.monotonic() + 10
-    while scene.worker(chat)["state"] != "busy":
+    while not turn_runs(scene.worker(chat)):
         assert time.monotonic() < until, "the turn did not begin"

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from harness.census import identities, kill
+from harness.daemon import turn_runs
 from harness.figures import summary
 from harness.marks import most_at_once
 from harness.scene import PROGRAMS, Scene
@@ -105,7 +106,7 @@ def _mid_turn_deaths() -> None:
         fake = scene.fake
         fake.talk("remember the harbour", chat="a")
         turn = fake.say("!sleep 600", chat="a")
-        _wait(lambda: scene.worker("a")["state"] == "busy")
+        _wait(lambda: turn_runs(scene.worker("a")))
         waiting = fake.say("!history", chat="a")
         first = scene.worker("a")["pid"]
         kill(first)

@@ -229,7 +229,7 @@ async def test_a_worker_that_died_meanwhile_ends_its_turn_as_any_other(gateway: 
     (told,) = await gateway.shown(1)
     assert told == words.lost("killed by SIGKILL")
     assert await gateway.inbox() == ["lost"]
-    assert await gateway.rows("SELECT * FROM workers") == []
+    assert await gateway.rows("SELECT * FROM workers WHERE worker = ?", worker.worker.id) == []
 
 
 async def test_a_worker_without_its_session_is_ended_and_another_one_answers(gateway: Gateway) -> None:
