@@ -35,6 +35,7 @@ from . import logs, worker_template
 from .access.policy import AccessPolicy
 from .config.budget import StopBudget, derive
 from .config.loader import Loaded
+from .config.models import agent_config
 from .control.handlers import ControlHandlers
 from .control.server import ControlServer
 from .delivery.deliverer import Deliverer
@@ -146,6 +147,7 @@ class App:
             stop_grace=self._server_grace(),
             work_dir=self.paths.ours / "work",
             agent_settings=dict(ours.agent_settings),
+            agent_config=agent_config(self.loaded.settings, self.loaded.environ),
         )
 
     def _make_lanes(self) -> Lanes:

@@ -7,7 +7,7 @@ import json
 import mimetypes
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hermesd.ipc.codec import clean
@@ -44,6 +44,7 @@ class TurnOut:
         self._durable = durable
         self._asked = asked
         self._parts: list[str] = []
+        self.used: dict[str, int] = {}
 
     @property
     def text(self) -> str:
@@ -77,6 +78,10 @@ class TurnOut:
             for path in files
         )
         await self._durable(Send(secrets.token_hex(8), self._turn, clean(target), clean(text), described))
+
+    async def usage(self, tokens: Mapping[str, int]) -> None:
+        for name, count in tokens.items():
+            self.used[name] = self.used.get(name, 0) + count
 
     async def ask(self, question: str, choices: Sequence[str] = ("approve", "deny"), timeout: float = 300.0) -> str:
         answer = self._asked(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ class LaneSettings:
     stop_grace: float
     work_dir: Path
     agent_settings: dict[str, Any]
+    agent_config: dict[str, Any] = field(default_factory=dict, repr=False)  # of a built-in agent; goes with each turn
     quiet_timeout: float = 0.0  # a turn whose agent shows nothing for so long is ended; 0: never
 
     @property

@@ -47,6 +47,7 @@ from hermesd.supervisor.tasks import Tasks
 from . import turn_life, words
 from .approvals import Approvals
 from .lane import Lane, Turn
+from .lane_settings import LaneSettings
 
 if TYPE_CHECKING:
     from hermesd.supervisor.pool.pool import Pool
@@ -77,6 +78,9 @@ class LaneKeeper(Protocol):
 
     @property
     def pool(self) -> Pool: ...
+
+    @property
+    def settings(self) -> LaneSettings: ...
 
     def live(self, lane: Lane, event: worker_life.Event) -> None:
         """The lane's worker takes an event of its own life."""
@@ -184,6 +188,7 @@ class Turns:
             attachments=tuple(File(file.path, file.name, file.mime) for file in inbound.attachments),
             attempt=turn.attempt,
             timeout=self._turn_timeout,
+            config=self._lanes.settings.agent_config,
         )
         try:
             self._lanes.pool.send(worker, start)
