@@ -144,6 +144,7 @@ class App:
             on_crash=ours.workers.on_crash,
             turn_timeout=ours.workers.turn_timeout_seconds,
             quiet_timeout=self.loaded.settings.agent.gateway_timeout_seconds,
+            quiet_warning=self.loaded.settings.agent.gateway_timeout_warning_seconds,
             stop_grace=self._server_grace(),
             work_dir=self.paths.ours / "work",
             agent_settings=dict(ours.agent_settings),

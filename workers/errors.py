@@ -10,4 +10,4 @@ class NoAgent(WorkerError):
 
 
 class TurnFailed(WorkerError):
-    """An agent's own word on why a turn failed: a whole sentence for the chat, shown as it is and logged in one line."""
+    """An agent's own word on why a turn failed: a sentence for the chat, shown as it is and logged in one line."""

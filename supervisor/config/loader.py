@@ -224,6 +224,8 @@ def _cross_check(settings: Settings, sources: _Sources) -> tuple[list[Problem], 
         warnings.append(at(("hermesd", "agent"), "its library is not installed", f"pip install '{package}'"))
     for wrong_model in models.wrong_with(settings, sources.environ) if agent == models.AGENT else ():
         problem = at(wrong_model.path, wrong_model.message, wrong_model.fix)
+        if not problem.origin.file:  # nothing of it was written: the name of the agent is what asks for it
+            problem = replace(problem, origin=sources.origin(("hermesd", "agent"))[1])
         (warnings if wrong_model.warning else errors).append(problem)
     for directory in agent_path:
         if not Path(directory).expanduser().is_dir():

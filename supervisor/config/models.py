@@ -28,9 +28,7 @@ PROVIDERS: Mapping[str, Provider] = {
     "openai": Provider("https://api.openai.com/v1", ("OPENAI_API_KEY",)),
     "openrouter": Provider("https://openrouter.ai/api/v1", ("OPENROUTER_API_KEY",)),
     "anthropic": Provider("https://api.anthropic.com/v1", ("ANTHROPIC_API_KEY",)),
-    "gemini": Provider(
-        "https://generativelanguage.googleapis.com/v1beta/openai", ("GEMINI_API_KEY", "GOOGLE_API_KEY")
-    ),
+    "gemini": Provider("https://generativelanguage.googleapis.com/v1beta/openai", ("GEMINI_API_KEY", "GOOGLE_API_KEY")),
     "deepseek": Provider("https://api.deepseek.com/v1", ("DEEPSEEK_API_KEY",)),
     "groq": Provider("https://api.groq.com/openai/v1", ("GROQ_API_KEY",)),
     "mistral": Provider("https://api.mistral.ai/v1", ("MISTRAL_API_KEY",)),
@@ -64,7 +62,7 @@ def models_of(settings: Settings) -> Iterator[tuple[KeyPath, Model]]:
 
 
 def base_url_of(model: Model) -> str:
-    """"" where nothing tells."""
+    """ "" where nothing tells."""
     known = PROVIDERS.get(model.provider.lower())
     if not model.base_url and model.provider.lower() in ANY - {"custom"}:
         known = PROVIDERS["openai"]

@@ -13,6 +13,9 @@ from hermesd.ipc.ids import AskId, SessionKey
 from hermesd.ipc.messages import Answer, Ask
 
 DENY = "deny"
+APPROVE = "approve"
+ONCE = "once"
+"""What a plain yes means where a question tells yes from yes for ever."""
 
 
 @dataclass(slots=True)
@@ -48,7 +51,10 @@ class Approvals:
         for ask_id, question in self._open.items():
             if question.key != key:
                 continue
-            wanted = {option.casefold(): option for option in question.ask.choices}.get(choice.casefold())
+            options = {option.casefold(): option for option in question.ask.choices}
+            wanted = options.get(choice.casefold())
+            if wanted is None and choice == APPROVE:
+                wanted = options.get(ONCE)
             if wanted is None and choice == DENY:
                 wanted = ""
             if wanted is None:

@@ -38,7 +38,7 @@ from hermesd.supervisor.journal import Journal, inbox, outbox, persistence, turn
 from hermesd.supervisor.journal.errors import JournalError
 from hermesd.supervisor.journal.persistence import Persistence
 from hermesd.supervisor.journal.rows import InboxRow, OutboxRow
-from hermesd.supervisor.journal.states import InboxState, TurnState
+from hermesd.supervisor.journal.states import InboxState, OutboxState, TurnState
 from hermesd.supervisor.journal.turns import TurnEnd
 from hermesd.supervisor.pool import worker_life
 from hermesd.supervisor.pool.worker import Worker
@@ -355,6 +355,13 @@ class Turns:
             turn.overran = reason
             self.interrupt(lane, turn, reason)
 
+    def warn_quiet(self, turn: Turn, now: float, limit: float) -> None:
+        """Its user hears that nothing is heard; once for each turn, and it may go on. ``limit`` in seconds, 0 = none."""
+        turn.warned = True
+        text = words.still_quiet(now - max(turn.started_at, turn.active_at), limit)
+        message = Outbound(f"{turn.id}:quiet", text, kind="notice", final=False)
+        self._deliverer.say_soon(turn.target, message, turn.id)
+
     def _insist(self, lane: Lane, turn: Turn, last: bool) -> None:
         if lane.current is not turn or lane.worker is None or (turn.interrupt_arrived and not last):
             return
@@ -423,7 +430,19 @@ class Turns:
         settle()
         self.wait_for_user(lane, turn, message)
         if row is not None and lane.current is turn:
+            gone = self._deliverer.watch(row)
             self._deliverer.deliver([row])
+            await gone
+            if not await self._reached(row):
+                self._approvals.refuse(AskId(message.ask))
+
+    async def _reached(self, row: OutboxRow) -> bool:
+        """Whether a question may have got to its user: an agent does not wait for one who was not asked."""
+        try:
+            state = (await self._journal.read(outbox.show, row.id)).state
+        except JournalError:
+            return True
+        return state in (OutboxState.SENT, OutboxState.AMBIGUOUS)
 
     def wait_for_user(self, lane: Lane, turn: Turn, ask: Ask) -> None:
         """Its agent waits for an answer, whoever may have asked the user. Once for each question."""

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import tempfile
+import threading
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -73,5 +74,7 @@ def _address(process: subprocess.Popen[str]) -> str:
     for line in process.stdout:
         told.append(line)
         if match := re.search(r"listening on (http://\S+)", line):
+            # It goes on writing, and would wait for who does not read.
+            threading.Thread(target=process.stdout.read, name="aimock's output", daemon=True).start()
             return match[1]
     raise RuntimeError(f"aimock did not start: {''.join(told)}")

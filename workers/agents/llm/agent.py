@@ -312,7 +312,7 @@ class _Run:
         tokens = self._asking.window.in_tokens
         return (
             f"this message does not fit into the window of the model {self._asking.model.name}: the request has some "
-            f"{tokens(made.size)} tokens, of these {tokens(window.size_of_schemas(made.schemas))} for describing tools, "
+            f"{tokens(made.size)} tokens, {tokens(window.size_of_schemas(made.schemas))} of them for describing tools, "
             f"and may have {tokens(self._asking.window.room)}; mcp_servers.NAME.tools.include offers fewer tools"
         )
 

@@ -11,7 +11,7 @@ import openai
 
 # Not loaded by the package itself; imported here, they are pages that the keeper shares with every worker.
 import openai.resources.chat.completions
-import openai.types.chat.chat_completion_chunk  # noqa: F401
+import openai.types.chat.chat_completion_chunk
 
 from . import failures
 from .conversation import Message
@@ -24,6 +24,7 @@ from .window import DEFAULT_WINDOW, Window, size_of, size_of_schemas
 CONNECT_SECONDS = 15.0
 READ_SECONDS = 600.0
 """Between two pieces of an answer; a model on one's own machine may read a long prompt for minutes."""
+
 
 class Refused(Exception):
     """A request has failed. ``shown``: some of its answer has reached the chat, so that it cannot be asked again."""
@@ -90,7 +91,7 @@ class Endpoints:
             if assembly.empty:
                 raise Nothing
         except Exception as error:  # the SDK lets those of its transport and of json through, besides its own
-            raise Refused(failures.failure_of(error, model), shown=shown) from error
+            raise Refused(failures.failure_of(error, model, begun=shown), shown=shown) from error
         if prompt := assembly.usage.get("prompt_tokens"):
             known.window.learn(request.size, prompt)
         return assembly

@@ -79,7 +79,7 @@ TABLE: Mapping[int | Kind, Row] = {
 """Of the other statuses, 4xx are refusals and 5xx faults of the endpoint."""
 
 _TOO_LONG = re.compile(
-    r"context[ _](?:length|window|size)|maximum context|too many tokens|prompt is too long|exceeds the available context",
+    r"context[ _](?:length|window|size)|maximum context|too many tokens|prompt is too long",
     re.IGNORECASE,
 )
 _LIMIT = re.compile(
@@ -108,9 +108,11 @@ class Failure:
     about_images: bool = False  # perhaps: the request itself was disliked, or images are spoken of
 
 
-def failure_of(error: Exception, model: Model) -> Failure:
-    """Any exception of a request, the SDK's, its transport's, `Cut` and `Nothing` included."""
+def failure_of(error: Exception, model: Model, *, begun: bool = False) -> Failure:
+    """Any exception of a request, the SDK's, its transport's, `Cut` and `Nothing` included. ``begun``: after text."""
     key, status, said, retry_after = _look(error)
+    if begun and key is Kind.UNREACHABLE:
+        key = Kind.CUT
     too_long = key not in (401, 403, 429) and isinstance(error, openai.APIError) and bool(_TOO_LONG.search(said))
     row = TABLE.get(Kind.TOO_LONG if too_long else key) or (_BROKEN if status >= 500 else _REFUSED)
     limit = _LIMIT.search(said) if too_long else None

@@ -1,8 +1,9 @@
 """The finished steps of the running turn, on disk as they finish: a turn that lost its worker goes on from them.
 
 One file for the conversation, a line for the turn and one for each message. It is removed when the end of its turn is
-on disk, so that it is there after a turn that has failed or got lost. The next turn takes it up if it is the same message (``/retry``), and removes it
-otherwise. A line is forced to the disk before the next step begins, so that no tool that has finished runs twice.
+on disk, so that it is there after a turn that has failed or got lost. The next turn takes it up if it is the same
+message (``/retry``), and removes it otherwise. A line is forced to the disk before the next step begins, so that no
+tool that has finished runs twice.
 """
 
 from __future__ import annotations
