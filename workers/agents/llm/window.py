@@ -16,8 +16,9 @@ from .conversation import Conversation, Exchange, Message
 CHARACTERS = 4.0
 """Of a token, as long as nobody knows better."""
 
-LEAST, MOST = 1.0, 8.0
-"""Between which a server's count is believed: it may count images or what it adds by itself."""
+LEAST, MOST = 1.0, 5.0
+"""Between which a server's count is believed: some leave out what they had in a cache, or add what they say themselves.
+At `MOST` a full request still fits a window of four characters a token, for a quarter is left free."""
 
 DEFAULT_WINDOW = 128_000
 """Tokens, where the configuration names no ``context_length``."""
