@@ -10,7 +10,7 @@ from hermesd.supervisor.config.settings import Settings
 
 
 def secrets_in(settings: Settings) -> Iterator[str]:
-    """Keys of models, tokens and keys of platforms, and all that is handed to MCP servers in ``env`` and ``headers``."""
+    """Keys of models and platforms, tokens, and all that MCP servers are handed in ``env`` and ``headers``."""
     for model in (settings.model, *settings.fallback_providers, *settings.fallback_model):
         yield model.api_key
     for platform in settings.platforms.values():

@@ -356,7 +356,7 @@ class Turns:
             self.interrupt(lane, turn, reason)
 
     def warn_quiet(self, turn: Turn, now: float, limit: float) -> None:
-        """Its user hears that nothing is heard; once for each turn, and it may go on. ``limit`` in seconds, 0 = none."""
+        """Its user hears that nothing is heard, once, and it goes on. ``limit`` in seconds, 0 = none."""
         turn.warned = True
         text = words.still_quiet(now - max(turn.started_at, turn.active_at), limit)
         message = Outbound(f"{turn.id}:quiet", text, kind="notice", final=False)

@@ -1,4 +1,4 @@
-"""What the agent ``llm`` does with its tools, its user and its memory; the model is aimock, which answers by fixtures."""
+"""What the agent ``llm`` does with its tools, its user and its memory; its model is aimock."""
 
 from __future__ import annotations
 

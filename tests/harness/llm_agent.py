@@ -72,7 +72,7 @@ class Heard:
 
 
 class Talk:
-    """A conversation as a worker has it: history grows by the turns that ended well. ``models`` as the wire has them."""
+    """A conversation as a worker has it: its history grows. ``models`` as the wire has them."""
 
     def __init__(
         self,

@@ -116,7 +116,11 @@ class Endpoints:
 
 @contextlib.asynccontextmanager
 async def _stream(client: openai.AsyncOpenAI, body: dict[str, Any]) -> AsyncIterator[Any]:
-    stream = await client.chat.completions.create(stream=True, stream_options={"include_usage": True}, **body)
+    # The SDK compares every value of its parameters with their types (openai/_utils/_transform.py): 120 ms of CPU, in
+    # one piece, for 600 messages. What is in `extra_body` goes out as it is, in the place of a parameter of its name.
+    stream = await client.chat.completions.create(
+        model=body["model"], messages=[], stream=True, stream_options={"include_usage": True}, extra_body=body
+    )
     try:
         yield stream
     finally:

@@ -13,6 +13,8 @@ from typing import Any
 
 import openai
 
+from hermesd.ipc.redaction import Redactor
+
 from .settings import Model
 
 SAID_LENGTH = 300
@@ -122,7 +124,8 @@ def failure_of(error: Exception, model: Model, *, begun: bool = False) -> Failur
             model=model.name,
             status=status,
             wait=f" and asks to wait for {retry_after:g} s" if retry_after else "",
-            said=f": {_one_line(said)}" if said else "",
+            # Some endpoints repeat the key that they do not like.
+            said=f": {_one_line(Redactor([model.api_key]).clean(said))}" if said else "",
         ),
         status=status,
         again=row.again,

@@ -18,7 +18,8 @@ CHARACTERS = 4.0
 
 LEAST, MOST = 1.0, 5.0
 """Between which a server's count is believed: some leave out what they had in a cache, or add what they say themselves.
-At `MOST` a full request still fits a window of four characters a token, for a quarter is left free."""
+A
+request that is full by `MOST` still fits a window of up to 32k by `CHARACTERS`, for a quarter of it is left free."""
 
 DEFAULT_WINDOW = 128_000
 """Tokens, where the configuration names no ``context_length``."""

@@ -8,8 +8,8 @@ from hermesd.supervisor.config.diff import TABLE, Changes, How, diff, hold, how_
 from hermesd.supervisor.config.settings import Settings
 
 SECTIONS = {
-    "hermesd.logs", "hermesd.web", "agent", "model", "approvals", "platforms.*", "mcp_servers.*", "session_reset", "reset_by_type.*",
-    "reset_by_platform.*", "access",
+    "hermesd.logs", "hermesd.web", "agent", "model", "approvals", "platforms.*", "mcp_servers.*",
+    "session_reset", "reset_by_type.*", "reset_by_platform.*", "access",
 }  # fmt: skip
 
 

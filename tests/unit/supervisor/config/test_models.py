@@ -115,7 +115,8 @@ def test_what_may_be_wrong_is_a_warning(config: str, key: str, message: str, tmp
 
 def test_keys_of_hermes_are_nobodys_mistake(tmp_path: Path) -> None:
     config = (
-        "model: {default: m, provider: ollama, api_mode: chat, max_tokens: 5}\nagent: {verbose: true, personalities: {}}\n"
+        "model: {default: m, provider: ollama, api_mode: chat, max_tokens: 5}\n"
+        "agent: {verbose: true, personalities: {}}\n"
         "approvals: {mode: manual, gateway_timeout: 9}\n"
     )
     assert loaded(tmp_path, config).warnings == ()
