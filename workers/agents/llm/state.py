@@ -12,13 +12,16 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hermesd.workers.agents.contract import Session
 
 log = logging.getLogger("hermesd.llm")
+
+T = TypeVar("T")
 
 FOLDER = ".llm"
 
@@ -42,14 +45,10 @@ class State:
         self._file = folder / "state.json"
         chat = hashlib.sha256(session.key.encode("utf-8", "replace")).hexdigest()[:24]
         self._always_file = session.workdir.parent / ".llm-approved" / f"{chat}.json"
-        found = _read(self._file)
-        self.kept = Kept(
-            summary=str(found.get("summary", "")),
-            tail=[(str(role), str(text)) for role, text in found.get("tail", ())],
-            approved=[str(name) for name in found.get("approved", ())],
-            usage={str(name): int(count) for name, count in found.get("usage", {}).items()},
+        self.kept = _read(self._file, _kept, Kept())
+        self._always: set[str] = _read(
+            self._always_file, lambda found: {str(name) for name in found["approved"]}, set()
         )
-        self._always = {str(name) for name in _read(self._always_file).get("approved", ())}
 
     @property
     def approved(self) -> frozenset[str]:
@@ -74,15 +73,23 @@ class State:
         _write(self._file, asdict(self.kept))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _kept(found: Any) -> Kept:
+    return Kept(
+        summary=str(found["summary"]),
+        tail=[(str(role), str(text)) for role, text in found["tail"]],
+        approved=[str(name) for name in found["approved"]],
+        usage={str(name): int(count) for name, count in found["usage"].items()},
+    )
+
+
+def _read(path: Path, understood: Callable[[Any], T], otherwise: T) -> T:
     try:
-        found = json.loads(path.read_text("utf-8"))
+        return understood(json.loads(path.read_text("utf-8")))
     except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        log.warning("cannot read %s, going on without it: %s", path, error)
-        return {}
-    return found if isinstance(found, dict) else {}
+        pass
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        log.warning("cannot read %s, going on without it: %r", path, error)
+    return otherwise
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:

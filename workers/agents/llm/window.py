@@ -100,8 +100,8 @@ def shorten(conversation: Conversation, current: list[Message], excess: int) -> 
     earlier = [message for exchange in conversation.exchanges for message in exchange.messages]
     begin = max((at for at, message in enumerate(current) if message["role"] == "assistant"), default=len(current))
     touched: set[int] = set()
-    for length in SHORTENED:
-        for group in ([*earlier, *current[:begin]], current[begin:] if length == SHORTENED[-1] else []):
+    for group in ([*earlier, *current[:begin]], current[begin:]):
+        for length in SHORTENED:
             for message in group:
                 if excess <= 0:
                     return len(touched)
