@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import openai
 
-# Not loaded by the package itself; imported here, they are pages that the keeper shares with every worker.
-import openai.resources.chat.completions
-import openai.types.chat.chat_completion_chunk
-
 from . import failures
 from .conversation import Message
 from .failures import Cut, Failure, Nothing
 from .images import without_images
-from .settings import Model
+from .settings import NO_KEY, Model
 from .stream import Assembly
 from .window import DEFAULT_WINDOW, Window, size_of, size_of_schemas
+
+try:
+    import httpx2 as http  # what the SDK speaks HTTP with from its version 3 on
+except ImportError:
+    import httpx as http  # type: ignore[no-redef]
 
 CONNECT_SECONDS = 15.0
 READ_SECONDS = 600.0
 """Between two pieces of an answer; a model on one's own machine may read a long prompt for minutes."""
+
+_TLS = http.create_ssl_context()
+"""For every client. To read the certificates takes 30 ms and 10 MiB; made here it is the keeper's, shared by its
+workers, and so are the modules below, which the SDK imports when they are first used."""
+
+openai.AsyncOpenAI(api_key=NO_KEY, base_url="http://127.0.0.1/v1").chat.completions  # noqa: B018
+for _module in ("anyio._backends._asyncio", "concurrent.futures.thread", "h11", "jiter"):
+    with contextlib.suppress(ImportError):
+        importlib.import_module(_module)
 
 
 class Refused(Exception):
@@ -110,6 +121,7 @@ class Endpoints:
                 api_key=model.api_key,
                 max_retries=0,  # what is tried again, and where, is decided in `failures`
                 timeout=openai.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+                http_client=openai.DefaultAsyncHttpxClient(verify=_TLS),
             )
         return self._clients[key]
 
