@@ -16,6 +16,7 @@ from .failures import Cut, Failure, Nothing
 from .images import without_images
 from .settings import NO_KEY, Model
 from .stream import Assembly
+from .warm import warm
 from .window import DEFAULT_WINDOW, Window, size_of, size_of_schemas
 
 try:
@@ -35,6 +36,7 @@ openai.AsyncOpenAI(api_key=NO_KEY, base_url="http://127.0.0.1/v1").chat.completi
 for _module in ("anyio._backends._asyncio", "concurrent.futures.thread", "h11", "jiter"):
     with contextlib.suppress(ImportError):
         importlib.import_module(_module)
+warm()
 
 
 class Refused(Exception):
