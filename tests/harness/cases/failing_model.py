@@ -22,6 +22,8 @@ FIXTURES = (
     {"match": {}, "response": {"content": "As you say."}},
 )  # fmt: skip
 
+Built = dict[str, tuple[int, tuple[int, ...]]]
+
 TOLD = "refused the request for the model gone (400): no model gone"
 
 
@@ -29,7 +31,7 @@ def run(times: int, seed: int, say: Callable[[str], None], *, messages: int = 10
     """``messages``: of each session in a round; the seed chooses which sessions fail first."""
     assert has_aimock(), "there is no aimock in tests/node: npm ci --prefix tests/node"
     chance = random.Random(seed)
-    result: dict[str, Any] = {"sessions": SESSIONS, "messages": 0, "waits": {}}
+    result: dict[str, Any] = {"sessions": SESSIONS, "messages": 0}
     waits: list[float] = []
     with aimock(*FIXTURES) as endpoint, Scene(servers={"time": TIME}) as scene:
         model = {"default": "good", "base_url": endpoint.url, "api_key": "sk-none", "provider": "custom"}
@@ -46,16 +48,23 @@ def run(times: int, seed: int, say: Callable[[str], None], *, messages: int = 10
                 _use(scene, "gone")
                 counts = list(people.map(lambda chat: _fail(scene, chat, messages, waits), chats))
                 result["messages"] += sum(counts)
-                assert _built(scene) == before, f"built again: {_built(scene)} instead of {before}"
+                _count_again(before, _built(scene), result)
                 _use(scene, "good")
                 for text in people.map(lambda chat: scene.fake.talk("well?", chat=chat), chats):
                     assert text == "As you say.", text
-                assert _built(scene) == before, f"built again after the repair: {_built(scene)} instead of {before}"
+                _count_again(before, _built(scene), result)
                 say(f"round {number + 1}: {result['messages']} messages were answered with the error")
         log = (scene.daemon.home / "hermesd/logs/hermesd.log").read_text()
         assert "cannot make the agent" not in log
-        result |= {"agents_rebuilt": 0, "servers_started_again": 0, "waits": summary(waits)}
+        result["waits"] = summary(waits)
     return result
+
+
+def _count_again(before: Built, now: Built, result: dict[str, Any]) -> None:
+    assert before.keys() == now.keys(), f"sessions without a worker: {before.keys() ^ now.keys()}"
+    result["agents_rebuilt"] = sum(before[session][0] != now[session][0] for session in before)
+    result["servers_started_again"] = sum(len({*now[session][1]} - {*before[session][1]}) for session in before)
+    assert before == now, f"built again: {now} instead of {before}"
 
 
 def _fail(scene: Scene, chat: str, messages: int, waits: list[float]) -> int:
@@ -74,7 +83,7 @@ def _use(scene: Scene, name: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def _built(scene: Scene) -> dict[str, tuple[int, tuple[int, ...]]]:
+def _built(scene: Scene) -> Built:
     """Of each session the process of its agent, which makes one in its life, and those of its MCP servers."""
     return {
         row["session"]: (row["pid"], tuple(server["pid"] for server in row["mcp"] if server["pid"]))
