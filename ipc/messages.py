@@ -118,7 +118,11 @@ class Assign(Message):
 
 @dataclass(frozen=True, slots=True)
 class StartTurn(Message):
-    """Run the agent for this message. Answered by `Accept`; the agent starts once that accept is acknowledged."""
+    """Run the agent for this message. Answered by `Accept`; the agent starts once that accept is acknowledged.
+
+    ``config`` comes with every turn, so that a mended model applies to a running worker, also to one of an earlier
+    hermesd, and needs no order among messages.
+    """
 
     KIND: ClassVar[str] = "start_turn"
     turn: str
@@ -128,6 +132,7 @@ class StartTurn(Message):
     attachments: tuple[File, ...] = ()
     attempt: int = 1
     timeout: float = 0.0  # seconds; 0 = no limit of the turn's own
+    config: dict[str, Any] = field(default_factory=dict, repr=False)  # of a built-in agent, as it is now: model, key
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from .access.policy import AccessPolicy
 from .config.budget import StopBudget, derive
 from .config.environment import platform_environment
 from .config.loader import Loaded
+from .config.models import agent_config
 from .control.handlers import ControlHandlers
 from .control.server import ControlServer
 from .delivery.deliverer import Deliverer
@@ -155,9 +156,11 @@ class App:
             on_crash=ours.workers.on_crash,
             turn_timeout=ours.workers.turn_timeout_seconds,
             quiet_timeout=self.loaded.settings.agent.gateway_timeout_seconds,
+            quiet_warning=self.loaded.settings.agent.gateway_timeout_warning_seconds,
             stop_grace=self._server_grace(),
             work_dir=self._work,
             agent_settings=dict(ours.agent_settings),
+            agent_config=agent_config(self.loaded.settings, self.loaded.environ),
         )
 
     def delivery_settings(self) -> DeliverySettings:

@@ -10,7 +10,9 @@ from hermesd.supervisor.config.settings import Settings
 
 
 def secrets_in(settings: Settings) -> Iterator[str]:
-    """Tokens and keys of platforms, and all that is handed to MCP servers in ``env`` and ``headers``."""
+    """Keys of models and platforms, tokens, and all that MCP servers are handed in ``env`` and ``headers``."""
+    for model in (settings.model, *settings.fallback_providers, *settings.fallback_model):
+        yield model.api_key
     for platform in settings.platforms.values():
         yield platform.token
         yield platform.api_key

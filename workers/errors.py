@@ -7,3 +7,7 @@ class WorkerError(Exception):
 
 class NoAgent(WorkerError):
     """The agent of the configuration cannot be made; the text says where it was looked for and why it failed."""
+
+
+class TurnFailed(WorkerError):
+    """An agent's own word on why a turn failed: a sentence for the chat, shown as it is and logged in one line."""

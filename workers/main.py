@@ -50,7 +50,7 @@ from hermesd.workers import containment
 from hermesd.workers.agents import factory
 from hermesd.workers.agents.contract import Agent, Session, Turn
 from hermesd.workers.containment import identity, procfs
-from hermesd.workers.errors import NoAgent
+from hermesd.workers.errors import NoAgent, TurnFailed
 from hermesd.workers.mcp.servers import Servers as McpServers
 from hermesd.workers.spec import WorkerSpec
 
@@ -353,6 +353,8 @@ class Worker:
             await self._assigned.wait()
             if self._agent is None:
                 raise NoAgent(self._agent_error)
+            assert self._session is not None
+            self._session.config = message.config
             deadline = asyncio.timeout(message.timeout or None)
             turn = Turn(
                 message.turn, message.text, message.sender, message.sender_name, message.attachments, message.attempt
@@ -376,6 +378,9 @@ class Worker:
                 "failed",
                 codec.clean(str(failure)),
             )  # its traceback was logged when the agent was to be made
+        except TurnFailed as failure:
+            log.warning("turn %s failed: %s", message.turn, failure)
+            outcome, text, error = "failed", out.text, codec.clean(str(failure))
         except Exception as failure:  # an agent may raise anything; it and its servers are kept for the next message
             if self._interrupted:
                 outcome, text, error = "interrupted", out.text, self._interrupted
@@ -391,11 +396,18 @@ class Worker:
         self._turn = self._out = None
         self._link.turn_is("")
         self._handler.turn = ""
-        self._post_end(Finished(message.turn, outcome, text, error))
+        self._post_end(Finished(message.turn, outcome, text, error, out.used))
 
     def _post_end(self, finished: Finished) -> None:
         self._last_end = finished
-        self._link.post(finished)
+        if self._agent is not None and factory.has(self._agent, "settled"):
+            self._durable(finished).add_done_callback(self._settled)
+        else:
+            self._link.post(finished)
+
+    def _settled(self, confirmed: asyncio.Future[None]) -> None:
+        if not confirmed.cancelled() and confirmed.exception() is None:
+            self._start_task(factory.optional(self._agent, "settled"), "settled")
 
     def _remember(self, message: StartTurn, outcome: str, text: str) -> None:
         """Keep the worker's history what the journal's transcript is: turns with an answer, even a partial one."""

@@ -7,7 +7,7 @@ import json
 import mimetypes
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hermesd.ipc.codec import clean
@@ -46,6 +46,7 @@ class TurnOut:
         self._parts: list[str] = []
         self._length = 0
         self.breaks: list[int] = []  # lengths of the text so far at which something else came into the chat
+        self.used: dict[str, int] = {}
 
     @property
     def text(self) -> str:
@@ -83,6 +84,10 @@ class TurnOut:
         )
         self._break()
         await self._durable(Send(secrets.token_hex(8), self._turn, clean(target), clean(text), described))
+
+    async def usage(self, tokens: Mapping[str, int]) -> None:
+        for name, count in tokens.items():
+            self.used[name] = self.used.get(name, 0) + count
 
     async def ask(self, question: str, choices: Sequence[str] = ("approve", "deny"), timeout: float = 300.0) -> str:
         self._break()

@@ -50,7 +50,11 @@ TABLE: Mapping[str, How] = {
     "hermesd.web": _RESTART,
     "hermesd.log_level": _LIVE,
     "hermesd.logs": _RESTART,
-    "agent.gateway_timeout": _LIVE,
+    "agent": _LIVE,  # with the next message, also in workers that run; so are model and approvals
+    "model": _LIVE,
+    "fallback_providers": _LIVE,
+    "fallback_model": _LIVE,
+    "approvals": _LIVE,
     "platforms.*": _RESTART,  # one connection for the life of hermesd
     "mcp_servers.*": _NEW,
     "session_reset": _LIVE,

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from . import agents
+from . import agents, models
 from . import environment as env
 from .complaints import explain, shown
 from .document import Document, KeyPath, parse, read_text
@@ -22,8 +22,8 @@ from .settings import MIN_MEMORY, ApiServer, Settings
 from .unknown_keys import unknown_keys
 
 _OURS = (
-    "hermesd", "agent", "platforms", "mcp_servers", "session_reset", "streaming", "group_sessions_per_user",
-    "thread_sessions_per_user",
+    "hermesd", "agent", "model", "fallback_providers", "fallback_model", "approvals", "platforms", "mcp_servers",
+    "session_reset", "streaming", "group_sessions_per_user", "thread_sessions_per_user",
 )  # fmt: skip
 
 
@@ -101,6 +101,7 @@ class _Sources:
 
     def __init__(self, environment: env.Environment):
         self.values: dict[str, Any] = {"access": env.access_of(environment.values)}
+        self.environ = environment.values
         self._environment = environment
         self._origins: dict[KeyPath, tuple[str, Origin]] = {}
 
@@ -234,6 +235,13 @@ def _cross_check(settings: Settings, sources: _Sources) -> tuple[list[Problem], 
     elif agents.is_missing(agent, agent_path):
         message = f'there is no module "{agent.partition(":")[0].partition(".")[0]}", in agent_path or installed'
         warnings.append(at(("hermesd", "agent"), message, "name its directory in hermesd.agent_path, or install it"))
+    if package := agents.lacks_library(agent):
+        warnings.append(at(("hermesd", "agent"), "its library is not installed", f"pip install '{package}'"))
+    for wrong_model in models.wrong_with(settings, sources.environ) if agent == models.AGENT else ():
+        problem = at(wrong_model.path, wrong_model.message, wrong_model.fix)
+        if not problem.origin.file:  # nothing of it was written: the name of the agent is what asks for it
+            problem = replace(problem, origin=sources.origin(("hermesd", "agent"))[1])
+        (warnings if wrong_model.warning else errors).append(problem)
     for directory in agent_path:
         if not Path(directory).is_dir():
             path = ("hermesd", "agent_path")

@@ -9,7 +9,7 @@ import ipaddress
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from .units import Bytes, BytesLimit, Count, CountLimit, Seconds, Text, Texts
 
@@ -187,10 +187,40 @@ class Streaming(Section):
     cursor: str = Field(default=" \u2589", max_length=16)
 
 
-class Agent(Section):
-    """``agent``, hermes-agent's own section, of which hermesd acts on one key."""
+class Model(Section):
+    """``model``, ``fallback_providers`` and ``fallback_model``: a name alone, or a section. For the agent ``llm``."""
 
-    gateway_timeout_seconds: Seconds = Field(default=0.0, alias="gateway_timeout")  # without a sign of work; 0: none
+    default: Text = ""
+    provider: Text = ""
+    base_url: Text = ""
+    api_key: Text = Field(default="", repr=False)
+    context_length: Count = Field(default=0, ge=0)  # tokens; 0: not known
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_name_alone_or_hermes_other_word(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"default": value}
+        if isinstance(value, dict) and "default" not in value and "model" in value:
+            return {**value, "default": value["model"]}
+        return value
+
+
+class Agent(Section):
+    """``agent``, hermes-agent's own section. ``max_turns``: steps of one turn, each a request to the model."""
+
+    gateway_timeout_seconds: Seconds = Field(default=1800.0, alias="gateway_timeout")  # without a sign of work; 0: none
+    gateway_timeout_warning_seconds: Seconds = Field(default=900.0, alias="gateway_timeout_warning")
+    max_turns: Count = Field(default=90, ge=1)
+    system_prompt: str = ""
+    reasoning_effort: Text = ""
+
+
+class Approvals(Section):
+    """``approvals``: before which tools (globs, as ``github_*`` or ``github.delete_*``) the user is asked."""
+
+    tools: Texts = ()
+    timeout_seconds: Seconds = Field(default=300.0, alias="timeout", gt=0)
 
 
 class Access(Section):
@@ -207,6 +237,10 @@ class Settings(Section):
 
     hermesd: Hermesd = Hermesd()
     agent: Agent = Agent()
+    model: Model = Model()
+    fallback_providers: tuple[Model, ...] = ()
+    fallback_model: tuple[Model, ...] = ()
+    approvals: Approvals = Approvals()
     platforms: dict[str, Platform] = Field(default_factory=dict)
     mcp_servers: dict[str, McpServer] = Field(default_factory=dict)
     session_reset: SessionReset = SessionReset()
@@ -216,6 +250,13 @@ class Settings(Section):
     group_sessions_per_user: bool = True
     thread_sessions_per_user: bool = False
     access: Access = Access()
+
+    @field_validator("fallback_providers", "fallback_model", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        if isinstance(value, str | dict):
+            return [value] if value else []
+        return value
 
 
 def schema() -> dict[str, Any]:

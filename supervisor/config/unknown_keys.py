@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from .document import Document, KeyPath
 from .errors import Origin, Problem, nearest
-from .settings import Agent, Platform, Settings
+from .settings import Agent, Approvals, Model, Platform, Settings
 
 # Keys of hermes-agent that hermesd leaves to it: no warning, and no meaning here.
 _HERMES: Mapping[KeyPath, frozenset[str]] = {
@@ -21,11 +21,17 @@ _HERMES: Mapping[KeyPath, frozenset[str]] = {
          "elicitation", "skip_preflight", "description"}
     ),
 }  # fmt: skip
+_SHARED: Mapping[type[BaseModel], frozenset[str]] = {
+    Agent: frozenset({"service_tier", "personalities", "verbose", "max_iterations", "tool_delay"}),
+    Model: frozenset({"model", "api_mode", "max_tokens", "temperature", "extra_body"}),
+    Approvals: frozenset({"mode", "gateway_timeout", "cron_mode"}),
+}
+"""Sections that are hermes-agent's and have keys for us: only a near miss of one of these is worth a word."""
 _HERMES_TOP = frozenset(
     {
-        "agent", "always_log_local", "approvals", "auxiliary", "checkpoints", "command_allowlist", "compression",
-        "custom_providers", "dingtalk", "discord", "display", "email", "fallback_model", "fallback_providers", "feishu",
-        "homeassistant", "matrix", "mattermost", "model", "platform_toolsets", "prefill_messages_file", "privacy",
+        "always_log_local", "auxiliary", "checkpoints", "command_allowlist", "compression",
+        "custom_providers", "dingtalk", "discord", "display", "email", "feishu",
+        "homeassistant", "matrix", "mattermost", "platform_toolsets", "prefill_messages_file", "privacy",
         "provider_routing", "quick_commands", "reset_triggers", "security", "signal", "skills", "slack", "sms",
         "smart_model_routing", "stt", "telegram", "terminal", "timezone", "toolsets", "tts",
         "unauthorized_dm_behavior", "wecom", "weixin", "whatsapp",
@@ -46,10 +52,18 @@ def unknown_keys(document: Document) -> list[Problem]:
         if key not in sections and key not in _HERMES_TOP and meant:
             found.append(_warning((key,), meant, document))
     for name, annotation in _fields(Settings).items():
-        if annotation is Agent:
-            continue  # all but one of its keys are hermes-agent's
+        if annotation in _SHARED:
+            found += _near_misses(document.values.get(name), annotation, name, document)
+            continue
         found += _walk(document.values.get(name), annotation, (name,), document)
     return found
+
+
+def _near_misses(value: Any, model: type[BaseModel], name: str, document: Document) -> Iterator[Problem]:
+    fields = _fields(model)
+    for key in value if isinstance(value, dict) else ():
+        if key not in fields and key not in _SHARED[model] and (meant := nearest(key, fields)):
+            yield _warning((name, key), meant, document)
 
 
 def _walk(value: Any, annotation: Any, path: KeyPath, document: Document) -> Iterator[Problem]:

@@ -15,6 +15,9 @@ from hermesd.ipc.messages import Answer, Ask
 from . import words
 
 DENY = "deny"
+APPROVE = "approve"
+ONCE = "once"
+"""What a plain yes means where a question tells yes from yes for ever."""
 
 
 @dataclass(slots=True)
@@ -84,7 +87,10 @@ class Approvals:
 
 
 def _chosen(ask: Ask, choice: str) -> str:
-    wanted = {option.casefold(): option for option in ask.choices}.get(choice.casefold())
+    options = {option.casefold(): option for option in ask.choices}
+    wanted = options.get(choice.casefold())
+    if wanted is None and choice == APPROVE:
+        wanted = options.get(ONCE)
     if wanted is None and choice == DENY:
         wanted = ""
     if wanted is None:

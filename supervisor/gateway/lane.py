@@ -32,6 +32,7 @@ class Turn:
     killed: int = 0
     started_at: float = 0.0
     active_at: float = 0.0  # when its agent last showed something
+    warned: bool = False  # its user was told that it has shown nothing for long
     overran: str = ""  # why its time is over, once it is
     place: int = 0  # the last one its user was told; 0: none
     interrupt_reason: str = ""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from .time_limits import TimeLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,13 @@ class LaneSettings:
     stop_grace: float
     work_dir: Path
     agent_settings: dict[str, Any]
+    agent_config: dict[str, Any] = field(default_factory=dict, repr=False)  # of a built-in agent; goes with each turn
     quiet_timeout: float = 0.0  # a turn whose agent shows nothing for so long is ended; 0: never
+    quiet_warning: float = 0.0  # and its user is told after so long; 0: never
+
+    @property
+    def time_limits(self) -> TimeLimits:
+        return TimeLimits(self.turn_timeout, self.quiet_timeout, self.quiet_warning)
 
     @property
     def reap(self) -> float:

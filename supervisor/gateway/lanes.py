@@ -50,7 +50,7 @@ from .router import Evict, Grant, LaneView, Start, Wait, plan
 from .starting import Starting
 from .stickers import Stickers
 from .stopping import Stopping
-from .time_limits import TimeLimits, overrun
+from .time_limits import is_worth_a_warning, overrun
 from .turns import Turns
 
 log = logging.getLogger("hermesd.gateway")
@@ -101,7 +101,7 @@ class Lanes:
             turn_timeout=settings.turn_timeout,
             on_crash=settings.on_crash,
         )
-        self._time_limits = TimeLimits(settings.turn_timeout, settings.quiet_timeout)
+        self._time_limits = settings.time_limits
         self._starting = Starting(self, journal)
         self.stopping = Stopping(self)
         self.adoption = Adoption(self, self.turns, self._persistence, deliverer)
@@ -140,7 +140,7 @@ class Lanes:
     def reconfigure(self, settings: LaneSettings) -> None:
         """Go by other settings from now on, as far as they are not of a worker that runs already."""
         before, self.settings = self.settings, settings
-        self._time_limits = TimeLimits(settings.turn_timeout, settings.quiet_timeout)
+        self._time_limits = settings.time_limits
         self.turns.reconfigure(settings.on_crash, settings.turn_timeout)
         idle = sorted(
             (lane for lane in self._lanes.values() if lane.life is worker_life.State.IDLE and lane.current is None),
@@ -586,6 +586,10 @@ class Lanes:
             )
             if reason:
                 self.turns.overrun(lane, turn, reason)
+            elif not (waits or turn.warned) and is_worth_a_warning(
+                self._time_limits, now=now, started_at=turn.started_at, active_at=turn.active_at
+            ):
+                self.turns.warn_quiet(turn, now, self._time_limits.quiet)
 
     def _crashed(self, lane: Lane) -> None:
         now = time.monotonic()

@@ -10,10 +10,14 @@ WORKER_FIRST = 2.0
 
 @dataclass(frozen=True, slots=True)
 class TimeLimits:
-    """Seconds; 0 = none. ``quiet``: without any text, tool, status or question from the agent."""
+    """Seconds; 0 = none. ``quiet``: without any text, tool, status or question from the agent.
+
+    ``warn``: the same, after which its user is told once.
+    """
 
     turn: float = 0.0
     quiet: float = 0.0
+    warn: float = 0.0
 
 
 def overrun(limits: TimeLimits, *, now: float, started_at: float, active_at: float, waits_for_user: bool) -> str:
@@ -24,3 +28,8 @@ def overrun(limits: TimeLimits, *, now: float, started_at: float, active_at: flo
     if limits.quiet and not waits_for_user and now - max(started_at, active_at) > limits.quiet:
         return f"the agent showed nothing for {limits.quiet:g} s"
     return ""
+
+
+def is_worth_a_warning(limits: TimeLimits, *, now: float, started_at: float, active_at: float) -> bool:
+    """Whether a running turn that waits for nobody has shown nothing for long. Times in monotonic seconds."""
+    return bool(limits.warn) and now - max(started_at, active_at) > limits.warn

@@ -38,7 +38,7 @@ from hermesd.supervisor.journal import Journal, answers, inbox, outbox, persiste
 from hermesd.supervisor.journal.errors import JournalError
 from hermesd.supervisor.journal.persistence import Persistence
 from hermesd.supervisor.journal.rows import InboxRow, OutboxRow
-from hermesd.supervisor.journal.states import InboxState, TurnState
+from hermesd.supervisor.journal.states import InboxState, OutboxState, TurnState
 from hermesd.supervisor.journal.turns import TurnEnd
 from hermesd.supervisor.pool import worker_life
 from hermesd.supervisor.pool.worker import Worker
@@ -47,6 +47,7 @@ from hermesd.supervisor.tasks import Tasks
 from . import prompt, turn_life, words
 from .approvals import Approvals
 from .lane import Lane, Turn
+from .lane_settings import LaneSettings
 from .presence import Presence
 from .stickers import Stickers
 
@@ -79,6 +80,9 @@ class LaneKeeper(Protocol):
 
     @property
     def pool(self) -> Pool: ...
+
+    @property
+    def settings(self) -> LaneSettings: ...
 
     def live(self, lane: Lane, event: worker_life.Event) -> None:
         """The lane's worker takes an event of its own life."""
@@ -201,6 +205,7 @@ class Turns:
             attachments=prompt.files_of(inbound),
             attempt=turn.attempt,
             timeout=self._turn_timeout,
+            config=self._lanes.settings.agent_config,
         )
         try:
             self._lanes.pool.send(worker, start)
@@ -373,6 +378,13 @@ class Turns:
             turn.overran = reason
             self.interrupt(lane, turn, reason)
 
+    def warn_quiet(self, turn: Turn, now: float, limit: float) -> None:
+        """Its user hears that nothing is heard, once, and it goes on. ``limit`` in seconds, 0 = none."""
+        turn.warned = True
+        text = words.still_quiet(now - max(turn.started_at, turn.active_at), limit)
+        message = Outbound(f"{turn.id}:quiet", text, kind="notice", final=False)
+        self._deliverer.say_soon(turn.target, message, turn.id)
+
     def _insist(self, lane: Lane, turn: Turn, last: bool) -> None:
         if lane.current is not turn or lane.worker is None or (turn.interrupt_arrived and not last):
             return
@@ -443,7 +455,19 @@ class Turns:
         settle()
         self.wait_for_user(lane, turn, message)
         if row is not None and lane.current is turn:
+            gone = self._deliverer.watch(row)
             self._deliverer.deliver([row])
+            await gone
+            if not await self._reached(row):
+                self._approvals.refuse(AskId(message.ask))
+
+    async def _reached(self, row: OutboxRow) -> bool:
+        """Whether a question may have got to its user: an agent does not wait for one who was not asked."""
+        try:
+            state = (await self._journal.read(outbox.show, row.id)).state
+        except JournalError:
+            return True
+        return state in (OutboxState.SENT, OutboxState.AMBIGUOUS)
 
     def wait_for_user(self, lane: Lane, turn: Turn, ask: Ask) -> None:
         """Its agent waits for an answer, whoever may have asked the user. Once for each question."""

@@ -68,6 +68,11 @@ def place_in_line(place: int, busy: int) -> str:
 DRAINED = "hermesd begins no new answers just now: your message waits."
 
 
+def still_quiet(seconds: float, limit: float) -> str:
+    end = f" After {limit / 60:.0f} minutes it is ended." if limit else ""
+    return f"Nothing has been heard of the agent for {seconds / 60:.0f} minutes; it still runs.{end} /stop ends it now."
+
+
 STEERED = "Passed on to the answer that is being written."
 
 

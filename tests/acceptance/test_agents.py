@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.chat import Chat
 from harness.daemon import Daemon
 from harness.running import TIME, wait_until
 
@@ -109,40 +110,6 @@ def start(make_home: Callable[[str], Path], tmp_path: Path) -> Iterator[Callable
     yield begin
     for daemon in started:
         daemon.__exit__()
-
-
-class Chat:
-    """``hermesctl --json chat`` as a conversation: what is said, and every event as it comes."""
-
-    def __init__(self, daemon: Daemon, name: str = ""):
-        self.process = subprocess.Popen(
-            daemon.command("hermesctl", "--json", "chat", name), env=daemon.env, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        self.wait("open")
-
-    def say(self, text: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{text}\n")
-        self.process.stdin.flush()
-
-    def wait(self, kind: str, pattern: str = "") -> str:
-        """The text of the next event of this kind that holds this."""
-        assert self.process.stdout is not None
-        seen = []
-        while line := self.process.stdout.readline():
-            event = json.loads(line)
-            if event["kind"] == kind and re.search(pattern, event["text"]):
-                return str(event["text"])
-            seen.append(event)
-        raise AssertionError(f"the chat ended without {kind} {pattern!r}: {seen}")
-
-    def __enter__(self) -> Chat:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.process.kill()
-        self.process.__exit__(None, None, None)
 
 
 @pytest.mark.parametrize("cwd", [".", "elsewhere"])

@@ -81,10 +81,20 @@ class Scene:
         """Add to ``hermesd:`` before the start."""
         self._merge("hermesd", settings)
 
-    def _merge(self, section: str, more: Mapping[str, Any]) -> None:
+    def configure_llm(self, *models: Mapping[str, Any], **agent: Any) -> None:
+        """Have the agent ``llm`` talk to these models, before the start or before a reload. ``agent``: more of it."""
+        self._merge("hermesd", {"agent": "llm"})
+        self._merge("model", models[0])
+        self._merge("fallback_providers", list(models[1:]))
+        self._merge("agent", agent)
+
+    def _merge(self, section: str, more: Mapping[str, Any] | list[Any]) -> None:
         path = self.daemon.home / "config.yaml"
         config = json.loads(path.read_text("utf-8"))
-        config[section].update(more)
+        if isinstance(more, list):
+            config[section] = more
+        else:
+            config.setdefault(section, {}).update(more)
         path.write_text(json.dumps(config, indent=1), "utf-8")
 
     def start(self) -> Self:

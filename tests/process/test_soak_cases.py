@@ -9,11 +9,13 @@ from typing import NoReturn
 
 import pytest
 from harness import soak
+from harness.aimock import has_aimock
 from harness.cases import (
     adopt,
     cpu,
     crashes,
     discord,
+    failing_model,
     frames,
     hang,
     hogs,
@@ -69,6 +71,14 @@ def test_people_on_matrix_are_answered_once_however_often_hermesd_is_killed(seed
 
 def test_kill_9_at_random_moments_of_writing_loses_nothing_that_was_acknowledged(seed: int) -> None:
     journal.run(5, seed, say)
+
+
+def test_a_model_that_fails_rebuilds_nothing_and_works_once_it_is_mended(
+    seed: int, lacking: Callable[[str], NoReturn]
+) -> None:
+    if not has_aimock():
+        lacking("no aimock: npm ci --prefix tests/node")
+    assert failing_model.run(1, seed, say, messages=5)["messages"] == 50
 
 
 def test_frames_that_are_nearly_right_are_refused_and_reach_nobody(seed: int) -> None:

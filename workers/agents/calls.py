@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 import inspect
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from hermesd.workers.agents.contract import Agent, Out, Turn
@@ -46,6 +46,9 @@ class BlockingOut:
 
     def send(self, target: str, text: str, files: Sequence[str] = ()) -> None:
         self.wait(self._out.send(target, text, files))
+
+    def usage(self, tokens: Mapping[str, int]) -> None:
+        self.wait(self._out.usage(tokens))
 
     def ask(self, question: str, choices: Sequence[str] = ("approve", "deny"), timeout: float = 300.0) -> str:
         return self.wait(self._out.ask(question, choices, timeout))

@@ -6,7 +6,7 @@ required, and it may be a plain function, which then runs in a thread of its own
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -60,6 +60,7 @@ class Session:
     mcp: Tools
     settings: dict[str, Any]
     workdir: Path
+    config: dict[str, Any] = field(default_factory=dict, repr=False)  # for built-in agents: model, key; of each turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,9 @@ class Out(Protocol):
     async def send(self, target: str, text: str, files: Sequence[str] = ()) -> None:
         """A message besides the answer, ``target`` "" to this chat. Returns when the supervisor has it on disk."""
 
+    async def usage(self, tokens: Mapping[str, int]) -> None:
+        """Count what the turn has used: ``prompt_tokens``, ``completion_tokens``. Several calls add up."""
+
     async def ask(self, question: str, choices: Sequence[str] = ("approve", "deny"), timeout: float = 300.0) -> str:
         """Wait for the user's choice; "" when it was declined (/deny where "deny" is no choice), time ran out or nobody
         could be asked. The turn shows as *waiting*."""
@@ -96,7 +100,8 @@ class Out(Protocol):
 
 class Agent(Protocol):
     """What a factory returns. Optional besides: ``interrupt(reason)``, ``steer(text) -> bool``, ``close()``,
-    ``snapshot() -> bytes``, ``restore(bytes)``, ``describe(path) -> str``; each may be a coroutine function.
+    ``snapshot() -> bytes``, ``restore(bytes)``, ``describe(path) -> str``, and ``settled()``: the end of the last turn
+    is in hermesd's journal. Each may be a coroutine function.
     """
 
     async def turn(self, turn: Turn, out: Out) -> str | None:

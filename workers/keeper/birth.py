@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
-BUILT_IN_AGENTS = {"demo": "hermesd.workers.agents.demo"}
+BUILT_IN_AGENTS = {"demo": "hermesd.workers.agents.demo", "llm": "hermesd.workers.agents.llm.agent"}
 
 
 def agent_modules(agent: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from hermesd.supervisor.journal import inbox, sessions, transcripts
 from hermesd.supervisor.journal.errors import UnknownRow
 from hermesd.supervisor.journal.states import InboxState
 
-from ..approvals import DENY
+from ..approvals import APPROVE, DENY
 from .registry import Call, Command, help_text
 
 
@@ -67,7 +67,7 @@ async def retry(call: Call) -> str | None:
 
 
 async def approve(call: Call) -> str:
-    return _answer(call, call.argument or "approve")
+    return _answer(call, call.argument or APPROVE)
 
 
 async def deny(call: Call) -> str:

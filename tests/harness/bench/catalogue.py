@@ -18,6 +18,7 @@ MEASUREMENTS: dict[str, str] = {
     "journal": "journalled turns a second",
     "turns": "whole turns through a running hermesd",
     "neighbours": "what quiet sessions notice of one that spins, forks, allocates, logs or floods",
+    "failing": "CPU of a message whose model answers with an error",
     "status": "hermesctl status, as a program",
     "kill": "the end of a hostile tree of 100 processes",
     "usage": "one look at CPU and memory of 100 processes",

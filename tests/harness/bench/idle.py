@@ -6,10 +6,9 @@ Beside it, in the same seconds: PyPI's Supervisor with as many programs that onl
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from pathlib import Path
 
 from . import idle_sessions, supervisord
+from .cpu import run_seconds
 from .effort import Effort, Say
 from .row import Row, Series
 
@@ -22,13 +21,13 @@ def measure(effort: Effort, say: Say) -> list[Row]:
         pids = idle_sessions.pids(scene, effort.idle_workers)
         others = [] if other is None else [other.pid]
         for number in range(effort.runs):
-            before = _run_seconds([scene.daemon.pid]), _run_seconds(pids), _run_seconds(others)
+            before = run_seconds([scene.daemon.pid]), run_seconds(pids), run_seconds(others)
             began = time.monotonic()
             time.sleep(effort.idle_seconds)
             took = time.monotonic() - began
-            supervisor.append((_run_seconds([scene.daemon.pid]) - before[0]) / took * 100)
-            workers.append((_run_seconds(pids) - before[1]) / took * 100)
-            theirs.append((_run_seconds(others) - before[2]) / took * 100)
+            supervisor.append((run_seconds([scene.daemon.pid]) - before[0]) / took * 100)
+            workers.append((run_seconds(pids) - before[1]) / took * 100)
+            theirs.append((run_seconds(others) - before[2]) / took * 100)
             say(f"run {number + 1} of {effort.runs}: {supervisor[-1]:.2f} % of a core, {workers[-1]:.2f} % the workers")
     title = f"CPU over {effort.idle_seconds:g} s with {effort.idle_workers} idle workers"
     baselines = () if other is None else (Series("supervisord, programs that sleep", theirs),)
@@ -36,15 +35,3 @@ def measure(effort: Effort, say: Say) -> list[Row]:
         Row("idle", f"{title}: hermesd", "% of a core", Series("hermesd", supervisor), baselines),
         Row("idle", f"{title}: all workers together", "% of a core", Series("workers", workers)),
     ]
-
-
-def _run_seconds(pids: Iterable[int]) -> float:
-    """Time on a CPU of all threads, in the scheduler's nanoseconds: the usual ticks of 10 ms are too coarse here."""
-    return (
-        sum(
-            int(thread.read_text("ascii").split()[0])
-            for pid in pids
-            for thread in Path(f"/proc/{pid}/task").glob("*/schedstat")
-        )
-        / 1e9
-    )

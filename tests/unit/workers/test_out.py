@@ -106,3 +106,11 @@ async def test_a_supervisor_that_is_away_does_not_hold_the_agent_for_ever(wire: 
 
 def test_the_type_of_unknown_files_is_the_contracts() -> None:
     assert File("", "").mime == out_module.UNKNOWN_TYPE
+
+
+async def test_usage_adds_up(wire: Wire) -> None:
+    out = wire.out()
+    await out.usage({"prompt_tokens": 3, "completion_tokens": 1})
+    await out.usage({"prompt_tokens": 4})
+    assert out.used == {"prompt_tokens": 7, "completion_tokens": 1}
+    assert wire.posted == []

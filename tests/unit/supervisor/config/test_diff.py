@@ -8,8 +8,8 @@ from hermesd.supervisor.config.diff import TABLE, Changes, How, diff, hold, how_
 from hermesd.supervisor.config.settings import Settings
 
 SECTIONS = {
-    "hermesd.logs", "hermesd.web", "platforms.*", "mcp_servers.*", "session_reset", "reset_by_type.*",
-    "reset_by_platform.*", "streaming", "access",
+    "hermesd.logs", "hermesd.web", "agent", "model", "approvals", "platforms.*", "mcp_servers.*", "session_reset",
+    "reset_by_type.*", "reset_by_platform.*", "streaming", "access",
 }  # fmt: skip
 
 
@@ -51,6 +51,8 @@ def test_the_same_settings_are_no_change() -> None:
          Changes(restart=("platforms.fake.enabled", "platforms.local"))),
         ({}, {"access": {"allowed": {"fake": ["me"]}, "allow_all": ["local"], "gateway_allowed": ["you"]}},
          Changes(live=("FAKE_ALLOWED_USERS", "LOCAL_ALLOW_ALL_USERS", "GATEWAY_ALLOWED_USERS"))),
+        ({}, {"model": {"default": "m"}, "fallback_providers": [{"model": "n"}], "agent": {"max_turns": 3}},
+         Changes(live=("agent.max_turns", "model.default", "fallback_providers"))),
         ({}, {"session_reset": {"mode": "none"}}, Changes(no_effect=("session_reset.mode",))),
     ],
 )  # fmt: skip

@@ -185,13 +185,14 @@ class TestPrecedence:
 
 
 class TestHermesAgentSection:
-    def test_one_key_of_it_is_ours_too_and_the_rest_is_left_to_hermes(self, tmp_path: Path) -> None:
+    def test_some_of_its_keys_are_ours_too_and_the_rest_is_left_to_hermes(self, tmp_path: Path) -> None:
         result = loaded(tmp_path, "agent: {gateway_timeout: 1800, max_turns: 90, personalities: {a: b}}")
         assert result.settings.agent.gateway_timeout_seconds == 1800
         assert result.warnings == ()
 
-    def test_without_it_a_turn_may_be_quiet_for_ever(self, tmp_path: Path) -> None:
-        assert loaded(tmp_path).settings.agent.gateway_timeout_seconds == 0
+    def test_it_has_hermes_defaults(self, tmp_path: Path) -> None:
+        agent = loaded(tmp_path).settings.agent
+        assert (agent.gateway_timeout_seconds, agent.gateway_timeout_warning_seconds) == (1800, 900)
         assert loaded(tmp_path).settings.hermesd.workers.turn_timeout_seconds == 0
 
     def test_the_variable_of_hermes_beats_the_file(self, tmp_path: Path) -> None:

@@ -92,3 +92,23 @@ class TestTurns:
         gateway.lanes.check_time_limits(turn.active_at + 31.0)
         (interrupt,) = worker.interrupts()
         assert interrupt.reason == "the agent showed nothing for 30 s"
+
+    async def test_the_user_of_a_quiet_one_is_told_once(self, gateway: Gateway) -> None:
+        await gateway.start(quiet_timeout=1800.0, quiet_warning=900.0)
+        await gateway.say("one", chat="c1")
+        worker = await gateway.pool.ready()
+        await worker.accept()
+        turn = gateway.lanes.lanes[KEY].current
+        assert turn is not None
+        gateway.lanes.check_time_limits(turn.active_at + 899.0)
+        assert gateway.texts == []
+        for seconds in (901.0, 902.0, 1000.0):
+            gateway.lanes.check_time_limits(turn.active_at + seconds)
+        assert await gateway.shown(1) == [
+            "Nothing has been heard of the agent for 15 minutes; it still runs. After 30 minutes it is ended. "
+            "/stop ends it now."
+        ]
+        assert not worker.interrupts()
+        gateway.lanes.check_time_limits(turn.active_at + 1801.0)
+        assert worker.interrupts()
+        assert len(gateway.texts) == 1

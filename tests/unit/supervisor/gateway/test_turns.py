@@ -261,6 +261,24 @@ class TestQuestions:
         await gateway.say("/approve", chat="c1")
         assert (await gateway.shown(3))[2] == "Nothing waits for an answer."
 
+    async def test_a_plain_approve_is_for_once_where_there_is_more_than_one_yes(self, gateway: Gateway) -> None:
+        worker, start = await self.ask(gateway)
+        worker.say(Ask("q2", start.turn, "may I?", ("once", "session", "always", "deny"), 60.0))
+        await gateway.shown(2)
+        await gateway.say("/approve", chat="c1")
+        await gateway.say("/approve", chat="c1")
+        await until(lambda: Answer("q2", "once", "u1") in worker.told)
+
+    async def test_one_that_cannot_be_delivered_is_answered_at_once(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("one", chat="c1")
+        worker = await gateway.pool.ready()
+        start = await worker.accept()
+        gateway.chat.close_chat("c1")
+        worker.say(Ask("q1", start.turn, "may I?", ("approve", "deny"), 300.0))
+        await until(lambda: Answer("q1", "", "undeliverable") in worker.told)
+        assert gateway.life() == "busy"
+
     async def test_another_session_cannot_answer(self, gateway: Gateway) -> None:
         worker, _ = await self.ask(gateway)
         await gateway.say("/approve", chat="c2")
