@@ -122,7 +122,7 @@ class Streams:
             if stream.state is not None:
                 self._streams.pop(turn, None)
                 return stream.state
-        rows = await self._journal.read(kept.of_turn, turn)
+        rows = await self._of_turn(turn, target)
         self._streams.pop(turn, None)
         if not rows:
             return None
@@ -181,13 +181,35 @@ class Streams:
     async def _find(self, stream: _Stream) -> None:
         """Whether an earlier life has shown something of it."""
         try:
-            rows = await self._journal.read(kept.of_turn, stream.turn)
+            rows = await self._of_turn(stream.turn, stream.target)
         except JournalError as error:
             log.warning("the progress of %s is not shown: %s", stream.turn, error)
             stream.ended = True
             return
         if self._streams.get(stream.turn) is stream:
             self._open(stream, [_known(row) for row in rows])
+
+    async def _of_turn(self, turn: str, target: Target) -> list[ProgressRow]:
+        """What an earlier life has shown of it, also what it was just sending when it ended."""
+        for row in await self._journal.read(kept.announced, turn):
+            adapter = self._adapters.get(target.platform)
+            if adapter is None:
+                break  # not known yet: its answer waits for the platform, too
+            if adapter.capabilities(target).exact_resends:
+                try:
+                    sent = await adapter.send(target, self._message(turn, row.number, target, row.text))
+                except AdapterError as error:
+                    log.info("what was shown last of %s is not found again: %s", turn, error)
+                else:
+                    await self._persistence.write(kept.keep, replace(row, message_id=sent.message_id, text=""))
+                    continue
+            await self._persistence.write(kept.retract, turn, row.number)
+        return await self._journal.read(kept.of_turn, turn)
+
+    def _message(self, turn: str, index: int, target: Target, text: str) -> Outbound:
+        mode = self._settings.reply_to_mode.get(target.platform, "first")
+        quotes = mode == "all" or (mode != "off" and index == 0)
+        return Outbound(f"{turn}:progress:{index}", text, kind="progress", final=False, quotes=quotes)
 
     def _open(self, stream: _Stream, known: Sequence[progress.Known]) -> None:
         stream.state = progress.State(self._style(stream.target), tuple(known))
@@ -252,21 +274,23 @@ class Streams:
         self, stream: _Stream, adapter: Adapter, action: progress.Send | progress.Edit
     ) -> progress.Done | progress.Failed:
         target = stream.target
-        mode = self._settings.reply_to_mode.get(target.platform, "first")
-        quotes = mode == "all" or (mode != "off" and action.index == 0)
-        key = f"{stream.turn}:progress:{action.index}"
-        message = Outbound(key, action.text, kind="progress", final=False, quotes=quotes)
+        message = self._message(stream.turn, action.index, target, action.text)
+        exact = adapter.capabilities(target).exact_resends
         try:
             if isinstance(action, progress.Edit):
                 editor = capability(adapter, CanEdit)
                 assert editor is not None
                 return progress.Done((await editor.edit(target, action.message_id, message)).message_id)
+            if exact and stream.state is not None:
+                shown = stream.state.messages[action.index]
+                row = ProgressRow(stream.turn, action.index, target, "", shown.segment, shown.begins, action.text)
+                await self._persistence.write(kept.announce, row)
             return progress.Done((await adapter.send(target, message)).message_id)
         except Retry as error:
             self._rates_of(target.platform).close(target.chat_id, self._now() + error.after)
             return progress.Failed(progress.Failure.LATER, error.after)
         except Uncertain as error:
-            harmless = isinstance(action, progress.Edit) or adapter.capabilities(target).exact_resends
+            harmless = isinstance(action, progress.Edit) or exact
             failure = progress.Failure.LATER if harmless else progress.Failure.UNKNOWN
             return progress.Failed(failure, error.after)
         except AdapterError as error:

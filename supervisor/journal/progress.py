@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from hermesd.adapters.contract import Outbound
 
@@ -17,9 +18,21 @@ KEEP = """
         number = excluded.number, segment = excluded.segment, begins = excluded.begins, text = excluded.text,
         stale = 0
 """
-OF_TURN = "SELECT * FROM progress WHERE turn = ? AND NOT stale ORDER BY number"
-OF_TURN_STALE = "SELECT * FROM progress WHERE turn = ? AND stale ORDER BY number"
-STALE = "SELECT * FROM progress WHERE stale ORDER BY turn, number"
+OF_TURN = "SELECT * FROM progress WHERE turn = ? AND NOT stale AND message_id NOT LIKE '?%' ORDER BY number"
+ANNOUNCED = "SELECT * FROM progress WHERE turn = ? AND message_id LIKE '?%' ORDER BY number"
+RETRACT = "DELETE FROM progress WHERE turn = ? AND number = ? AND message_id LIKE '?%'"
+RETRACT_OVER = """
+    DELETE FROM progress
+    WHERE message_id LIKE '?%'
+      AND EXISTS (SELECT 1 FROM turns WHERE turns.turn = progress.turn AND turns.ended_at IS NOT NULL)
+      AND NOT EXISTS (
+          SELECT 1 FROM outbox
+          WHERE outbox.key = progress.turn || ':answer' AND outbox.part_of = 0
+            AND outbox.state IN ('pending', 'sending', 'ambiguous')
+      )
+"""
+OF_TURN_STALE = "SELECT * FROM progress WHERE turn = ? AND stale AND message_id NOT LIKE '?%' ORDER BY number"
+STALE = "SELECT * FROM progress WHERE stale AND message_id NOT LIKE '?%' ORDER BY turn, number"
 MARK = "UPDATE progress SET stale = 1 WHERE turn = ?"
 FORGET = "DELETE FROM progress WHERE turn = ? AND message_id = ?"
 FORGET_OTHERS = "DELETE FROM progress WHERE turn = ? AND message_id NOT IN ({})"
@@ -35,9 +48,27 @@ MARK_ORPHANS = """
 """
 
 
+def announce(connection: sqlite3.Connection, row: ProgressRow) -> None:
+    """It is about to be sent, with this text, and has no id yet: should hermesd die meanwhile, a platform that knows a
+    message which comes twice can be asked for it by sending it again.
+    """
+    keep(connection, replace(row, message_id=f"?{row.number}"))
+
+
+def announced(connection: sqlite3.Connection, turn: str) -> list[ProgressRow]:
+    """What was about to be sent when an earlier life ended, oldest first; the ids of these are no ids."""
+    return [progress_row(row) for row in connection.execute(ANNOUNCED, (turn,))]
+
+
+def retract(connection: sqlite3.Connection, turn: str, number: int) -> None:
+    """It was not sent, or is known by its id."""
+    connection.execute(RETRACT, (turn, number))
+
+
 def keep(connection: sqlite3.Connection, row: ProgressRow) -> None:
     """The message is there, or its text has become final."""
     target = row.target
+    connection.execute(RETRACT, (row.turn, row.number))
     place = (target.platform, target.chat_id, target.thread_id)
     connection.execute(KEEP, (row.turn, row.number, *place, row.message_id, row.segment, row.begins, row.text))
 
@@ -79,5 +110,6 @@ def forget(connection: sqlite3.Connection, turn: str, message_id: str) -> None:
 
 def stale(connection: sqlite3.Connection) -> list[ProgressRow]:
     """What nobody will finish: called at start, when no turn of an earlier life is open that is not known to be."""
+    connection.execute(RETRACT_OVER)
     connection.execute(MARK_ORPHANS)
     return [progress_row(row) for row in connection.execute(STALE)]
