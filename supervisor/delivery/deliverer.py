@@ -70,7 +70,7 @@ class Deliverer:
         self._tasks = tasks
         self._persistence = Persistence(journal, tasks)
         self._rates: dict[str, Rates] = {}
-        self.streams = Streams(journal, adapters, tasks, settings, self._rates_of)
+        self.streams = Streams(journal, adapters, tasks, settings, self._rates_of, self._is_waited_for)
         self._preparation = Preparation(journal, self.streams, settings, may=may_fetch)
         self._stale = Stale(adapters, tasks, self._persistence)
         self.questions = Questions(journal, adapters, tasks)
@@ -379,6 +379,10 @@ class Deliverer:
                 await self._persistence.write(outbox.placeholder, later.id, "")
                 lane.rows[index] = replace(later, platform_message_id="")
                 self._stale.take_back_one(row.target, later.platform_message_id)
+
+    def _is_waited_for(self, target: Target) -> bool:
+        """Whether messages are on their way to this thread of this chat."""
+        return _lane_of(target) in self._lanes
 
     def _rates_of(self, platform: str) -> Rates:
         return self._rates.setdefault(platform, Rates())

@@ -31,6 +31,9 @@ log = logging.getLogger("hermesd.delivery")
 LAST_CALL_SECONDS = 30.0
 """How long an answer's end waits for the call that is under way: an edit that comes late would undo the last one."""
 
+BEHIND_SECONDS = 0.1
+"""Until it is looked again whether older messages of the same place have been sent."""
+
 
 @dataclass(slots=True, eq=False)
 class _Stream:
@@ -47,7 +50,10 @@ class _Stream:
 
 
 class Streams:
-    """Owned by the deliverer. ``rates_of``: the buckets of a platform, which messages use too."""
+    """Owned by the deliverer. ``rates_of``: the buckets of a platform, which messages use too.
+
+    ``is_waited_for``: whether older messages are still on their way to a place.
+    """
 
     def __init__(
         self,
@@ -56,12 +62,14 @@ class Streams:
         tasks: Tasks,
         settings: DeliverySettings,
         rates_of: Callable[[str], Rates],
+        is_waited_for: Callable[[Target], bool] = lambda target: False,
     ):
         self._journal = journal
         self._adapters = adapters
         self._tasks = tasks
         self._settings = settings
         self._rates_of = rates_of
+        self._is_waited_for = is_waited_for
         self._persistence = Persistence(journal, tasks)
         self._streams: dict[str, _Stream] = {}
 
@@ -259,6 +267,10 @@ class Streams:
             self._step(stream, progress.Held(now + progress.SLOWEST))  # it is down; its answer waits for it
             return
         target = stream.target
+        if isinstance(action, progress.Send) and self._is_waited_for(target):
+            # What is on its way to this place comes first: an answer must not stand below the beginning of the next.
+            self._step(stream, progress.Held(now + BEHIND_SECONDS))
+            return
         free = self._rates_of(target.platform).spare(target.chat_id, adapter.capabilities(target), now)
         if free > now:
             self._step(stream, progress.Held(free))

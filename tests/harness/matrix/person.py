@@ -105,14 +105,19 @@ class Person:
         return found
 
     def messages(self, room: str, sender: str = "") -> list[Event]:
-        """Messages that were shown so far, edits left out; of one sender, or of all."""
-        return [
-            event
-            for event in self.events.get(room, ())
-            if event["type"] in ("m.room.message", "m.sticker")
-            and (not sender or event["sender"] == sender)
-            and event.get("content", {}).get("m.relates_to", {}).get("rel_type") != "m.replace"
-        ]
+        """Messages as they read by now, with the edits that have come; of one sender, or of all."""
+        shown: dict[str, Event] = {}
+        for event in self.events.get(room, ()):
+            if event["type"] not in ("m.room.message", "m.sticker") or (sender and event["sender"] != sender):
+                continue
+            relation = event.get("content", {}).get("m.relates_to", {})
+            if relation.get("rel_type") != "m.replace":
+                shown[event["event_id"]] = event
+            elif (edited := shown.get(relation["event_id"])) is not None and edited["sender"] == event["sender"]:
+                kept = {key: value for key, value in edited["content"].items() if key == "m.relates_to"}
+                content = {**event["content"]["m.new_content"], **kept}
+                shown[edited["event_id"]] = {**edited, "content": content}
+        return list(shown.values())
 
     def answers(self, room: str, to: str, sender: str) -> list[Event]:
         """What ``sender`` has answered to one message, by its reply relation."""
