@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from harness.running import wait_until
 
 from hermesd.supervisor.instance import process as identities
 from hermesd.supervisor.pool import census
@@ -17,6 +18,7 @@ from hermesd.supervisor.pool.processes import Processes
 from hermesd.supervisor.pool.processes_by_proc import ProcProcesses
 from hermesd.supervisor.pool.processes_by_psutil import PsutilProcesses
 from hermesd.workers.containment import procfs, usage
+from hermesd.workers.containment.identity import stat_fields
 from hermesd.workers.containment.tag import VARIABLE, make_tag
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the two are compared where both work")
@@ -68,6 +70,8 @@ def tree() -> Iterator[Tree]:
     ) as process:
         assert process.stdout is not None
         sleeper, zombie = map(int, process.stdout.readline().split())
+        # Whoever has said something still runs for a moment.
+        wait_until(lambda: all(stat_fields(pid)[0] == b"S" for pid in (process.pid, sleeper)), what="both sleep")
         yield Tree(process.pid, sleeper, zombie)
 
 
