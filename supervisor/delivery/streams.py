@@ -31,6 +31,9 @@ log = logging.getLogger("hermesd.delivery")
 LAST_CALL_SECONDS = 30.0
 """How long an answer's end waits for the call that is under way: an edit that comes late would undo the last one."""
 
+SEEK_SECONDS = 60.0
+"""For a platform to say under which id it has a message that was being sent when an earlier life ended."""
+
 BEHIND_SECONDS = 0.1
 """Until it is looked again whether older messages of the same place have been sent."""
 
@@ -200,19 +203,29 @@ class Streams:
     async def _of_turn(self, turn: str, target: Target) -> list[ProgressRow]:
         """What an earlier life has shown of it, also what it was just sending when it ended."""
         for row in await self._journal.read(kept.announced, turn):
-            adapter = self._adapters.get(target.platform)
-            if adapter is None:
-                break  # not known yet: its answer waits for the platform, too
-            if adapter.capabilities(target).exact_resends:
-                try:
-                    sent = await adapter.send(target, self._message(turn, row.number, target, row.text))
-                except AdapterError as error:
-                    log.info("what was shown last of %s is not found again: %s", turn, error)
-                else:
-                    await self._persistence.write(kept.keep, replace(row, message_id=sent.message_id, text=""))
-                    continue
-            await self._persistence.write(kept.retract, turn, row.number)
+            found = await self._sent_again(row)
+            if found:
+                await self._persistence.write(kept.keep, replace(row, message_id=found, text=""))
+            elif found is not None:
+                await self._persistence.write(kept.retract, turn, row.number)
         return await self._journal.read(kept.of_turn, turn)
+
+    async def _sent_again(self, row: ProgressRow) -> str | None:
+        """The id of a message that may be there already; "" where that cannot be known, None for not now."""
+        until = self._now() + SEEK_SECONDS
+        while (adapter := self._adapters.get(row.target.platform)) is not None and self._now() < until:
+            if not adapter.capabilities(row.target).exact_resends:
+                return ""
+            try:
+                return (
+                    await adapter.send(row.target, self._message(row.turn, row.number, row.target, row.text))
+                ).message_id
+            except (Retry, Uncertain) as error:  # not connected yet, mostly
+                await asyncio.sleep(min(error.after, 1.0))
+            except AdapterError as error:
+                log.info("what was shown last of %s is not found again: %s", row.turn, error)
+                return ""
+        return None
 
     def _message(self, turn: str, index: int, target: Target, text: str) -> Outbound:
         mode = self._settings.reply_to_mode.get(target.platform, "first")

@@ -54,6 +54,9 @@ async def status(call: Call) -> str:
 
 
 async def retry(call: Call) -> str | None:
+    lane = call.lanes.lane_of(call.key)
+    if lane is not None and lane.queue:
+        return "The last message still waits for its turn; /stop drops it."
     last = await call.journal.write(inbox.latest_turn, call.key)
     if last is None:
         return "There is no message to repeat in this conversation."
