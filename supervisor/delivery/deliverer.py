@@ -380,9 +380,10 @@ class Deliverer:
                 lane.rows[index] = replace(later, platform_message_id="")
                 self._stale.take_back_one(row.target, later.platform_message_id)
 
-    def _is_waited_for(self, target: Target) -> bool:
-        """Whether messages are on their way to this thread of this chat."""
-        return _lane_of(target) in self._lanes
+    def _is_waited_for(self, target: Target, turn: str) -> bool:
+        """Whether messages of other turns are on their way to this thread of this chat."""
+        lane = self._lanes.get(_lane_of(target))
+        return lane is not None and any(row.turn != turn for row in lane.rows)
 
     def _rates_of(self, platform: str) -> Rates:
         return self._rates.setdefault(platform, Rates())

@@ -55,7 +55,7 @@ class _Stream:
 class Streams:
     """Owned by the deliverer. ``rates_of``: the buckets of a platform, which messages use too.
 
-    ``is_waited_for``: whether older messages are still on their way to a place.
+    ``is_waited_for``: whether messages of other turns than this one are still on their way to a place.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Streams:
         tasks: Tasks,
         settings: DeliverySettings,
         rates_of: Callable[[str], Rates],
-        is_waited_for: Callable[[Target], bool] = lambda target: False,
+        is_waited_for: Callable[[Target, str], bool] = lambda target, turn: False,
     ):
         self._journal = journal
         self._adapters = adapters
@@ -280,7 +280,7 @@ class Streams:
             self._step(stream, progress.Held(now + progress.SLOWEST))  # it is down; its answer waits for it
             return
         target = stream.target
-        if isinstance(action, progress.Send) and self._is_waited_for(target):
+        if isinstance(action, progress.Send) and self._is_waited_for(target, stream.turn):
             # What is on its way to this place comes first: an answer must not stand below the beginning of the next.
             self._step(stream, progress.Held(now + BEHIND_SECONDS))
             return
