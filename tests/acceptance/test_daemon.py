@@ -306,11 +306,11 @@ def test_an_agent_that_does_not_exist_is_told_to_the_chat_and_hermesd_stays(make
     assert "agent:main:local:dm: failed: cannot load agent" in again.stderr
 
 
-@pytest.mark.parametrize(("agent", "status"), [("llm", 78), ("'no_such_module:make'", 78)])
+@pytest.mark.parametrize(("agent", "status"), [("hermes", 78), ("'no_such_module:make'", 78)])
 def test_check_tells_of_an_agent_that_cannot_be(make_daemon: MakeDaemon, agent: str, status: int) -> None:
     done = hermesd(make_daemon(f"hermesd: {{agent: {agent}, agnet_path: /}}\n"), "--check")
     assert done.returncode == status
-    assert ("llm is not part of this version" if agent == "llm" else "no module 'no_such_module'") in done.stderr
+    assert ("hermes is not part of this version" if agent == "hermes" else "no module 'no_such_module'") in done.stderr
     assert "agnet_path" in done.stderr
 
 

@@ -67,6 +67,7 @@ def test_a_slash_command_is_answered_in_time_and_in_its_place(daemon: Daemon, se
 
 
 def test_a_hundred_strangers_start_no_worker_and_open_no_thread(daemon: Daemon, server: DiscordServer) -> None:
+    answer(server, server.say(server.direct(ANNA), "before them"))
     before, threads = len(daemon.json("ps")["workers"]), len(server.calls("POST", "/threads$"))
     said = len(server.by_bot())
     for number in range(100):

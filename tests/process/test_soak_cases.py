@@ -162,8 +162,8 @@ def test_discords_messages_are_answered_once_over_the_deaths_of_hermesd(seed: in
 
 def test_every_case_has_a_test_here_and_a_line_for_the_list(seed: int) -> None:
     modules = (
-        adopt, cpu, crashes, discord, frames, hang, hogs, journal, kill_both, kill_hermesd, kill_keeper, kill_worker,
-        kills, limits, logflood, lost, matrix, recycled, starts, stop, telegram, two_homes,
+        adopt, cpu, crashes, discord, failing_model, frames, hang, hogs, journal, kill_both, kill_hermesd, kill_keeper,
+        kill_worker, kills, limits, logflood, lost, matrix, recycled, starts, stop, telegram, two_homes,
     )  # fmt: skip
     tested = {module.__name__.rpartition(".")[2] for module in modules}
     assert tested == {name.replace("-", "_") for name in soak.names()}
