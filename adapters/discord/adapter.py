@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import discord
+from discord.gateway import KeepAliveHandler
 
 from hermesd.adapters.contract import (
     AdapterSettings,
@@ -129,7 +131,16 @@ class DiscordAdapter:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._stop_heartbeats()
         self._turn("stopped")
+
+    def _stop_heartbeats(self) -> None:
+        """discord.py stops the thread of a socket when it is closed by its own hand, not when the connection had broken
+        (`discord/gateway.py`, `KeepAliveHandler`): that one would go on until its next beat fails.
+        """
+        for thread in threading.enumerate():
+            if isinstance(thread, KeepAliveHandler) and thread.ws._connection is self.client._connection:
+                thread.stop()
 
     async def _say_goodbye(self) -> None:
         try:

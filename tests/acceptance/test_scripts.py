@@ -79,6 +79,7 @@ def port_in_use(port: int) -> Iterator[None]:
     yield  # somebody else holds it, which is as good
 
 
+@pytest.mark.alone("it looks for a free port from 8642 on, as every ./scripts/run does")
 def test_without_a_terminal_it_stays_up_on_a_free_port_and_tells_a_command_that_works(
     clone: Path, tmp_path: Path, lacking: Callable[[str], NoReturn]
 ) -> None:
