@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness import figures
 from harness.daemon import Daemon
 from harness.figures import allowed, summary
 from harness.scene import Scene
@@ -38,11 +37,7 @@ def run(times: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
         with Scene() as scene:
             fresh.append(_time_to_ready(scene.daemon, "true"))
             for name, lines in _stale_files(scene.daemon):
-                took = _time_to_ready(scene.daemon, lines)
-                if took > START_SECONDS and not figures.STRICT:
-                    # What a file costs it costs each time; what other work on the machine costs, it does not.
-                    took = min(took, _time_to_ready(scene.daemon, lines))
-                stale.setdefault(name, []).append(took)
+                stale.setdefault(name, []).append(_time_to_ready(scene.daemon, lines))
         say(f"round {number + 1} of stale PID files: fresh {fresh[-1]:.2f} s, "
             + ", ".join(f"{name} {took[-1]:.2f}" for name, took in stale.items()))  # fmt: skip
     limit = allowed(START_SECONDS, SLOWER_THAN_FRESH * max(fresh))
