@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import time
@@ -315,6 +316,16 @@ class TestGuardOnce(InOneContainment):
         supervisor.send(Leave())
         assert keeper.wait() == 0
         assert not runs(guard)
+
+    def test_a_home_that_was_removed_keeps_nothing_alive(self, instance: Instance) -> None:
+        keeper, supervisor = guarded(instance)
+        _, forked = supervisor.fork("w1")
+        keeper.kill()
+        supervisor.close()
+        instance.free_lock()
+        shutil.rmtree(instance.path)
+        instance.wait_clean(10.0)
+        assert not runs(forked.pid)
 
     def test_while_the_lock_is_held_it_waits(self, instance: Instance) -> None:
         keeper, supervisor = guarded(instance, adopt_timeout=0.1)

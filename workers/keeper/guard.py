@@ -103,7 +103,10 @@ class Guard:
     def _may_kill(self) -> bool:
         """One guard at a time: two would kill each other, and leave the rest."""
         if self._alone is None:
-            directory = os.open(os.path.dirname(self._spec.socket), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                directory = os.open(os.path.dirname(self._spec.socket), os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return True  # its home was removed, and no new hermesd can come there
             try:
                 fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
