@@ -294,12 +294,14 @@ class Deliverer:
         if (early := row.next_try_at - time.time()) > 0:
             return early
         if not row.part_of:
-            await self._cut(lane, row, adapter)
-            return 0.0
-        if (wait := self._rate_wait(lane, row, adapter)) > 0:
+            if not await self._cut(lane, row, adapter):
+                return 0.0
+            row = lane.rows[0]
+        elif (wait := self._rate_wait(lane, row, adapter)) > 0:
             return wait
+        else:
+            await self._persistence.write(outbox.sending, row.id, time.time())
         lane.booked = 0.0
-        await self._persistence.write(outbox.sending, row.id, time.time())
         outcome = await attempt(adapter, row)
         now = time.time()
         match outcome:
@@ -330,8 +332,8 @@ class Deliverer:
                 self._left(lane)
         return 0.0
 
-    async def _cut(self, lane: _Lane, row: OutboxRow, adapter: Adapter) -> None:
-        """Put the parts of a message in its place."""
+    async def _cut(self, lane: _Lane, row: OutboxRow, adapter: Adapter) -> bool:
+        """Put the parts of a message in its place. True: the first of them may go at once, and is *sending* on disk."""
         try:
             prepared = await self._preparation.prepare(row, adapter)
         except JournalError:
@@ -340,13 +342,16 @@ class Deliverer:
             log.exception("outbox row %d is sent as it is", row.id)
             prepared = Prepared(parts_of(row.message, adapter.capabilities(row.target)).parts)
         parts = [(part.message, part.edits) for part in prepared.parts]
+        # One commit instead of two, where nothing has to be tidied up before the first part is sent.
+        begin = not prepared.stale and not prepared.unfinished and self._rate_wait(lane, row, adapter) <= 0
         (first, *others), stale = await self._persistence.write(
-            progress.end_in_parts, row.id, parts, prepared.ends, prepared.stale, time.time()
+            progress.end_in_parts, row.id, parts, prepared.ends, prepared.stale, time.time(), begin=begin
         )
         lane.rows.popleft()
         lane.rows.extendleft(reversed([first, *others]))
         self._stale.take_back(stale)
         await self.streams.tidy(row.target, prepared.unfinished)
+        return begin
 
     def _rate_wait(self, lane: _Lane, row: OutboxRow, adapter: Adapter) -> float:
         """Seconds until the platform's rates allow the call. 0: its tokens have been taken."""

@@ -10,6 +10,7 @@ from hermesd.adapters.contract import Outbound
 
 from . import outbox
 from .rows import OutboxRow, ProgressRow, progress_row
+from .states import OutboxState
 
 KEEP = """
     INSERT INTO progress (turn, number, platform, chat_id, thread_id, message_id, segment, begins, text)
@@ -92,11 +93,15 @@ def end_in_parts(
     turn: str,
     stale: Collection[str],
     now: float,
+    *,
+    begin: bool = False,
 ) -> tuple[list[OutboxRow], list[ProgressRow]]:
-    """`outbox.cut`, and with ``turn`` the end of its progress, both or neither. Returns the parts, and what to take
-    back.
+    """`outbox.cut`, with ``turn`` the end of its progress, and with ``begin`` the first part's `outbox.sending`: all or
+    nothing. Returns the parts, and what to take back.
     """
     rows = outbox.cut(connection, outbox_id, parts, now)
+    if begin and rows[0].state is OutboxState.PENDING:
+        outbox.sending(connection, rows[0].id, now)
     if not turn:
         return rows, []
     taken_over(connection, turn, stale)
