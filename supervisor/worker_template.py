@@ -11,10 +11,11 @@ import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from hermesd.ipc.mcp import ServerSpec
 from hermesd.supervisor.config.settings import McpServer, Settings
 from hermesd.supervisor.instance.paths import Paths
 from hermesd.supervisor.pool import hang
-from hermesd.workers.spec import ServerSpec, WorkerSpec
+from hermesd.workers.spec import WorkerSpec
 
 log = logging.getLogger("hermesd.app")
 

@@ -20,6 +20,7 @@ import pytest
 from harness.host import Host, ended, kill, spec_of, start
 
 from hermesd.ipc.codec import pack_value
+from hermesd.ipc.mcp import ServerSpec
 from hermesd.ipc.messages import (
     Accept,
     Answer,
@@ -38,7 +39,6 @@ from hermesd.ipc.messages import (
     Steered,
     Stop,
 )
-from hermesd.workers.spec import ServerSpec
 
 AGENTS = textwrap.dedent("""
     import asyncio, logging, multiprocessing, os, sys, threading, time

@@ -15,6 +15,7 @@ from typing import Any
 import anyio
 from mcp.client.session import ClientSession
 
+from hermesd.ipc.mcp import ServerSpec
 from hermesd.workers.agents.contract import Tool, ToolResult
 from hermesd.workers.containment.contract import Container
 from hermesd.workers.containment.errors import ContainmentError
@@ -25,7 +26,6 @@ from hermesd.workers.mcp.process import CannotSpawn, Process, spawn
 from hermesd.workers.mcp.slot import Event
 from hermesd.workers.mcp.stderr import StderrLog, drain
 from hermesd.workers.mcp.transport import wire
-from hermesd.workers.spec import ServerSpec
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ import os
 import signal
 from collections.abc import Sequence
 
+from hermesd.ipc.mcp import ServerSpec
 from hermesd.workers.containment.contract import Container
 from hermesd.workers.spawn import Spawned, SpawnError, spawn_async
-from hermesd.workers.spec import ServerSpec
 
 log = logging.getLogger(__name__)
 

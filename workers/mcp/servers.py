@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hermesd.ipc.mcp import ServerSpec
 from hermesd.ipc.messages import ServerReport
 from hermesd.workers.agents.contract import Tool, ToolResult
 from hermesd.workers.containment.contract import Containment
 from hermesd.workers.mcp.environment import server_environment
 from hermesd.workers.mcp.errors import McpError, NoSuchServer
 from hermesd.workers.mcp.slot import Slot
-from hermesd.workers.spec import ServerSpec
 
 if TYPE_CHECKING:
     from hermesd.workers.mcp.server import Server

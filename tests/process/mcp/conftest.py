@@ -12,10 +12,10 @@ import psutil
 import pytest
 from harness.lacking import lacking
 
+from hermesd.ipc.mcp import ServerSpec
 from hermesd.workers import containment
 from hermesd.workers.containment import prctl, tag
 from hermesd.workers.mcp.servers import Servers
-from hermesd.workers.spec import ServerSpec
 
 HOSTILE = Path(__file__).parents[1] / "servers" / "hostile.py"
 WORKER = "w1"

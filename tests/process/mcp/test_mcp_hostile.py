@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hermesd.ipc.mcp import ServerSpec
 from hermesd.workers.mcp import sdk
 from hermesd.workers.mcp.errors import (
     CallRejected,
@@ -19,7 +20,6 @@ from hermesd.workers.mcp.errors import (
     ServerDied,
     ServersStopped,
 )
-from hermesd.workers.spec import ServerSpec
 
 pytestmark = pytest.mark.usefixtures("stopping")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from hermesd.ipc.mcp import ServerSpec
 from hermesd.workers.mcp.errors import ServerDied
-from hermesd.workers.spec import ServerSpec
 
 pytestmark = pytest.mark.usefixtures("stopping")
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hermesd.ipc import keeping
 from hermesd.ipc.codec import Codec, Envelope, clean, pack_value, unpack_value
 from hermesd.ipc.errors import Incompatible, LocalError, PeerError
+from hermesd.ipc.mcp import ServerSpec
 from hermesd.ipc.messages import (
     DOWN,
     UP,
@@ -30,7 +31,7 @@ from hermesd.ipc.messages import (
 )
 from hermesd.ipc.schema import MAX_DEPTH, MAX_ITEMS
 from hermesd.ipc.version import WIRE_VERSION
-from hermesd.workers.spec import ServerSpec, WorkerSpec
+from hermesd.workers.spec import WorkerSpec
 
 CODEC = Codec(*UP, *DOWN)
 KEEPER_CODEC = Codec(*keeping.TO_KEEPER, *keeping.FROM_KEEPER)
