@@ -9,19 +9,25 @@ import stat
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness import figures
 from harness.daemon import turn_runs
 from harness.figures import summary
 from harness.scene import Scene
 
 HANG_TIMEOUT = 2.0
 FOUND_SECONDS = HANG_TIMEOUT + 5.0
-PAUSE_SECONDS = 5.0  # more than twice the time limit
 TURN_TIMEOUT = 1.0
 OVERRUN_SECONDS = TURN_TIMEOUT + 8.0
-IDLE, BUSY, IN_C, SLEEPER = "idle", "busy", "in-c", "sleeper"
+BUSY, IN_C, SLEEPER = "busy", "in-c", "sleeper"
+
+
+def _pause_seconds() -> float:
+    """More than twice the time limit."""
+    return 30.0 if figures.STRICT else 5.0
 
 
 def run(times: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
@@ -39,19 +45,23 @@ def _hangs(times: int, chance: random.Random, say: Callable[[str], None]) -> dic
     with Scene(ours={"workers": {"hang_timeout": f"{HANG_TIMEOUT}s"}}) as scene:
         scene.start()
         fake = scene.fake
-        for chat in (IDLE, BUSY, IN_C, SLEEPER):
+        for chat in (IN_C, SLEEPER):
             fake.talk("hello", chat=chat)
         in_c = fake.say("!regex", chat=IN_C)
         _wait(lambda: "silent_s" in scene.worker(IN_C), "a worker in C is shown as silent")
         for number in range(times):
-            busy = fake.say("!sleep 600", chat=BUSY)
-            _wait(lambda: turn_runs(scene.worker(BUSY)), "the turn runs")
+            # Chats of its own: one whose worker is ended five times within a minute is put out of service.
+            idle_chat, busy_chat = f"idle-{number}", f"busy-{number}"
+            for chat in (idle_chat, busy_chat):
+                fake.talk("hello", chat=chat)
+            busy = fake.say("!sleep 600", chat=busy_chat)
+            _wait(partial(_turn_runs, scene, busy_chat), "the turn runs")
             _pause(scene)
-            say(f"round {number + 1}: hermesd was stopped for {PAUSE_SECONDS:g} s and judged nobody")
+            say(f"round {number + 1}: hermesd was stopped for {_pause_seconds():g} s and judged nobody")
             time.sleep(chance.uniform(0.0, 1.0))  # anywhere between two heartbeats
             with ThreadPoolExecutor(1) as beside:
-                idle = beside.submit(_stopped_idle, scene)
-                found["mid_turn"].append(_stopped_mid_turn(scene, busy))
+                idle = beside.submit(_stopped_idle, scene, idle_chat)
+                found["mid_turn"].append(_stopped_mid_turn(scene, busy_chat, busy))
                 found["idle"].append(idle.result())
             say(f"round {number + 1}: found mid-turn after {found['mid_turn'][-1]:.2f} s, idle {found['idle'][-1]:.2f}")
         row = scene.worker(IN_C)
@@ -69,7 +79,7 @@ def _hangs(times: int, chance: random.Random, say: Callable[[str], None]) -> dic
         "found_within_s": FOUND_SECONDS,
         "found": {kind: summary(took) for kind, took in found.items()},
         "pauses_of_hermesd": times,
-        "pause_s": PAUSE_SECONDS,
+        "pause_s": _pause_seconds(),
         "judged_by_mistake": 0,
         "turn_timeout": TURN_TIMEOUT,
     }
@@ -79,26 +89,31 @@ def _pause(scene: Scene) -> None:
     """Stop hermesd for longer than any worker may be silent: afterwards everybody is who he was."""
     before = _who(scene)
     scene.daemon.signal(signal.SIGSTOP)
-    time.sleep(PAUSE_SECONDS)
+    time.sleep(_pause_seconds())
     scene.daemon.signal(signal.SIGCONT)
     assert scene.fake.talk("still there?", chat=SLEEPER)
     began = time.monotonic()
     while time.monotonic() - began < 2.2:  # two looks at least
-        assert _who(scene) == before
+        now = _who(scene)
+        assert now == before, f"hermesd judged somebody by its own pause: {before} became {now}"
         time.sleep(0.5)
+
+
+def _turn_runs(scene: Scene, chat: str) -> bool:
+    return turn_runs(scene.worker(chat))
 
 
 def _who(scene: Scene) -> dict[str, tuple[int, int]]:
     return {row["session"]: (row["pid"], row["restarts"]) for row in scene.daemon.workers()}
 
 
-def _stopped_mid_turn(scene: Scene, turn: str) -> float:
+def _stopped_mid_turn(scene: Scene, chat: str, turn: str) -> float:
     """Returns the seconds from the stop of the process to the word in its chat."""
-    fake, session = scene.fake, scene.session(BUSY)
-    worker = scene.worker(BUSY)
+    fake, session = scene.fake, scene.session(chat)
+    worker = scene.worker(chat)
     began = time.monotonic()
     os.kill(worker["pid"], signal.SIGSTOP)
-    told = fake.final(turn, chat=BUSY, seconds=FOUND_SECONDS + 1)
+    told = fake.final(turn, chat=chat, seconds=FOUND_SECONDS + 1)
     took = time.monotonic() - began
     assert took <= FOUND_SECONDS, f"a stopped worker was found after {took:.2f} s"
     assert told["kind"] == "error", told
@@ -111,25 +126,25 @@ def _stopped_mid_turn(scene: Scene, turn: str) -> float:
         assert shown["evidence"] in place.stdout, place.stdout
     log = (scene.daemon.home / "hermesd" / "logs" / "hermesd.log").read_text("utf-8")
     assert shown["evidence"] in log
-    assert "hello" in fake.talk("!history", chat=BUSY)
-    assert scene.worker(BUSY)["pid"] != worker["pid"]
-    assert len(fake.shown(chat=BUSY, reply_to=turn)) == 1, "told once"
+    assert "hello" in fake.talk("!history", chat=chat)
+    assert scene.worker(chat)["pid"] != worker["pid"]
+    assert len(fake.shown(chat=chat, reply_to=turn)) == 1, "told once"
     return took
 
 
-def _stopped_idle(scene: Scene) -> float:
+def _stopped_idle(scene: Scene, chat: str) -> float:
     """Returns the seconds from the stop of the process to its end. Its chat is told nothing."""
     fake = scene.fake
-    worker = scene.worker(IDLE)
-    before = len(fake.shown(chat=IDLE))
+    worker = scene.worker(chat)
+    before = len(fake.shown(chat=chat))
     began = time.monotonic()
     os.kill(worker["pid"], signal.SIGSTOP)
     _wait(lambda: all(row["pid"] != worker["pid"] for row in scene.daemon.workers()), "it is ended", FOUND_SECONDS)
     took = time.monotonic() - began
-    assert len(fake.shown(chat=IDLE)) == before
-    _check_evidence(Path(scene.daemon.json("sessions", "show", scene.session(IDLE))["evidence"]), worker, turn="none")
-    assert "hello" in fake.talk("!history", chat=IDLE)
-    assert len(fake.shown(chat=IDLE)) == before + 1
+    assert len(fake.shown(chat=chat)) == before
+    _check_evidence(Path(scene.daemon.json("sessions", "show", scene.session(chat))["evidence"]), worker, turn="none")
+    assert "hello" in fake.talk("!history", chat=chat)
+    assert len(fake.shown(chat=chat)) == before + 1
     return took
 
 

@@ -111,6 +111,12 @@ class Target:
             return False
         return True
 
+    def another(self) -> Target:
+        """The same process, to be closed by itself."""
+        copy = Target(0)
+        copy._pidfd = os.dup(self._pidfd)
+        return copy
+
     def close(self) -> None:
         if self._pidfd >= 0:
             os.close(self._pidfd)
@@ -136,6 +142,7 @@ class _World:
         self.scene.configure(plain=child)
         self.said: list[tuple[str, str]] = []
         self.killed: Counter[Kill] = Counter()
+        self._paused: list[Target] = []
         self.too_late = 0  # the victim had gone by itself when its turn came
         self.lives = 0
         self._count = 0
@@ -155,6 +162,7 @@ class _World:
         try:
             self.scene.__exit__(*error)
         finally:
+            self._continue_the_paused()
             self._sites.cleanup()
 
     # ---- a round -----------------------------------------------------------------------------------------------------
@@ -195,7 +203,7 @@ class _World:
             self._strike(kill, chat, targets.get(chat))
         for target in targets.values():
             target.close()
-        self._continue_the_stopped()
+        self._continue_the_paused()
         for process in stopping:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(STOP_SECONDS)
@@ -215,6 +223,8 @@ class _World:
             target = Target(self._wait_new(kill.victim, known, called))
         if target.send(HOWS[kill.how]):
             self.killed[kill] += 1
+            if kill.how == "STOP" and kill.victim in ("keeper", "hermesd"):
+                self._paused.append(target.another())
         else:
             self.too_late += 1
 
@@ -436,23 +446,14 @@ class _World:
             return False
         return True
 
-    def _continue_the_stopped(self) -> None:
+    def _continue_the_paused(self) -> None:
         """A keeper or a hermesd that was stopped goes on; a worker or a server that was must be found out."""
-        daemon = self.scene.daemon
-        if not daemon.running or daemon.wait_dead(0):
-            return
-        pids = [pid for pid in (daemon.pid, self._keeper_of(daemon.pid)) if pid]
-        stopped = [pid for pid in pids if self._is_stopped(pid)]
-        if stopped:
+        if self._paused:
             time.sleep(PAUSE_SECONDS)
-            for pid in stopped:
-                self._send(pid, signal.SIGCONT)
-
-    @staticmethod
-    def _is_stopped(pid: int) -> bool:
-        with contextlib.suppress(psutil.Error):
-            return psutil.Process(pid).status() == psutil.STATUS_STOPPED
-        return False
+        while self._paused:
+            target = self._paused.pop()
+            target.send(signal.SIGCONT)
+            target.close()
 
     def _ctl(self, *args: str) -> subprocess.Popen[bytes]:
         daemon = self.scene.daemon
