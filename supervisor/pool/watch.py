@@ -1,4 +1,7 @@
-"""Looks at all workers about once a second, and ends those that hang. What hanging means is decided in `hang`."""
+"""Looks at all workers about once a second, and ends those that hang. What hanging means is decided in `hang`.
+
+A keeper that owes an answer is looked at as well: nobody could start or end a worker while it hangs.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ from hermesd.workers.containment.identity import Identity
 from hermesd.workers.containment.kernel_view import own_cpu
 
 from . import evidence, hang
-from .hang import Verdict
+from .hang import Silence, Verdict
+from .launchers.contract import Launcher
 from .pool import Pool
 from .worker import Worker
 
@@ -61,6 +65,7 @@ class Watch:
         self._tasks = tasks
         self._on_hung = on_hung
         self._on_look = on_look
+        self._keepers: dict[int, Silence] = {}  # by pid
         self.hangs: deque[Hang] = deque(maxlen=KEPT_HANGS)
 
     def reconfigure(self, hang_timeout: float) -> None:
@@ -99,6 +104,36 @@ class Watch:
                 self._tasks.job(self._end(worker), f"hang of {worker.id}")
             elif before.verdict is Verdict.SILENT:
                 log.warning("worker %s (%s) gives signs of life again", worker.id, worker.session or "spare")
+        owing = [launcher for launcher in self._pool.launchers if launcher.owes_since and launcher.state == "running"]
+        self._keepers = {launcher.pid: self._look_at_keeper(launcher, seconds, now) for launcher in owing}
+
+    def _look_at_keeper(self, keeper: Launcher, seconds: float, now: float) -> Silence:
+        before = self._keepers.get(keeper.pid, hang.UNSEEN)
+        signs = hang.Signs(keeper.owes_since, 0.0, hang.LONGEST_BEAT)
+        if hang.is_to_ask(before, signs, seconds):
+            signs = signs._replace(cpu=own_cpu(Identity(keeper.pid, keeper.start_ticks)))
+        after = hang.judge(before, signs, seconds, now, self._hang_timeout)
+        if after.verdict is Verdict.HUNG and before.verdict is not Verdict.HUNG:
+            self._tasks.job(self._end_keeper(keeper, after.still), f"hang of keeper {keeper.pid}")
+        return after
+
+    async def _end_keeper(self, keeper: Launcher, still: float) -> None:
+        owed = keeper.owes_since
+        at = time.time()
+        path = self._directory / evidence.name_of(f"keeper-{keeper.pid}", at)
+        lines = [f"keeper      pid {keeper.pid}", "", *await self._kernel_facts(keeper.pid, keeper.start_ticks)]
+        if keeper.state != "running" or keeper.owes_since != owed:
+            return  # it came back at the last moment
+        where = f", evidence: {path}" if _write(path, lines) else ""
+        log.error("the keeper %d hung: no answer and no CPU time for %.0f s; it is ended%s", keeper.pid, still, where)
+        keeper.end_hung()
+
+    @staticmethod
+    async def _kernel_facts(pid: int, start_ticks: int) -> list[str]:
+        try:
+            return await asyncio.wait_for(asyncio.to_thread(evidence.kernel_facts, pid, start_ticks), KERNEL_SECONDS)
+        except TimeoutError:
+            return [f"the kernel did not answer within {KERNEL_SECONDS:g} s what the process waits for"]
 
     async def _end(self, worker: Worker) -> None:
         """Write down what there is to see while it hangs, then have it killed."""
@@ -106,21 +141,13 @@ class Watch:
         at = time.time()
         lines = evidence.facts_of(worker, at, time.monotonic())
         path = self._directory / evidence.name_of(worker.id, at)
-        kernel = asyncio.to_thread(evidence.kernel_facts, worker.pid, worker.start_ticks)
-        try:
-            lines += ["", *await asyncio.wait_for(kernel, KERNEL_SECONDS)]
-        except TimeoutError:
-            lines += ["", f"the kernel did not answer within {KERNEL_SECONDS:g} s what the process waits for"]
+        lines += ["", *await self._kernel_facts(worker.pid, worker.start_ticks)]
         if worker.id not in self._pool.workers or worker.ending:
             return
         if worker.last_heard != heard_at:
             worker.hung = ""  # it came back at the last moment
             return
-        try:
-            evidence.write(path, lines)
-            worker.evidence = str(path)
-        except OSError as error:
-            log.error("cannot write the evidence %s: %s", path, error)
+        worker.evidence = str(path) if _write(path, lines) else ""
         who = worker.session or "a spare"
         log.error("worker %s of %s %s; it is ended%s", worker.id, who, worker.hung,
                   f", evidence: {path}" if worker.evidence else "",
@@ -138,3 +165,12 @@ class Watch:
     def last_of(self, session: str) -> Hang | None:
         """The newest hang of a session in this life of hermesd."""
         return next((one for one in reversed(self.hangs) if one.session == session), None)
+
+
+def _write(path: Path, lines: list[str]) -> bool:
+    try:
+        evidence.write(path, lines)
+    except OSError as error:
+        log.error("cannot write the evidence %s: %s", path, error)
+        return False
+    return True

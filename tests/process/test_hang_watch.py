@@ -69,7 +69,7 @@ class Watched:
 
     def __init__(self, place: Path, *workers: Worker):
         self.pool: Any = SimpleNamespace(
-            workers={worker.id: worker for worker in workers}, prune_stacks=lambda now: None
+            workers={worker.id: worker for worker in workers}, launchers=[], prune_stacks=lambda now: None
         )
         self.hung: list[str] = []
         self.tasks = Tasks(lambda name, error: None)
@@ -115,6 +115,36 @@ async def test_a_stopped_worker_is_ended_with_evidence_of_what_it_did(
     assert watched.watch.hangs[-1].evidence == worker.evidence
     await watched.look(100)
     assert watched.hung == [worker.id], "judged once"
+
+
+class Keeper:
+    def __init__(self, process: subprocess.Popen[str], owes_since: float):
+        self.pid, self.start_ticks = process.pid, start_ticks(process.pid) or 0
+        self.state, self.owes_since, self.ended = "running", owes_since, 0
+
+    def end_hung(self) -> None:
+        self.ended += 1
+
+
+async def test_a_stopped_keeper_that_owes_an_answer_is_ended_with_evidence(
+    process: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    watched = Watched(tmp_path)
+    keeper, idle = Keeper(process, HEARD), Keeper(process, 0.0)
+    watched.pool.launchers = [keeper]
+    stop(process)
+    await watched.look(59)
+    assert keeper.ended == 0
+    keeper.owes_since = watched.now  # one answer came, another is owed
+    await watched.look(59)
+    assert keeper.ended == 0
+    await watched.look(10)
+    assert keeper.ended == 1
+    (path,) = (tmp_path / "hangs").glob(f"keeper-{process.pid}-*.txt")
+    assert "T (stopped by a signal)" in path.read_text()
+    watched.pool.launchers = [idle]
+    await watched.look(200)
+    assert idle.ended == 0, "of whom nothing is wanted, nothing is known"
 
 
 async def test_a_pause_of_hermesd_itself_judges_nobody(process: subprocess.Popen[str], tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ class Launcher(Protocol):
     pid: int
     start_ticks: int
     started_at: float  # Unix seconds
+    owes_since: float  # monotonic seconds since when an answer is owed and none came; 0.0: none is owed
     state: str  # "starting" | "running" | "lost" (about to be gone) | "leaving" | "gone"
 
     async def start(self) -> None:
@@ -43,6 +44,9 @@ class Launcher(Protocol):
 
     def kill(self, worker: str, *, dump: bool = False) -> None:
         """End a worker and all below it; answered by ``gone``. A worker that is not there is no error."""
+
+    def end_hung(self) -> None:
+        """It does not run any more, and nothing it is asked for will come: kill it. ``launcher_died`` follows."""
 
     async def stop(self, timeout: float) -> None:
         """End every worker and the launcher itself; nothing of it is left when this returns."""

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import signal
+import time
 from pathlib import Path
 
 from hermesd.ipc import keeping
@@ -43,12 +44,18 @@ class HeldKeeper:
         self.state = "starting"
         self.pid = 0
         self.start_ticks = 0
+        self.owes_since = 0.0
+        self._owed: dict[str, type[Message]] = {}  # by worker: the answer that ends the wait
 
     def kill(self, worker: str, *, dump: bool = False) -> None:
-        self._send(keeping.Kill(worker, dump))
+        self._ask(worker, keeping.Gone, keeping.Kill(worker, dump))
 
     def take(self, worker: str, tag: str, pid: int, start_ticks: int) -> None:
-        self._send(keeping.Take(worker, tag, pid, start_ticks))
+        self._ask(worker, keeping.Forked, keeping.Take(worker, tag, pid, start_ticks))
+
+    def end_hung(self) -> None:
+        if self._pidfd >= 0:
+            self._kill_it()
 
     async def stop(self, timeout: float) -> None:
         if self._pidfd < 0 or self._dead is None:
@@ -89,6 +96,20 @@ class HeldKeeper:
         """It is dead; ``status`` as subprocess has it, None where it was no child of ours."""
         raise NotImplementedError
 
+    def _ask(self, worker: str, answer: type[Message], message: Message, descriptor: int | None = None) -> None:
+        if not self._owed:
+            self.owes_since = time.monotonic()
+        self._owed[worker] = answer
+        self._send(message, descriptor)
+
+    def _heard(self, message: keeping.Forked | keeping.ForkFailed | keeping.Gone) -> None:
+        """Any answer is a sign of life, also for those that are still owed."""
+        if isinstance(message, keeping.Forked) and self._owed.get(message.worker) is keeping.Gone:
+            pass  # the one that was asked for first
+        else:
+            self._owed.pop(message.worker, None)
+        self.owes_since = time.monotonic() if self._owed else 0.0
+
     def _send(self, message: Message, descriptor: int | None = None) -> None:
         if self._connection is not None:
             self._connection.send(message, descriptor)
@@ -96,6 +117,8 @@ class HeldKeeper:
             os.close(descriptor)
 
     def _handle(self, message: Message) -> None:
+        if isinstance(message, keeping.Forked | keeping.ForkFailed | keeping.Gone):
+            self._heard(message)
         match message:
             case keeping.Forked():
                 self._listener.forked(message)

@@ -20,6 +20,8 @@ from harness.scene import Scene
 
 HANG_TIMEOUT = 2.0
 FOUND_SECONDS = HANG_TIMEOUT + 5.0
+KEEPER_SECONDS = HANG_TIMEOUT + 13.0
+"""For a keeper to be found hung and for another one to start."""
 TURN_TIMEOUT = 1.0
 OVERRUN_SECONDS = TURN_TIMEOUT + 8.0
 BUSY, IN_C, SLEEPER = "busy", "in-c", "sleeper"
@@ -64,6 +66,7 @@ def _hangs(times: int, chance: random.Random, say: Callable[[str], None]) -> dic
                 found["mid_turn"].append(_stopped_mid_turn(scene, busy_chat, busy))
                 found["idle"].append(idle.result())
             say(f"round {number + 1}: found mid-turn after {found['mid_turn'][-1]:.2f} s, idle {found['idle'][-1]:.2f}")
+        replaced = _stopped_keeper(scene)
         row = scene.worker(IN_C)
         assert (row["state"], row["restarts"]) == ("busy", 0), row
         assert row["silent_cpu_s"] > 0.2 * row["silent_s"], row
@@ -78,6 +81,7 @@ def _hangs(times: int, chance: random.Random, say: Callable[[str], None]) -> dic
         "hang_timeout": HANG_TIMEOUT,
         "found_within_s": FOUND_SECONDS,
         "found": {kind: summary(took) for kind, took in found.items()},
+        "stopped_keeper_replaced_s": round(replaced, 2),
         "pauses_of_hermesd": times,
         "pause_s": _pause_seconds(),
         "judged_by_mistake": 0,
@@ -145,6 +149,25 @@ def _stopped_idle(scene: Scene, chat: str) -> float:
     _check_evidence(Path(scene.daemon.json("sessions", "show", scene.session(chat))["evidence"]), worker, turn="none")
     assert "hello" in fake.talk("!history", chat=chat)
     assert len(fake.shown(chat=chat)) == before + 1
+    return took
+
+
+def _stopped_keeper(scene: Scene) -> float:
+    """Returns the seconds from the stop of the keeper to the answers of new sessions. Nobody's worker is touched."""
+    before = _who(scene)
+    keeper = scene.daemon.json("ps")["keeper"]["pid"]
+    began = time.monotonic()
+    os.kill(keeper, signal.SIGSTOP)
+    # The spare may answer the first; the second needs a keeper that works.
+    messages = {chat: scene.fake.say("hello", chat=chat) for chat in ("new-1", "new-2")}
+    for chat, message in messages.items():
+        scene.fake.final(message, chat=chat, seconds=KEEPER_SECONDS)
+    took = time.monotonic() - began
+    after = _who(scene)
+    assert {session: after[session] for session in before} == before, (before, after)
+    assert scene.daemon.json("ps")["keeper"]["pid"] != keeper
+    evidence = list((scene.daemon.home / "hermesd" / "logs" / "hangs").glob(f"keeper-{keeper}-*.txt"))
+    assert [("T (stopped by a signal)" in path.read_text("utf-8")) for path in evidence] == [True]
     return took
 
 
