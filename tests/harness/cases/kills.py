@@ -43,7 +43,7 @@ BUSY = ("!sleep 600", "!sleep 600", '!call plain.slow {"seconds": 600}', "!strea
 """One of five does not listen to its interrupt, and has to be killed."""
 
 PAUSE_SECONDS = 1.0
-"""How long a keeper or a hermesd stays stopped."""
+"""How long a hermesd stays stopped, and a keeper that is not for hermesd to find."""
 
 OWN_DESCRIPTORS = 48
 DESCRIPTORS_OF_A_WORKER = 3
@@ -224,7 +224,8 @@ class _World:
         if target.send(HOWS[kill.how]):
             self.killed[kill] += 1
             if kill.how == "STOP" and kill.victim in ("keeper", "hermesd"):
-                self._paused.append(target.another())
+                if kill.victim == "hermesd" or self._chance.random() < 0.5:
+                    self._paused.append(target.another())
         else:
             self.too_late += 1
 
@@ -447,7 +448,7 @@ class _World:
         return True
 
     def _continue_the_paused(self) -> None:
-        """A keeper or a hermesd that was stopped goes on; a worker or a server that was must be found out."""
+        """hermesd and some keepers that were stopped go on; the others, workers and servers must be found out."""
         if self._paused:
             time.sleep(PAUSE_SECONDS)
         while self._paused:
