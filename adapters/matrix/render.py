@@ -44,17 +44,8 @@ _OPTIONS = OptionsDict(
 )  # fmt: skip
 
 
-MOST_CELLS = 10_000
-"""A row of a table is filled up to the width of its first one, so that ten thousand bytes can make a million cells,
-which would keep the event loop for seconds.
-"""
-
-
 def html(text: str) -> str:
-    """The formatted body of a message, "" for a text without any markup, or with a table out of all proportion."""
-    lines = text.split("\n")
-    if len(lines) * max(line.count("|") for line in lines) > MOST_CELLS:
-        return ""
+    """The formatted body of a message, "" for a text without any markup."""
     tokens = parse(text)
     if _is_plain(tokens):
         return ""
