@@ -194,6 +194,7 @@ class ApiWay(Named):
         self.adapter = registry.make("api_server", {"extra": {"port": 0, "key": SECRET}})
         self.client: aiohttp.ClientSession | None = None
         self.open: dict[tuple[str, str], aiohttp.ClientResponse] = {}
+        self.responses: list[aiohttp.ClientResponse] = []
 
     async def hand_in(self, text: str, chat: str = "room", message_id: str = "m1") -> None:
         self.client = self.client or aiohttp.ClientSession()
@@ -212,6 +213,7 @@ class ApiWay(Named):
         if response.status != 200:
             response.close()
             raise Refused
+        self.responses.append(response)
         self.open[(chat, message_id)] = response
 
     async def shown(self, chat: str, message_id: str) -> str:
@@ -220,6 +222,9 @@ class ApiWay(Named):
         return "".join(event["choices"][0]["delta"].get("content", "") for event in events)
 
     async def close(self) -> None:
+        # A stream whose end is not read holds its connection, also beyond its session, until the collector complains.
+        for response in self.responses:
+            response.close()
         if self.client is not None:
             await self.client.close()
 
