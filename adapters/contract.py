@@ -179,6 +179,7 @@ class Capabilities:
     unit: Unit = characters
     markdown: bool = False
     max_caption: int = 0  # of the text beside a file; 0 = a file comes without text
+    bare_voice: bool = False  # nothing can stand beside a voice message: its text is a message of its own
     max_file_bytes: int = 0  # 0 = the platform takes no files: they are named in the text instead
     exact_resends: bool = False  # `Outbound.key` makes a second send of the same message harmless
     overall_rate: Rate | None = None  # all chats of this adapter together

@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import discord
+from discord.http import MultipartParameters, handle_message_parameters
 
-from hermesd.adapters.contract import Attachment
+from hermesd.adapters.contract import Attachment, Outbound
 from hermesd.adapters.errors import Gone, Rejected
+from hermesd.adapters.media import kinds
 from hermesd.adapters.media.download import AddressJudge, download, is_public
 
+from . import voice
 from .calls import translated
+from .outbound import Call
 
 
 def anywhere(address: str) -> bool:
@@ -64,3 +68,44 @@ async def open_files(files: tuple[Attachment, ...]) -> list[discord.File]:
                 one.close()
             raise Rejected(f"cannot send {file.name or file.path}: {error.strerror}") from error
     return opened
+
+
+async def voice_of(message: Outbound) -> voice.Voice | None:
+    """What Discord wants to know of a recording that is the whole message; None: it is no voice message."""
+    if len(message.files) != 1 or message.text or message.question is not None:
+        return None  # nothing can stand beside one
+    file = message.files[0]
+    if file.kind != kinds.VOICE:
+        return None
+    try:
+        return voice.voice_of(await asyncio.to_thread(Path(file.path).read_bytes))
+    except OSError:
+        return None  # `open_files` says why
+
+
+class _VoiceFile(discord.File):
+    """discord.py shows voice messages and sends none: it has no place for what it must say of the file."""
+
+    __slots__ = ("_voice",)
+
+    def __init__(self, path: str, said: voice.Voice):
+        super().__init__(path, filename="voice-message.ogg")
+        self._voice = said
+
+    def to_dict(self, index: int) -> dict[str, Any]:
+        return {
+            **super().to_dict(index), "duration_secs": self._voice.seconds, "waveform": self._voice.waveform,
+        }  # fmt: skip
+
+
+def voice_parameters(call: Call, said: voice.Voice) -> MultipartParameters:
+    """The arguments of discord.py's ``send_message``; a context that closes the file."""
+    more: dict[str, Any] = {}
+    if call.reference:
+        more["message_reference"] = discord.MessageReference(
+            message_id=call.reference, channel_id=call.channel, fail_if_not_exists=False
+        ).to_message_reference_dict()
+    return handle_message_parameters(
+        file=_VoiceFile(call.files[0].path, said), nonce=call.nonce, flags=discord.MessageFlags(voice=True),
+        allowed_mentions=discord.AllowedMentions.none(), **more,
+    )  # fmt: skip

@@ -13,12 +13,13 @@ from typing import Any
 import discord
 
 from hermesd.adapters.contract import Outbound, Sent, Target
-from hermesd.adapters.errors import DeliveryError, Gone, Retry, Uncertain
+from hermesd.adapters.errors import DeliveryError, Gone, Rejected, Retry, Uncertain
 
 from . import buttons, media, outbound, render
 from .calls import NETWORK, translated
 from .slash import Slash
 from .threads import Threads
+from .voice import Voice
 
 log = logging.getLogger(__name__)
 
@@ -54,12 +55,13 @@ class Sender:
         with translated("cannot send"):
             there = await self._threads.is_there(target)
         call = outbound.call(target, message, in_channel=not there)
+        voice = await media.voice_of(message)
         if self._may_be_there(target, message) and (earlier := await self._earlier(target, call)) is not None:
             log.info("message %s is in Discord channel %d already", earlier, call.channel)
             self._tried.pop(message.key, None)
             return Sent(earlier)
         try:
-            sent = await self._post(call, message)
+            sent = await (self._post(call, message) if voice is None else self._speak(call, message, voice))
         except Retry as error:
             if isinstance(error.__cause__, (*NETWORK, discord.DiscordServerError)):
                 self._remember_try(message.key)
@@ -85,6 +87,18 @@ class Sender:
                     call.content or None, nonce=call.nonce, silent=call.silent, **more
                 )
         return Sent(str(sent.id))
+
+    async def _speak(self, call: outbound.Call, message: Outbound, voice: Voice) -> Sent:
+        """As a voice message; where those are not allowed, as an ordinary file."""
+        try:
+            with translated("cannot send"):
+                async with asyncio.timeout(UPLOAD_SECONDS):
+                    with media.voice_parameters(call, voice) as parameters:
+                        sent = await self._client.http.send_message(call.channel, params=parameters)
+            return Sent(str(sent["id"]))
+        except Rejected as error:
+            log.info("Discord takes no voice message in channel %d, sending the file as it is: %s", call.channel, error)
+        return await self._post(call, message)
 
     def _may_be_there(self, target: Target, message: Outbound) -> bool:
         tried = self._tried.get(message.key)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hermesd.adapters.contract import Attachment, Capabilities, Outbound
+from hermesd.adapters.media import kinds
 from hermesd.adapters.text import SMALLEST_LIMIT, split
 
 PERHAPS_AGAIN = "(You may have got this before: it is not known whether an earlier try arrived.)"
@@ -128,6 +129,8 @@ def _is_caption(
     texts: list[tuple[str, str]], files: list[Attachment], message: Outbound, capabilities: Capabilities
 ) -> bool:
     if len(texts) != 1 or not files or message.question is not None:
+        return False
+    if capabilities.bare_voice and files[0].kind == kinds.VOICE:
         return False
     text, edits = texts[0]
     room = capabilities.max_caption - _reserve(capabilities.max_caption, capabilities.exact_resends)

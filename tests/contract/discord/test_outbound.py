@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 from harness.discord.bot import Bot, eventually, outbound
 from harness.discord.server import DiscordServer
-from harness.discord.world import NO_THREADS
+from harness.discord.world import NO_THREADS, VOICE, Refusal
+from harness.ogg import ogg_opus
 
 from hermesd.adapters.contract import Attachment, CanDelete, CanEdit, CanReact, CanType, Outbound, Target
 from hermesd.adapters.discord import sending
@@ -283,6 +285,39 @@ async def test_files_go_out_with_their_text(bot: Bot, server: DiscordServer, tmp
     assert server.calls("POST", "/messages$")[-1].files == (("report.pdf", b"%PDF-1.7"),)
     with pytest.raises(Rejected, match=r"cannot send lost\.pdf"):
         await bot.adapter.send(target, replace(message, files=(Attachment(str(tmp_path / "lost"), "lost.pdf"),)))
+
+
+async def test_a_recording_goes_out_as_a_voice_message(bot: Bot, server: DiscordServer, tmp_path: Path) -> None:
+    target = await asked(bot, server.direct("anna"))
+    path = tmp_path / "said.ogg"
+    path.write_bytes(ogg_opus([20] * 50 + [80] * 50))
+    message = Outbound("k1", "", files=(Attachment(str(path), "said.ogg", "audio/ogg", "voice"),))
+    server.fail("POST", "/messages$", carried_out=True)
+    with pytest.raises(Retry):
+        await bot.adapter.send(target, message)
+    await bot.adapter.send(target, message)
+    (shown,) = server.by_bot()
+    assert shown["flags"] == VOICE
+    (file,) = shown["attachments"]
+    assert file["duration_secs"] == 2.0
+    assert list(base64.b64decode(file["waveform"])) == [0] * 10 + [255] * 10
+    assert shown["message_reference"]["message_id"] == target.reply_to
+    assert server.calls("POST", "/messages$")[-1].files[0][1] == path.read_bytes()
+    assert bot.adapter.capabilities(target).bare_voice
+
+
+async def test_where_voice_messages_are_not_allowed_a_recording_is_a_file(
+    bot: Bot, server: DiscordServer, tmp_path: Path
+) -> None:
+    target = await asked(bot, server.direct("anna"))
+    server.world.voice_refusal = Refusal(400, 50173, "You cannot send voice messages in this channel.")
+    for name, content in (("said.ogg", ogg_opus([20] * 50)), ("said.mp3", b"ID3 and so on")):
+        (tmp_path / name).write_bytes(content)
+        file = Attachment(str(tmp_path / name), name, kind="voice")
+        await bot.adapter.send(target, Outbound(name, "", files=(file,)))
+    first, second = server.by_bot()
+    assert (first["flags"], second["flags"]) == (0, 0)
+    assert [one["attachments"][0]["filename"] for one in (first, second)] == ["said.ogg", "said.mp3"]
 
 
 async def test_files_come_in_when_they_are_fetched(bot: Bot, server: DiscordServer, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import time
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ from typing import Any
 
 EPOCH_MS = 1420070400000
 TEXT, DM, FORUM, THREAD = 0, 1, 15, 11  # channel types
+VOICE = 1 << 13  # of a message's flags
 MESSAGE_CONTENT = 1 << 15  # the gateway's intent
 CONTENT_ALLOWED = 1 << 19  # the application's flag GATEWAY_MESSAGE_CONTENT_LIMITED
 EVERYTHING = str(2251799813685247 & ~(1 << 3))  # permissions, but for "administrator", which stands for all
@@ -59,6 +61,7 @@ class World:
     token: str = "MTIz.wire.token"
     intents: int = MESSAGE_CONTENT  # privileged ones that are switched on in the developer portal
     nonce_seconds: float = 180.0
+    voice_refusal: Refusal | None = None  # of a channel that takes no voice messages
     sessions_left: int = 1000
     permissions: str = EVERYTHING
     channels: dict[str, Json] = field(default_factory=dict)
@@ -213,6 +216,10 @@ class World:
         """The bot writes. Returns the message and whether it is new."""
         self.place(channel)
         content = check_content(body, attachments)
+        if int(body.get("flags") or 0) & VOICE:
+            if refusal := self.voice_refusal:
+                raise refusal
+            check_voice(body, content, attachments)
         nonce = str(body.get("nonce") or "")
         if len(nonce) > 25:
             raise invalid("nonce", "Must be 25 or fewer in length.")
@@ -329,6 +336,18 @@ def check_content(body: Json, attachments: list[Json]) -> str:
     if not content and not attachments:
         raise Refusal(400, 50006, "Cannot send an empty message")
     return content
+
+
+def check_voice(body: Json, content: str, attachments: list[Json]) -> None:
+    """What its documentation asks of a voice message; the texts and codes are those of its list of JSON error codes."""
+    if content or body.get("embeds") or body.get("components"):
+        raise Refusal(400, 50159, "Voice messages do not support additional content.")
+    if len(attachments) != 1:
+        raise Refusal(400, 50160, "Voice messages must have a single audio attachment.")
+    (said,) = body.get("attachments") or [{}]
+    if not said.get("duration_secs") or not 0 < len(base64.b64decode(said.get("waveform") or "")) <= 256:
+        raise Refusal(400, 50161, "Voice messages must have supporting metadata.")
+    attachments[0] |= {key: said[key] for key in ("duration_secs", "waveform")} | {"content_type": "audio/ogg"}
 
 
 def invalid(field_: str, why: str) -> Refusal:

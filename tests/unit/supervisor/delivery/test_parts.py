@@ -83,6 +83,14 @@ def test_a_short_text_is_the_caption_of_the_first_file() -> None:
     assert texts(cut("x" * 21, (PICTURE,), max_length=100, max_file_bytes=5000, max_caption=20)) == ["x" * 21, ""]
 
 
+def test_beside_a_voice_message_there_may_be_no_room_for_words() -> None:
+    spoken = Attachment("/tmp/a.ogg", "a.ogg", "audio/ogg", "voice", size=10)
+    facts = {"max_length": 100, "max_file_bytes": 5000, "max_caption": 20}
+    assert texts(cut("Listen.", (spoken,), **facts)) == ["Listen."]
+    assert texts(cut("Listen.", (spoken,), bare_voice=True, **facts)) == ["Listen.", ""]
+    assert texts(cut("Look.", (PICTURE, spoken), bare_voice=True, **facts)) == ["Look.", ""]
+
+
 def test_files_alone_have_no_text_part() -> None:
     [part] = cut("", (PICTURE,), max_length=100, max_file_bytes=5000).parts
     assert (part.message.text, part.message.files) == ("", (PICTURE,))
