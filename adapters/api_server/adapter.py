@@ -37,6 +37,7 @@ from hermesd.adapters.contract import (
 )
 from hermesd.adapters.errors import AdapterError, Gone, NotAccepted, StartLater
 from hermesd.adapters.ports import holder_of
+from hermesd.adapters.standing import Standing
 
 USER = "api"
 RETRY_AFTER = 5
@@ -58,11 +59,10 @@ class ApiServerAdapter:
         self._receiver: Receiver | None = None
         self._runner: web.AppRunner | None = None
         self._port = self._options.port
-        self._received_at = 0.0
-        self._state = State("stopped", since=time.time())
+        self._standing = Standing()
 
     async def start(self, receiver: Receiver) -> None:
-        self._state = State("connecting", since=time.time())
+        self._standing.become("connecting")
         app = web.Application(client_max_size=self._options.max_body)
         Guard(self._options).install(app)
         Routes(self._options, self._serve).install(app)
@@ -78,12 +78,12 @@ class ApiServerAdapter:
             await self._runner.cleanup()
             self._runner = None
             why = await self._why_not(error)
-            self._state = State("refused", detail=why, since=time.time())
+            self._standing.become("refused", why)
             kind = StartLater if error.errno in _MAY_PASS else AdapterError
             raise kind(why, fix=FREE_PORT) from error
         self._port = int(self._runner.addresses[0][1])
         self._receiver = receiver
-        self._state = State("online", detail=self._url(), since=time.time())
+        self._standing.become("online", self._url())
 
     async def _why_not(self, error: OSError) -> str:
         where = f"{self._options.host}:{self._options.port}"
@@ -97,7 +97,7 @@ class ApiServerAdapter:
 
     async def stop(self) -> None:
         self._receiver = None
-        self._state = State("stopped", since=time.time(), received_at=self._received_at)
+        self._standing.become("stopped")
         self._exchanges.fail_all(_cut)
         if self._runner is not None:
             await self._runner.cleanup()
@@ -126,7 +126,7 @@ class ApiServerAdapter:
         return Capabilities(markdown=True)
 
     def state(self) -> State:
-        return State(self._state.word, self._state.detail, self._state.since, self._received_at)
+        return self._standing.shown()
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -147,7 +147,7 @@ class ApiServerAdapter:
         self, call: Call, answer: Callable[[Exchange], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         """Hand a request to the core, or join it to the same one before, and run ``answer`` on what comes back."""
-        self._received_at = time.time()
+        self._standing.alive()
         target = self._target(call)
         exchange = self._exchanges.find(target, time.monotonic())
         first = exchange is None

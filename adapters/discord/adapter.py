@@ -30,6 +30,7 @@ from hermesd.adapters.contract import (
 )
 from hermesd.adapters.errors import AdapterError, NotAccepted, Retry, StartLater, Unauthorized
 from hermesd.adapters.media import download
+from hermesd.adapters.standing import Standing
 from hermesd.adapters.text import characters
 
 from . import addressing, calls, identify, inbound, media, outbound
@@ -84,14 +85,13 @@ class DiscordAdapter:
         self._tasks: set[asyncio.Task[None]] = set()
         self._giving_up: asyncio.TimerHandle | None = None
         self._allowance = identify.Allowance(0, 0, 0.0)
-        self._state = State("stopped", since=time.time())
-        self._received_at = 0.0
+        self._standing = Standing()
         self._reading_due = False
 
     # ---- the required six --------------------------------------------------------------------------------------------
 
     async def start(self, receiver: Receiver) -> None:
-        self._turn("connecting")
+        self._standing.become("connecting")
         await self.begin(receiver)
         self._run = asyncio.create_task(self._connection(), name="discord connection")
         up = asyncio.create_task(self._up.wait(), name="discord is up")
@@ -106,7 +106,7 @@ class DiscordAdapter:
             error = calls.ending(self._run.exception() or StartLater("Discord closed the connection"))  # type: ignore[arg-type]
         else:
             error = StartLater(f"cannot connect to Discord within {CONNECT_SECONDS:.0f} s")
-        self._turn(_word(error), str(error), error.fix)
+        self._standing.become(_word(error), str(error), error.fix)
         raise error
 
     async def begin(self, receiver: Receiver) -> None:
@@ -132,7 +132,7 @@ class DiscordAdapter:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._stop_heartbeats()
-        self._turn("stopped")
+        self._standing.become("stopped")
 
     def _stop_heartbeats(self) -> None:
         """discord.py stops the thread of a socket when it is closed by its own hand, not when the connection had broken
@@ -160,6 +160,7 @@ class DiscordAdapter:
             unit=characters,
             markdown=True,
             max_caption=outbound.MESSAGE_LIMIT,
+            bare_voice=True,
             max_file_bytes=self._file_limit(target),
             exact_resends=True,
             # Discord's own: 50 calls a second for a bot, and 5 messages in 5 seconds for a channel.
@@ -169,8 +170,7 @@ class DiscordAdapter:
         )
 
     def state(self) -> State:
-        state = self._state
-        return State(state.word, state.detail, state.since, self._received_at, state.fix)
+        return self._standing.shown()
 
     def describe(self) -> dict[str, Any]:
         user = self.client.user
@@ -281,7 +281,7 @@ class DiscordAdapter:
     def _lose(self, error: AdapterError) -> None:
         if self._receiver is None or self._stopping:
             return
-        self._turn(_word(error), str(error), error.fix)
+        self._standing.become(_word(error), str(error), error.fix)
         self._receiver.lost(self.name, error)
 
     async def _logged_in(self) -> None:
@@ -328,12 +328,12 @@ class DiscordAdapter:
     def _is_up(self) -> None:
         self._cancel_giving_up()
         self._up.set()
-        self._turn("online")
+        self._standing.become("online", str(self.client.user or ""))
 
     def _disconnected(self) -> None:
-        if self._stopping or self._state.word != "online":
+        if self._stopping or self._standing.word != "online":
             return
-        self._turn("backing_off", "the connection broke; trying to resume it")
+        self._standing.become("backing_off", "the connection broke; trying to resume it")
         self._giving_up = asyncio.get_running_loop().call_later(BROKEN_SECONDS, self._give_up)
 
     def _give_up(self) -> None:
@@ -345,12 +345,7 @@ class DiscordAdapter:
             self._giving_up = None
 
     def _alive(self, _: object) -> None:
-        self._received_at = time.time()
-
-    def _turn(self, word: str, detail: str = "", fix: str = "") -> None:
-        if word == "online":
-            detail = str(self.client.user) if self.client.user is not None else ""
-        self._state = State(word, detail, time.time(), self._received_at, fix)
+        self._standing.alive()
 
     # ---- what comes in -----------------------------------------------------------------------------------------------
 

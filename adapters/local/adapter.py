@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 import uuid
-from dataclasses import replace
 from typing import Any
 
 from hermesd.adapters.contract import (
@@ -26,6 +24,7 @@ from hermesd.adapters.contract import (
 )
 from hermesd.adapters.errors import Gone, NotAccepted, Rejected, Unattended
 from hermesd.adapters.local.console import Console, open_console
+from hermesd.adapters.standing import Standing
 from hermesd.adapters.text import chat_name_problem, clean
 
 USER = "local"
@@ -59,16 +58,15 @@ class LocalAdapter:
         self._asked: dict[tuple[str, str], LocalChat] = {}
         self._console: Console | None = None
         self._talking: asyncio.Task[int] | None = None
-        self._state = State("stopped", since=time.time())
-        self._received_at = 0.0
+        self._standing = Standing()
 
     async def start(self, receiver: Receiver) -> None:
         self._receiver = receiver
-        self._state = State("online", since=time.time())
+        self._standing.become("online")
 
     async def stop(self) -> None:
         self._receiver = None
-        self._state = State("stopped", since=time.time())
+        self._standing.become("stopped")
         for chat in list(self._chats):
             self.forget(chat)
             chat.front.closed()
@@ -111,7 +109,7 @@ class LocalAdapter:
         return Capabilities()
 
     def state(self) -> State:
-        return replace(self._state, received_at=self._received_at)
+        return self._standing.shown()
 
     def describe(self) -> dict[str, Any]:
         return {"attached": sorted(chat.name for chat in self._chats), "console": self._console is not None}
@@ -143,7 +141,7 @@ class LocalAdapter:
         """For `LocalChat.say`."""
         if self._receiver is None or chat not in self._chats:
             raise NotAccepted("this terminal is not attached any more", code="stopped")
-        self._received_at = time.time()
+        self._standing.alive()
         inbound = Inbound(
             platform=self.name,
             chat_id=chat.name,
@@ -152,7 +150,7 @@ class LocalAdapter:
             text=clean(text),
             user_name=USER,
             trusted=True,
-            sent_at=self._received_at,
+            sent_at=self._standing.received_at,
         )
         # Before the journal has it: the answer may be faster than the return of receive.
         self._asked[(chat.name, message_id)] = chat

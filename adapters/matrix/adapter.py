@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, cast
@@ -29,6 +28,7 @@ from hermesd.adapters.contract import (
     Target,
 )
 from hermesd.adapters.errors import AdapterError, Gone, Rejected, Retry, StartLater, Unauthorized
+from hermesd.adapters.standing import Standing
 from hermesd.adapters.text import utf8_bytes
 
 from . import media, options, outbound
@@ -63,16 +63,15 @@ class MatrixAdapter:
         self._sending: Sending | None = None
         self._crypto: Crypto | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._received_at = 0.0
         self._first_sync: asyncio.Future[None] | None = None  # while it is waited for
         self._reads_on = False  # from where an earlier life has stopped
         self._max_file = media.DEFAULT_LIMIT
-        self._state = State("stopped", since=time.time())
+        self._standing = Standing()
 
     # ---- connecting --------------------------------------------------------------------------------------------------
 
     async def start(self, receiver: Receiver) -> None:
-        self._enter("connecting")
+        self._standing.become("connecting")
         # It logs what people write, at DEBUG.
         logging.getLogger("mau").setLevel(logging.WARNING)
         self._receiver = receiver
@@ -81,19 +80,19 @@ class MatrixAdapter:
                 await self._connect(receiver)
         except Retry as error:
             await self._close()
-            self._enter("backing_off", str(error))
+            self._standing.become("backing_off", str(error))
             raise StartLater(str(error), fix=IS_IT_THERE) from error
         except (Gone, Rejected) as error:
             # Something answers there, but not as a homeserver does.
             await self._close()
-            self._enter("refused", str(error))
+            self._standing.become("refused", str(error))
             raise AdapterError(str(error), fix=IS_IT_THERE) from error
         except BaseException as error:
             await self._close()
-            self._enter("refused", str(error))
+            self._standing.become("refused", str(error))
             raise
         if self._reads_on or self._first_sync is not None:
-            self._enter("online")
+            self._standing.become("online")
 
     async def _connect(self, receiver: Receiver) -> None:
         kept = dict(await receiver.cursors(self.name))
@@ -104,7 +103,7 @@ class MatrixAdapter:
         client = Stream(base_url=self._options.homeserver, client_session=session, sync_store=store, take=self._take)
         self._client = client
         self._account = await log_in(client, self._options)
-        self._received_at = time.time()
+        self._standing.alive()
         rooms = Rooms(client)
         await rooms.start()
         self._max_file = await media.upload_limit(client)
@@ -154,20 +153,16 @@ class MatrixAdapter:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _enter(self, word: str, detail: str = "") -> None:
-        if (word, detail) != (self._state.word, self._state.detail):
-            self._state = State(word, detail, since=time.time())
-
     async def _synced(self, _: Any) -> None:
-        self._received_at = time.time()
+        self._standing.alive()
         if self._first_sync is not None and not self._first_sync.done():
             self._first_sync.set_result(None)
-        self._enter("online")
+        self._standing.become("online")
 
     async def _sync_failed(self, event: dict[str, Any]) -> None:
         """mautrix waits for 5 s, doubling to 320 s, and tries for ever (mautrix/client/syncer.py:487-518)."""
         error = translated(event["error"], "read from Matrix") or AdapterError(str(event["error"]))
-        self._enter("backing_off", f"{error}; the next try is in {event['sleep_for']} s")
+        self._standing.become("backing_off", f"{error}; the next try is in {event['sleep_for']} s")
         starting = self._first_sync is not None and not self._first_sync.done()
         if starting or isinstance(error, Unauthorized):
             self._lose(error)
@@ -178,7 +173,7 @@ class MatrixAdapter:
 
     def _troubled(self, detail: str) -> None:
         """The core cannot keep what came ("" when it can again): nothing more is read meanwhile."""
-        self._enter("backing_off" if detail else "online", detail)
+        self._standing.become("backing_off" if detail else "online", detail)
 
     def _lose(self, error: AdapterError) -> None:
         if self._first_sync is not None and not self._first_sync.done():
@@ -189,7 +184,7 @@ class MatrixAdapter:
         if isinstance(error, Unauthorized) and not self._options.token:
             # The password gives a new token at the next start.
             error = StartLater(str(error))
-        self._enter("backing_off", str(error))
+        self._standing.become("backing_off", str(error))
         self._receiver.lost(self.name, error)
 
     async def _take(self, data: Any) -> None:
@@ -211,7 +206,7 @@ class MatrixAdapter:
     async def stop(self) -> None:
         self._receiver = None
         await self._close()
-        self._state = State("stopped", since=time.time(), received_at=self._received_at)
+        self._standing.become("stopped")
 
     async def _close(self) -> None:
         client, self._client = self._client, None
@@ -279,7 +274,7 @@ class MatrixAdapter:
         return {"warnings": [f"room {room} is encrypted, and {NO_ENCRYPTION}" for room in rooms]} if rooms else {}
 
     def state(self) -> State:
-        return State(self._state.word, self._state.detail, self._state.since, self._received_at)
+        return self._standing.shown()
 
     def describe(self) -> dict[str, Any]:
         account = self._account
