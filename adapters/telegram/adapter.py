@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,8 @@ from hermesd.adapters.contract import (
     Target,
 )
 from hermesd.adapters.errors import AdapterError, Conflict, Gone, NotAccepted, Rejected, Retry
-from hermesd.adapters.telegram import calls, inbound, media, menu, options, outbound
+from hermesd.adapters.standing import Standing
+from hermesd.adapters.telegram import calls, inbound, media, menu, network, options, outbound, topics
 from hermesd.adapters.telegram.polling import Poller, UpdatesBot
 from hermesd.adapters.telegram.webhook import WebhookServer
 from hermesd.adapters.text import utf16_units
@@ -71,16 +71,17 @@ class TelegramAdapter:
         self._me: User | None = None
         self._server: WebhookServer | None = None
         self._task: asyncio.Task[None] | None = None
+        self._topics_task: asyncio.Task[None] | None = None
+        self._warnings: tuple[str, ...] = ()
         self._moved: dict[int, int] = {}  # groups that became supergroups, which have another id
-        self._received_at = 0.0
-        self._state = State("stopped", since=time.time())
+        self._standing = Standing()
         for name, level in _TELLTALES.items():
             logging.getLogger(name).setLevel(level)
 
     # The required six.
 
     async def start(self, receiver: Receiver) -> None:
-        self._become("connecting")
+        self._standing.become("connecting")
         bot = self._make_bot()
         try:
             await bot.initialize()
@@ -91,25 +92,40 @@ class TelegramAdapter:
         except TelegramError as error:
             await self._disconnect(bot)
             trouble = calls.start_error(calls.failure(error, self._options.token))
-            self._become("refused", str(trouble), fix=trouble.fix)
+            self._standing.become("refused", str(trouble), fix=trouble.fix)
             raise trouble from None  # the cause's text may hold the token
         except BaseException:
             await self._disconnect(bot)
-            self._become("refused")
+            self._standing.become("refused")
             raise
-        self._become("online", f"@{self._me.username}")
+        self._standing.become("online", f"@{self._me.username}")
+        if self._options.topics:
+            self._topics_task = asyncio.create_task(self._make_topics(bot, receiver), name="telegram-topics")
+
+    async def _make_topics(self, bot: UpdatesBot, receiver: Receiver) -> None:
+        try:
+            wanted = self._options.topics
+            self._warnings = await topics.make(bot, wanted, receiver, self.name, self._options.token)
+        except Exception:  # the task's edge; messages come and go without them
+            log.exception("making the topics of Telegram's private chats failed")
 
     def _make_bot(self) -> UpdatesBot:
         chosen, proxy = self._options, self._options.proxy or None
+
+        def own(connections: int) -> dict[str, Any]:
+            return {"transport": network.transport(chosen.ways, connections)} if chosen.ways is not None else {}
+
         return UpdatesBot(
             chosen.token,
             base_url=chosen.base_url,
             base_file_url=chosen.base_file_url,
             request=HTTPXRequest(
                 connection_pool_size=64, connect_timeout=10.0, read_timeout=20.0, write_timeout=20.0, pool_timeout=10.0,
-                media_write_timeout=120.0, proxy=proxy,
+                media_write_timeout=120.0, proxy=proxy, httpx_kwargs=own(64),
             ),
-            get_updates_request=HTTPXRequest(connection_pool_size=1, connect_timeout=10.0, proxy=proxy),
+            get_updates_request=HTTPXRequest(
+                connection_pool_size=1, connect_timeout=10.0, proxy=proxy, httpx_kwargs=own(1)
+            ),
         )  # fmt: skip
 
     async def _poll(self, bot: UpdatesBot) -> None:
@@ -119,7 +135,7 @@ class TelegramAdapter:
             bot,
             self._take,
             alive=self._alive,
-            troubled=lambda why: self._become("backing_off", why),
+            troubled=lambda why: self._standing.become("backing_off", why),
             lost=self._lost,
         )
         self._task = asyncio.create_task(self._run(poller.run), name="telegram-poll")
@@ -148,7 +164,7 @@ class TelegramAdapter:
                 if found.kind == "token":
                     self._lost(calls.start_error(found))
                     return
-                self._become("backing_off", found.text)
+                self._standing.become("backing_off", found.text)
                 continue
             if info.url != url:
                 self._lost(Conflict("cannot receive from Telegram: another webhook is set", fix=calls.ONE_POLLER))
@@ -164,7 +180,7 @@ class TelegramAdapter:
 
     async def stop(self) -> None:
         self._receiver = None
-        self._become("stopped")
+        self._standing.become("stopped")
         bot, self._bot = self._bot, None
         if bot is not None:
             await self._disconnect(bot)
@@ -172,10 +188,11 @@ class TelegramAdapter:
     async def _disconnect(self, bot: UpdatesBot) -> None:
         """Nothing is acknowledged on the way out: what is on disk comes again, and is known then."""
         self._receiver, self._bot = None, None
-        task, self._task = self._task, None
-        if task is not None and task is not asyncio.current_task():
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        tasks, self._task, self._topics_task = (self._task, self._topics_task), None, None
+        for task in tasks:
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         server, self._server = self._server, None
         if server is not None:
             await server.stop()
@@ -223,8 +240,7 @@ class TelegramAdapter:
         )
 
     def state(self) -> State:
-        state = self._state
-        return State(state.word, state.detail, state.since, self._received_at, state.fix)
+        return self._standing.shown()
 
     def describe(self) -> dict[str, Any]:
         described: dict[str, Any] = {
@@ -233,7 +249,10 @@ class TelegramAdapter:
             "id": str(self._me.id) if self._me else "",
             "server": self._options.base_url.removesuffix("/bot"),
             "require_mention": self._options.require_mention,
+            "warnings": list(self._warnings),
         }
+        if self._options.ways is not None and self._options.ways.chosen:
+            described["reached_at"] = self._options.ways.chosen
         if self._options.webhook:
             described |= {"address": self._options.webhook.url, "port": self._server.port if self._server else 0}
         return described
@@ -286,7 +305,8 @@ class TelegramAdapter:
 
     async def typing(self, target: Target) -> None:
         async with self._harmless("show that somebody types") as bot:
-            await bot.send_chat_action(self._chat(target), "typing", message_thread_id=outbound.thread_argument(target))
+            thread = outbound.thread_of(target)
+            await bot.send_chat_action(self._chat(target), "typing", message_thread_id=thread)
 
     async def react(self, target: Target, sign: str) -> None:
         if not self._options.reactions or not target.reply_to.isdigit():
@@ -315,7 +335,10 @@ class TelegramAdapter:
             raise calls.adapter_error(trouble, "fetch a file from Telegram", repeatable=True) from None
         if not found.file_path:
             raise Gone("the file is not at Telegram any more")
-        return await media.fetch(found.file_path, file, directory, limit, proxy=self._options.proxy)
+        transport = network.transport(self._options.ways, 1)
+        return await media.fetch(
+            found.file_path, file, directory, limit, proxy=self._options.proxy, transport=transport
+        )
 
     # What comes in.
 
@@ -360,16 +383,12 @@ class TelegramAdapter:
     # The connection.
 
     def _alive(self) -> None:
-        self._received_at = time.time()
-        if self._state.word == "backing_off":
-            self._become("online", f"@{self._me.username}" if self._me else "")
-
-    def _become(self, word: str, detail: str = "", *, fix: str = "") -> None:
-        since = self._state.since if word == self._state.word else time.time()
-        self._state = State(word, detail, since, self._received_at, fix)
+        self._standing.alive()
+        if self._standing.word == "backing_off":
+            self._standing.become("online", f"@{self._me.username}" if self._me else "")
 
     def _lost(self, error: AdapterError) -> None:
-        self._become("conflict" if isinstance(error, Conflict) else "backing_off", str(error), fix=error.fix)
+        self._standing.become("conflict" if isinstance(error, Conflict) else "backing_off", str(error), fix=error.fix)
         if self._receiver is not None:
             self._receiver.lost(self.name, error)
 

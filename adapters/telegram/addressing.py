@@ -32,6 +32,13 @@ def is_addressed(message: Message, me: User, options: TelegramOptions) -> bool:
     )
 
 
+def is_general(chat_id: int, topic: int | None) -> bool:
+    """Whether it is the topic that every forum has, and that is the chat itself. A message to it must not name it, or
+    its thread is "not found"; that somebody types there must (docs.openclaw.ai/channels/telegram/threads-and-sessions).
+    """
+    return topic == 1 and chat_id < 0  # a private chat has none, and may have another topic with this number
+
+
 def starts_with_command(message: Message) -> bool:
     return any(entity.type == MessageEntity.BOT_COMMAND and entity.offset == 0 for entity in _entities(message))
 

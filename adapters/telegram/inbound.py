@@ -69,8 +69,13 @@ def _inbound(message: Message, platform: str, text: str, attachments: tuple[Atta
 
 
 def thread_of(message: Message) -> str:
-    """The topic. Only a forum's: in an ordinary group every chain of replies has such an id, too."""
-    return str(message.message_thread_id) if message.is_topic_message and message.message_thread_id else ""
+    """The topic. Only a forum's: in an ordinary group every chain of replies has such an id, too. The general topic of
+    a forum is the chat itself; messages in it mostly have no topic.
+    """
+    topic = message.message_thread_id
+    if not topic or not message.is_topic_message or addressing.is_general(message.chat.id, topic):
+        return ""
+    return str(topic)
 
 
 def _sender(message: Message) -> tuple[str, str]:

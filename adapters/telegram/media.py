@@ -20,7 +20,10 @@ FETCH_LIMIT = 20 * 1024 * 1024
 """What Telegram's own servers give to bots: core.telegram.org/bots/api#getfile."""
 
 
-async def fetch(url: str, file: Attachment, directory: Path, limit: int, *, proxy: str = "") -> Attachment:
+async def fetch(
+    url: str, file: Attachment, directory: Path, limit: int, *,
+    proxy: str = "", transport: httpx.AsyncBaseTransport | None = None,
+) -> Attachment:  # fmt: skip
     """Store what is at ``url``, an address of the configured server's; a redirect is not followed.
 
     Raises `Gone`, `Rejected` or `Retry`, none of which names the address.
@@ -28,7 +31,9 @@ async def fetch(url: str, file: Attachment, directory: Path, limit: int, *, prox
     what = f"cannot fetch {safe_name(file.name)} from Telegram"
     try:
         async with (
-            httpx.AsyncClient(timeout=DOWNLOAD_SECONDS, follow_redirects=False, proxy=proxy or None) as client,
+            httpx.AsyncClient(
+                timeout=DOWNLOAD_SECONDS, follow_redirects=False, proxy=proxy or None, transport=transport
+            ) as client,
             client.stream("GET", url) as response,
         ):
             if response.status_code == 404:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ from yarl import URL
 from hermesd.adapters.contract import AdapterSettings, Bursts
 from hermesd.adapters.errors import AdapterError
 from hermesd.adapters.options import Options
+from hermesd.adapters.telegram import network, topics
 
 DEFAULT_BASE = "https://api.telegram.org/bot"
 WEBHOOK_PORT = 8443
@@ -48,17 +50,20 @@ class TelegramOptions:
     link_previews: bool
     bursts: Bursts
     webhook: Webhook | None
+    ways: network.Ways | None  # besides the server's name; None: there is none, or a proxy finds it
+    topics: tuple[topics.Topic, ...]
 
 
 def read(settings: AdapterSettings) -> TelegramOptions:
     """Raises `AdapterError` for what cannot work, with what to do about it."""
     options = Options(settings)
     base_url = _base_url(options.text("base_url", "TELEGRAM_BASE_URL", DEFAULT_BASE))
+    proxy = options.text("proxy", "TELEGRAM_PROXY")
     return TelegramOptions(
         token=_token(settings.token.strip()),
         base_url=base_url,
         base_file_url=_address(options.text("base_file_url", "TELEGRAM_BASE_FILE_URL") or _file_url(base_url)),
-        proxy=options.text("proxy", "TELEGRAM_PROXY"),
+        proxy=proxy,
         require_mention=options.flag("require_mention", "TELEGRAM_REQUIRE_MENTION", False),
         mention_patterns=_patterns(options.patterns("mention_patterns", "TELEGRAM_MENTION_PATTERNS")),
         free_response_chats=options.names("free_response_chats", "TELEGRAM_FREE_RESPONSE_CHATS"),
@@ -66,6 +71,8 @@ def read(settings: AdapterSettings) -> TelegramOptions:
         link_previews=options.flag("link_previews", "TELEGRAM_LINK_PREVIEWS", False),
         bursts=options.bursts(CUT_FROM),
         webhook=_webhook(options),
+        ways=None if proxy else _ways(options, base_url),
+        topics=topics.read(settings.extra.get("dm_topics"), "platforms.telegram.extra.dm_topics"),
     )
 
 
@@ -80,6 +87,26 @@ def _token(token: str) -> str:
             fix="copy the whole token of @BotFather into TELEGRAM_BOT_TOKEN",
         )
     return token
+
+
+def _ways(options: Options, base_url: str) -> network.Ways | None:
+    """``auto``: where Telegram's own server cannot be reached by its name, others are asked where it is."""
+    wanted = {word.lower() for word in options.names("fallback_ips", "TELEGRAM_FALLBACK_IPS", ("auto",))}
+    off = {"off", "false", "none"}  # YAML reads off as false
+    addresses = sorted(wanted - off - {"auto"})
+    for address in addresses:
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            raise AdapterError(
+                f"cannot use TELEGRAM_FALLBACK_IPS (platforms.telegram.extra.fallback_ips): {address!r} is no IP "
+                "address",
+                fix="fallback_ips: auto",
+            ) from None
+    asks = "auto" in wanted and base_url == DEFAULT_BASE
+    if wanted & off or not (addresses or asks):
+        return None
+    return network.Ways(URL(base_url).host or "", addresses, network.RESOLVERS if asks else ())
 
 
 def _base_url(url: str) -> str:

@@ -10,7 +10,7 @@ from telegram import LinkPreviewOptions, ReplyParameters
 from hermesd.adapters.contract import Attachment, Outbound, Target
 from hermesd.adapters.errors import Rejected
 from hermesd.adapters.media import kinds
-from hermesd.adapters.telegram import buttons
+from hermesd.adapters.telegram import addressing, buttons
 from hermesd.adapters.telegram.calls import Failure
 from hermesd.adapters.telegram.options import TelegramOptions
 from hermesd.adapters.telegram.render import plain, rendered
@@ -121,14 +121,16 @@ def link_preview(options: TelegramOptions) -> LinkPreviewOptions:
     return LinkPreviewOptions(is_disabled=not options.link_previews)
 
 
-def thread_argument(target: Target) -> int | None:
+def thread_of(target: Target) -> int | None:
+    """The topic of a target, None for the chat itself."""
     return int(target.thread_id) if target.thread_id.isdigit() else None
 
 
 def _place(made: Plan) -> dict[str, Any]:
+    thread = thread_of(made.target)
     place: dict[str, Any] = {
         "chat_id": made.chat_id,
-        "message_thread_id": thread_argument(made.target) if made.in_thread else None,
+        "message_thread_id": thread if made.in_thread and not addressing.is_general(made.chat_id, thread) else None,
         "disable_notification": made.message.kind == "progress",
     }
     if made.message.quotes and made.target.reply_to.isdigit():

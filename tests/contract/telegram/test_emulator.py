@@ -81,6 +81,7 @@ CALLS: dict[str, Call] = {
     "setMyCommands": lambda bot, chat, said: bot.set_my_commands([BotCommand("help", "this list")]),
     "getMyCommands": lambda bot, chat, said: bot.get_my_commands(),
     "deleteMyCommands": lambda bot, chat, said: bot.delete_my_commands(),
+    "createForumTopic": lambda bot, chat, said: bot.create_forum_topic(chat.id, "Research"),
     "getFile": lambda bot, chat, said: _file(bot, chat),
     "answerCallbackQuery": lambda bot, chat, said: _answered(bot, chat),
     "sendPhoto": lambda bot, chat, said: bot.send_photo(chat.id, PNG, caption="a *photo*"),
@@ -138,6 +139,7 @@ async def _answered(bot: Bot, chat: Chat) -> Any:
 @pytest.mark.parametrize("method", CALLS)
 async def test_every_answer_parses_without_rest(telegram: Emulator, bot: Bot, chat: Chat, method: str) -> None:
     assert chat.user is not None
+    telegram.server.world.topics_enabled = True
     said = telegram.say("a question", chat.user)
     if method == "answerCallbackQuery":
         sent = await bot.send_message(chat.id, "?", reply_markup=KEYBOARD)

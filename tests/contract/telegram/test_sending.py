@@ -310,5 +310,5 @@ async def test_state_and_description(telegram: Emulator, adapter: TelegramAdapte
     assert adapter.state().word == "online"
     assert adapter.describe() == {
         "mode": "polling", "account": "@hermesd_test_bot", "id": "7318204455", "server": telegram.url,
-        "require_mention": False,
+        "require_mention": False, "warnings": [],
     }  # fmt: skip

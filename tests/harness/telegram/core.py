@@ -17,6 +17,7 @@ class Core:
         self.kept: dict[tuple[str, str], Inbound] = {}
         self.times: dict[tuple[str, str], int] = {}
         self.presses: list[Press] = []
+        self.places: dict[str, str] = {}  # cursors
         self.verdict = Pressed(True, "noted")
         self.losses: list[AdapterError] = []
         self.refusal = ""
@@ -52,13 +53,14 @@ class Core:
         asyncio.get_running_loop().create_task(self._notify())
 
     async def cursor(self, platform: str, name: str) -> str:
-        return ""
+        return self.places.get(name, "")
 
     async def cursors(self, platform: str) -> Mapping[str, str]:
-        return {}
+        return dict(self.places)
 
     async def keep_cursor(self, platform: str, cursor: Cursor) -> None:
-        raise AssertionError("Telegram keeps the place by itself")
+        assert cursor.name.startswith("topic:"), "how far updates are read, Telegram knows by itself"
+        self.places[cursor.name] = cursor.value
 
     async def _notify(self) -> None:
         async with self._changed:

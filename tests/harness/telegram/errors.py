@@ -94,6 +94,10 @@ def topic_closed() -> ApiError:
     return bad_request("TOPIC_CLOSED")  # the server's, passed on: td/telegram/DraftMessageManager.cpp:119
 
 
+def no_forum() -> ApiError:
+    return bad_request("The chat is not a forum")  # td/telegram/ForumTopicManager.cpp `is_forum`
+
+
 def message_not_found(what: str) -> ApiError:
     return bad_request(f"message to {what} not found")  # Client.cpp:8420 `check_message`
 

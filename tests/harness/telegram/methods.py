@@ -85,6 +85,7 @@ class Methods:
             "setmycommands": self.set_commands,
             "getmycommands": lambda call: self.commands,
             "deletemycommands": self.delete_commands,
+            "createforumtopic": self.create_topic,
             "getfile": self.get_file,
             "getchat": lambda call: shapes.full_chat(self._readable(call)),
             "sendmediagroup": self.send_media_group,
@@ -92,7 +93,7 @@ class Methods:
         }
 
     def get_me(self, call: Arguments) -> Any:
-        return shapes.me(self.world.bot)
+        return shapes.me(self.world.bot, topics=self.world.topics_enabled)
 
     def set_webhook(self, call: Arguments) -> Any:
         url = call.text("url")
@@ -252,6 +253,18 @@ class Methods:
     def delete_commands(self, call: Arguments) -> Any:
         self.commands = []
         return True
+
+    def create_topic(self, call: Arguments) -> Any:
+        chat = self._writable(call)
+        if not (chat.is_forum or (chat.type == "private" and self.world.topics_enabled)):
+            raise errors.no_forum()
+        name, color = call.text("name"), call.number("icon_color") or 0x6FB9F0
+        opened = self.world.post(
+            chat, self.world.bot, service={"forum_topic_created": {"name": name, "icon_color": color}}
+        )
+        opened.thread = opened.id
+        chat.topics[opened.id] = name
+        return {"message_thread_id": opened.id, "name": name, "icon_color": color}
 
     def get_file(self, call: Arguments) -> Any:
         file_id = call.text("file_id")

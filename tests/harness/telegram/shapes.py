@@ -16,7 +16,7 @@ def user(of: User) -> dict[str, Any]:
     return shape
 
 
-def me(of: User) -> dict[str, Any]:
+def me(of: User, *, topics: bool = False) -> dict[str, Any]:
     return {
         **user(of),
         "can_join_groups": True,
@@ -24,7 +24,7 @@ def me(of: User) -> dict[str, Any]:
         "supports_inline_queries": False,
         "can_connect_to_business": False,
         "has_main_web_app": False,
-        "has_topics_enabled": False,
+        "has_topics_enabled": topics,
     }
 
 

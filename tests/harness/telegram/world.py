@@ -97,6 +97,7 @@ class World:
     def __init__(self, seed: int = 0):
         self._random = random.Random(seed)
         self.bot = User(BOT_ID, "Hermes", BOT_USERNAME, is_bot=True)
+        self.topics_enabled = False  # of private chats: a switch at @BotFather
         self.users: dict[int, User] = {}
         self.chats: dict[int, Chat] = {}
         self.files: dict[str, File] = {}
@@ -126,7 +127,9 @@ class World:
     def next_message_id(self, chat: Chat) -> int:
         if chat.type in ("private", "group"):
             return next(self._account_messages)
-        return next(self._chat_messages.setdefault(chat.id, itertools.count(1)))
+        # The first message of a forum tells that it was made, and is its general topic.
+        first = 2 if chat.is_forum else 1
+        return next(self._chat_messages.setdefault(chat.id, itertools.count(first)))
 
     def post(self, chat: Chat, sender: User | None, **content: Any) -> Message:
         message = Message(self.next_message_id(chat), chat, sender, int(time.time()), **content)

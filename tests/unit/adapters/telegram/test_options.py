@@ -89,3 +89,29 @@ def test_a_webhook() -> None:
             options(environ | wrong)
     with pytest.raises(AdapterError, match="70000 is no port"):
         options(environ | {"TELEGRAM_WEBHOOK_PORT": "70000"})
+
+
+def test_other_ways_are_looked_for_only_to_telegrams_own_server() -> None:
+    assert options().ways is not None
+    assert options(base_url="http://127.0.0.1:8081").ways is None
+    for off in ({"TELEGRAM_FALLBACK_IPS": "off"}, {"TELEGRAM_PROXY": "http://127.0.0.1:1"}):
+        assert options(off).ways is None
+    with pytest.raises(AdapterError, match=r"'telegram\.org' is no IP address"):
+        options(fallback_ips=["149.154.166.110", "telegram.org"])
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "Research",
+        [{"topics": [{"name": "x"}]}],
+        [{"chat_id": "ann", "topics": [{"name": "x"}]}],
+        [{"chat_id": 1, "topics": ["x"]}],
+        [{"chat_id": 1, "topics": [{"name": ""}]}],
+    ],
+)
+def test_topics_that_are_none_are_named(wanted: object) -> None:
+    with pytest.raises(AdapterError, match="dm_topics") as caught:
+        options(dm_topics=wanted)
+    assert "chat_id" in caught.value.fix
+    assert options(dm_topics=[{"chat_id": "7", "topics": [{"name": "x"}]}]).topics[0].chat == 7
