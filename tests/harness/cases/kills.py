@@ -223,9 +223,9 @@ class _World:
             target = Target(self._wait_new(kill.victim, known, called))
         if target.send(HOWS[kill.how]):
             self.killed[kill] += 1
-            if kill.how == "STOP" and kill.victim in ("keeper", "hermesd"):
-                if kill.victim == "hermesd" or self._chance.random() < 0.5:
-                    self._paused.append(target.another())
+            stopped = kill.victim if kill.how == "STOP" else ""
+            if stopped == "hermesd" or (stopped == "keeper" and self._chance.random() < 0.5):
+                self._paused.append(target.another())
         else:
             self.too_late += 1
 
