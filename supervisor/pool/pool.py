@@ -187,10 +187,8 @@ class Pool(LauncherListener):
             self.kill(worker)
 
     def kill(self, worker: Worker, *, dump: bool = False) -> None:
-        worker.ending = True
-        if worker.launcher is None:
-            worker.doomed = True
-        else:
+        worker.ending = worker.doomed = True
+        if worker.launcher is not None:
             worker.launcher.kill(worker.id, dump=dump)
 
     def stacks_file(self, worker: WorkerId) -> Path:
@@ -425,8 +423,7 @@ class Pool(LauncherListener):
                 worker.launcher = self.launcher
                 self.launcher.take(worker.id, worker.tag, worker.pid, worker.start_ticks)
                 self.send(worker, Kept(self.launcher.pid, self.launcher.start_ticks))
-            if worker.doomed:
-                worker.doomed = False
+            if worker.doomed:  # also one whose keeper was told, and died over it
                 self.launcher.kill(worker.id)
 
     def _forget(self, worker: Worker, gone: Gone) -> None:

@@ -24,7 +24,7 @@ KEEPER_SECONDS = HANG_TIMEOUT + 13.0
 """For a keeper to be found hung and for another one to start."""
 TURN_TIMEOUT = 1.0
 OVERRUN_SECONDS = TURN_TIMEOUT + 8.0
-BUSY, IN_C, SLEEPER = "busy", "in-c", "sleeper"
+BUSY, IN_C, SLEEPER, STUCK = "busy", "in-c", "sleeper", "stuck"
 
 
 def _pause_seconds() -> float:
@@ -153,11 +153,16 @@ def _stopped_idle(scene: Scene, chat: str) -> float:
 
 
 def _stopped_keeper(scene: Scene) -> float:
-    """Returns the seconds from the stop of the keeper to the answers of new sessions. Nobody's worker is touched."""
+    """Returns the seconds from the stop of the keeper to the answers of new sessions. Nobody's worker is touched but
+    one that is stopped as well: the keeper that is asked to end it does not live to do so.
+    """
     before = _who(scene)
+    scene.fake.talk("hello", chat=STUCK)
+    stuck = scene.worker(STUCK)["pid"]
     keeper = scene.daemon.json("ps")["keeper"]["pid"]
     began = time.monotonic()
     os.kill(keeper, signal.SIGSTOP)
+    os.kill(stuck, signal.SIGSTOP)
     # The spare may answer the first; the second needs a keeper that works.
     messages = {chat: scene.fake.say("hello", chat=chat) for chat in ("new-1", "new-2")}
     for chat, message in messages.items():
@@ -166,6 +171,8 @@ def _stopped_keeper(scene: Scene) -> float:
     after = _who(scene)
     assert {session: after[session] for session in before} == before, (before, after)
     assert scene.daemon.json("ps")["keeper"]["pid"] != keeper
+    assert "hello" in scene.fake.talk("!history", chat=STUCK)
+    assert scene.worker(STUCK)["pid"] != stuck
     evidence = list((scene.daemon.home / "hermesd" / "logs" / "hangs").glob(f"keeper-{keeper}-*.txt"))
     assert [("T (stopped by a signal)" in path.read_text("utf-8")) for path in evidence] == [True]
     return took
