@@ -24,6 +24,7 @@ from harness.matrix.synapse import Synapse
 from harness.parallel import pytest_collection_modifyitems as pytest_collection_modifyitems
 from harness.parallel import pytest_runtest_protocol as pytest_runtest_protocol
 from harness.parallel import pytest_xdist_auto_num_workers as pytest_xdist_auto_num_workers
+from harness.parallel import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
 from hypothesis import settings
 
 # A shell without job control starts background jobs with SIGINT ignored, and that is inherited: no program under test

@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import math
 import os
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 PER_CORE = 1.5
 """Tests of real processes wait half of their time, for one to start or to end; more at once only wait for a core."""
@@ -24,6 +27,28 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     if chosen or not all(Path(argument).is_dir() for argument in config.args):
         return 0
     return min(math.ceil(PER_CORE * len(os.sched_getaffinity(0))), MOST)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return ByScene(config, log)
+
+
+class ByScene(LoadScopeScheduling):
+    """Every test to whoever is free, but a module whose tests share what is made once for them to one process.
+
+    Those with the most tests go first, and then single ones in the order of `pytest_collection_modifyitems`.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return module if _shares(str(self.config.rootpath / module)) else nodeid
+
+
+@functools.cache
+def _shares(module: str) -> bool:
+    """Whether its tests belong together. Where some want the machine for themselves they must come when they may."""
+    text = Path(module).read_text("utf-8")
+    return 'scope="module"' in text and "mark.alone" not in text
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
