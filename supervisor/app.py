@@ -20,46 +20,36 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hermesd.adapters.contract import AdapterSettings, CanAttach, HasConsole, HasMenu, MenuEntry, capability
+from hermesd.adapters.contract import CanAttach, HasConsole, HasMenu, MenuEntry, capability
 from hermesd.adapters.errors import AdapterError
-from hermesd.adapters.media.store import sweep
-from hermesd.ipc.messages import Logs
-from hermesd.workers import containment
 from hermesd.workers.containment.errors import ContainmentError
-from hermesd.workers.spec import WorkerSpec
 
-from . import logs, worker_template
-from .access.policy import AccessPolicy
+from . import housekeeping, in_effect, logs, worker_records
 from .config.budget import StopBudget, derive
-from .config.environment import platform_environment
 from .config.loader import Loaded
-from .config.models import agent_config
 from .control.handlers import ControlHandlers
 from .control.server import ControlServer
 from .delivery.deliverer import Deliverer
-from .delivery.settings import DeliverySettings, Places, Streaming
-from .errors import Escalation, HermesdError, StartFailed
-from .gateway.busy import BusyMode
+from .errors import Escalation, HermesdError
 from .gateway.commands.registry import Commands
 from .gateway.commands.table import TABLE
-from .gateway.lane_settings import LaneSettings
 from .gateway.lanes import Lanes
-from .gateway.reception import Reception, Rules
+from .gateway.reception import Reception
 from .gateway.stickers import Stickers
 from .instance import pidfile
 from .instance.keepers import Keepers
 from .instance.paths import Paths
-from .journal import Journal, pauses, retention, workers
-from .journal.errors import JournalUnavailable
+from .journal import Journal, pauses, workers
 from .lag import LoopLag
 from .platforms import Platforms
 from .pool.census import is_contained
 from .pool.curve import Keys
+from .pool.fresh_start import end_leftovers
 from .pool.launchers.adopted import AdoptedKeeper
 from .pool.launchers.claiming import Claims
 from .pool.launchers.contract import LauncherListener
@@ -68,21 +58,11 @@ from .pool.pool import Pool
 from .pool.takeover import Takeover, survey
 from .pool.usage import Sampler
 from .pool.watch import Watch
-from .pool.worker import Worker
 from .reloading import Reloader
 from .surroundings import missing_commands
 from .tasks import Tasks
 
 log = logging.getLogger("hermesd.app")
-
-SWEEP_SECONDS = 5.0
-
-DAY = 24 * 60 * 60.0
-
-MEDIA_KEPT = DAY
-"""Seconds that a file of a message stays, whatever became of the message; hermes-agent keeps as long."""
-
-MEDIA_SWEEP = 60 * 60.0
 
 OURS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """The signals that hermesd handles."""
@@ -92,9 +72,6 @@ LAST_WRITES_SECONDS = 2.0
 
 RESTART_IN_PLACE = -1
 """No exit status: the process goes on as another image."""
-
-LOCAL = "local"
-"""The platform of the terminal and of ``hermesctl chat``; always there, for who holds the terminal is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +108,8 @@ class App:
         self.tasks = Tasks(self._task_failed)
         self.journal = Journal(paths.journal)
         self.platforms = Platforms(self.tasks, environ=loaded.environ, home=paths.home, on_up=self._platform_up)
-        self.deliverer = Deliverer(self.journal, self.platforms.live, self.tasks, self.delivery_settings())
+        settings = in_effect.delivery_settings(loaded, paths)
+        self.deliverer = Deliverer(self.journal, self.platforms.live, self.tasks, settings)
         self.stickers = Stickers(paths.home / "sticker_cache.json")
         self.lanes = self._make_lanes()
         self.pool = self._make_pool()
@@ -146,64 +124,20 @@ class App:
 
     # ---- building ----------------------------------------------------------------------------------------------------
 
-    def lane_settings(self) -> LaneSettings:
-        """What the configuration says about sessions, as it is in effect now."""
-        ours = self.loaded.settings.hermesd
-        return LaneSettings(
-            max_workers=ours.workers.max,
-            max_turns=ours.workers.max_turns,
-            idle_timeout=ours.workers.idle_timeout_seconds,
-            on_crash=ours.workers.on_crash,
-            turn_timeout=ours.workers.turn_timeout_seconds,
-            quiet_timeout=self.loaded.settings.agent.gateway_timeout_seconds,
-            quiet_warning=self.loaded.settings.agent.gateway_timeout_warning_seconds,
-            stop_grace=self._server_grace(),
-            work_dir=self._work,
-            agent_settings=dict(ours.agent_settings),
-            agent_config=agent_config(self.loaded.settings, self.loaded.environ),
-        )
-
-    def delivery_settings(self) -> DeliverySettings:
-        """What the configuration says about messages to chats, as it is in effect now."""
-        settings = self.loaded.settings
-        streaming = settings.streaming
-        return DeliverySettings(
-            streaming=Streaming(
-                enabled=streaming.enabled,
-                interval=streaming.edit_interval_seconds,
-                threshold=streaming.buffer_threshold,
-                cursor=streaming.cursor,
-            ),
-            reply_to_mode={name: platform.reply_to_mode for name, platform in settings.platforms.items()},
-            places=Places(self.paths.home, self.paths.media, self._work),
-        )
-
-    @property
-    def _work(self) -> Path:
-        return self.paths.ours / "work"
-
     def _make_lanes(self) -> Lanes:
         return Lanes(
-            settings=self.lane_settings(),
+            settings=in_effect.lane_settings(self.loaded, self.paths, self.budget),
             journal=self.journal,
             deliverer=self.deliverer,
             tasks=self.tasks,
             stickers=self.stickers,
             on_escalation=self._escalate,
-            on_logs=write_worker_logs,
+            on_logs=worker_records.write,
         )
-
-    def _server_grace(self) -> float:
-        # An MCP server's polite stop has two waits of this length and a kill, all within the worker's own grace.
-        return min(2.0, self.budget.worker_grace / 3)
-
-    def worker_template(self) -> WorkerSpec:
-        """What workers are told that start from now on."""
-        return worker_template.template(self.loaded.settings, self.paths, self.loaded.environ, self._server_grace())
 
     def _make_launcher(self, listener: LauncherListener) -> KeeperLauncher:
         ours = self.loaded.settings.hermesd
-        template = self.worker_template()
+        template = in_effect.worker_spec(self.loaded, self.paths, self.budget)
         return KeeperLauncher(
             listener,
             instance=self.paths.instance,
@@ -226,22 +160,11 @@ class App:
             self.lanes,
             make_launcher=self._make_launcher,
             endpoint=ours.workers.endpoint or f"ipc://{self.paths.worker_socket}",
-            template=self.worker_template(),
+            template=in_effect.worker_spec(self.loaded, self.paths, self.budget),
             spare=ours.workers.spare,
             stacks_dir=self.paths.logs / "stacks",
             on_launcher_death=self._keeper_died,
             keys=Keys(self.paths.run / "curve") if ours.workers.endpoint else None,
-        )
-
-    def reception_rules(self) -> Rules:
-        """What the configuration says about messages that come in, as it is in effect now."""
-        settings = self.loaded.settings
-        access = settings.access
-        return Rules(
-            policy=AccessPolicy(access.allowed, access.allow_all, access.gateway_allowed, access.gateway_allow_all),
-            busy_mode=BusyMode(settings.hermesd.busy),
-            group_sessions_per_user=settings.group_sessions_per_user,
-            thread_sessions_per_user=settings.thread_sessions_per_user,
         )
 
     def _make_watch(self) -> Watch:
@@ -261,7 +184,7 @@ class App:
             deliverer=self.deliverer,
             commands=Commands(TABLE, lanes=self.lanes, journal=self.journal),
             tasks=self.tasks,
-            rules=self.reception_rules(),
+            rules=in_effect.reception_rules(self.loaded),
             stickers=self.stickers,
             media=self.paths.media,
             on_lost=self.platforms.lost,
@@ -274,7 +197,7 @@ class App:
         await self.journal.open()
         await self.deliverer.recover()
         found = survey(await self.journal.read(workers.left), self._claims, self.paths.instance)
-        await self._sweep(found.spare)
+        await end_leftovers(self.paths.instance, found.spare)
         self.paths.clear_sockets(spare=[Path(claimed.record.socket) for claimed in found.keepers])
         await self._take_over(found)
         await asyncio.gather(self.pool.start(), self._make_platforms())
@@ -283,12 +206,12 @@ class App:
         await self.reception.resume()
         await self.control.open()
         self.tasks.spawn(self.sampler.run(), "usage sampler")
-        self.tasks.spawn(self._prune_daily(), "retention")
+        self.tasks.spawn(housekeeping.prune_daily(self.journal, self.watch), "retention")
         self.tasks.spawn(self.lag.run(), "loop lag")
         self.tasks.spawn(logs.tend(self.paths.logs), "log files")
         self.tasks.spawn(self.watch.run(), "worker watch")
         self.tasks.spawn(self.lanes.presence.run(), "typing")
-        self.tasks.spawn(self._sweep_media(), "media sweep")
+        self.tasks.spawn(housekeeping.sweep_media(self.paths.media), "media sweep")
         pidfile.write(self.paths.pid_file, pidfile.own_record(self.paths.control_socket))
         self.state = "running"
         for problem in missing_commands(self.loaded):
@@ -322,47 +245,9 @@ class App:
         for name in over:
             await self.journal.write(workers.forget, name)
 
-    async def _sweep(self, spare: Collection[int]) -> None:
-        """Kill what an earlier life of this home left and nobody takes over; nothing else is ever touched."""
-        deadline = time.monotonic() + SWEEP_SECONDS
-        killed: dict[int, str] = {}
-        for name in ("cgroup", "subreaper"):
-            try:
-                sweeper = containment.choose(self.paths.instance, name).containment
-            except ContainmentError:
-                continue
-            while left := await asyncio.to_thread(sweeper.sweep, spare):
-                killed.update((leftover.pid, leftover.command) for leftover in left)
-                if time.monotonic() > deadline:
-                    raise StartFailed(
-                        f"cannot end what an earlier hermesd left: {len(left)} processes, "
-                        f"first pid {left[0].pid} ({left[0].command})"
-                    )
-                await asyncio.sleep(0.01)
-            break
-        if killed:
-            log.warning("ended %d processes that an earlier hermesd had left: %s", len(killed), killed)
-
     async def _make_platforms(self) -> None:
         """Import the client libraries while the keeper, a process of its own, imports what workers need."""
-        self.platforms.make(self._wanted_platforms())
-
-    async def _sweep_media(self) -> None:
-        """Remove the files of messages after a day, every one of them."""
-        while True:
-            removed = await asyncio.to_thread(sweep, self.paths.media, time.time() - MEDIA_KEPT)
-            if removed:
-                log.info("removed %d files of messages that were older than a day", removed)
-            await asyncio.sleep(MEDIA_SWEEP)
-
-    async def _prune_daily(self) -> None:
-        """Drop what nobody will ask for any more, in steps that hold the journal up for no one."""
-        while True:
-            self.watch.prune(time.time())
-            with contextlib.suppress(JournalUnavailable):
-                while await self.journal.write(retention.prune, time.time()):
-                    await asyncio.sleep(0)
-            await asyncio.sleep(DAY)
+        self.platforms.make(in_effect.wanted_platforms(self.loaded, self.paths))
 
     def _platform_up(self, name: str) -> None:
         self.tasks.job(self.deliverer.platform_up(name), f"send what waited for {name}")
@@ -374,17 +259,6 @@ class App:
             await shows.show_menu([MenuEntry(command.name, command.help, command.argument) for command in TABLE])
         except AdapterError as error:
             log.warning("%s does not show the menu of commands: %s", name, error)
-
-    def _wanted_platforms(self) -> dict[str, AdapterSettings]:
-        wanted = {LOCAL: AdapterSettings(LOCAL)}
-        for name, platform in self.loaded.settings.platforms.items():
-            if platform.enabled:
-                extra = {"media_dir": str(self.paths.media), **platform.extra}
-                wanted[name] = AdapterSettings(
-                    name, True, platform.token, platform.api_key, extra, platform.reply_to_mode,
-                    platform_environment(name, self.loaded.environ),
-                )  # fmt: skip
-        return wanted
 
     # ---- running -----------------------------------------------------------------------------------------------------
 
@@ -403,7 +277,7 @@ class App:
             self.tasks.job(self.reloader.on_signal(), "reload")
 
     def _signalled(self, number: int) -> None:
-        console = capability(self.platforms.live.get(LOCAL), HasConsole)
+        console = capability(self.platforms.live.get(in_effect.LOCAL), HasConsole)
         first = number == signal.SIGINT and not self.stop_requested.is_set()
         if first and console is not None and console.interrupt():
             return
@@ -455,7 +329,7 @@ class App:
             asyncio.ensure_future(self.restart_requested.wait()),
         ]
         talking: asyncio.Future[int] | None = None
-        local = capability(self.platforms.live.get(LOCAL), HasConsole)
+        local = capability(self.platforms.live.get(in_effect.LOCAL), HasConsole)
         if console and local is not None:
             talking = asyncio.ensure_future(local.converse())
             waits.append(talking)
@@ -585,19 +459,4 @@ class App:
         return is_contained(pid, roots, self.paths.instance)
 
     def attachable(self) -> CanAttach | None:
-        return capability(self.platforms.live.get(LOCAL), CanAttach)
-
-
-def write_worker_logs(worker: Worker, batch: Logs) -> None:
-    """Write what a worker logged into hermesd's own log, with who said it."""
-    where: dict[str, Any] = {"session": worker.session or "", "worker": worker.id}
-    if batch.dropped:
-        logs.write_worker_record(
-            time.time(), logging.WARNING, "worker", f"{batch.dropped} log records did not fit", **where
-        )
-    for record in batch.records:
-        # A name that it was not given would put its lines among another session's.
-        turn = record.turn if record.turn in worker.given else ""
-        logs.write_worker_record(
-            record.at, record.level, record.logger, record.text, turn=turn, pid=record.pid, **where
-        )
+        return capability(self.platforms.live.get(in_effect.LOCAL), CanAttach)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from . import worker_template
+from . import in_effect, worker_template
 from .config.diff import Changes, diff, hold
 from .config.errors import ConfigError, Problem
 from .config.loader import Loaded
@@ -79,11 +79,12 @@ class Reloader:
         app.tail.redactor.know(loaded.environ, secrets_in(loaded.settings))
         if "hermesd.log_level" in changes.live:
             logging.getLogger().setLevel(loaded.settings.hermesd.log_level)
-        app.lanes.reconfigure(app.lane_settings())
-        app.deliverer.reconfigure(app.delivery_settings())
-        app.reception.reconfigure(app.reception_rules())
+        app.lanes.reconfigure(in_effect.lane_settings(loaded, app.paths, app.budget))
+        app.deliverer.reconfigure(in_effect.delivery_settings(loaded, app.paths))
+        app.reception.reconfigure(in_effect.reception_rules(loaded))
         app.watch.reconfigure(loaded.settings.hermesd.workers.hang_timeout_seconds)
-        app.pool.reconfigure(app.worker_template(), loaded.settings.hermesd.workers.spare)
+        spec = in_effect.worker_spec(loaded, app.paths, app.budget)
+        app.pool.reconfigure(spec, loaded.settings.hermesd.workers.spare)
         log.info(
             "the configuration was reloaded; at once: %s; for new workers: %s; with the next start: %s",
             *(", ".join(keys) or "nothing" for keys in (changes.live, changes.new_workers, changes.restart)),

@@ -83,7 +83,7 @@ PURE: tuple[str, ...] = (
     "ipc.link", "supervisor.access.policy", "supervisor.config.budget", "supervisor.gateway.busy",
     "supervisor.gateway.reconcile", "supervisor.gateway.router", "supervisor.gateway.turn_life",
     "supervisor.journal.states", "supervisor.platforms.connection_life", "supervisor.pool.backoff",
-    "supervisor.pool.worker_life", "supervisor.config.models", "supervisor.gateway.time_limits",
+    "supervisor.pool.worker_life", "supervisor.config.models", "supervisor.gateway.time_limits", "supervisor.in_effect",
     "supervisor.sessions.history", "supervisor.sessions.key", "workers.agents.llm.conversation",
     "workers.agents.llm.failures", "workers.agents.llm.stream", "workers.agents.llm.summary",
     "workers.agents.llm.tools", "workers.agents.llm.window", "workers.bond", "workers.keeper.guard_life",

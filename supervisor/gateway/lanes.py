@@ -8,28 +8,24 @@ order of writes is the order of calls, so a step is never on disk before the one
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 from hermesd.adapters.contract import Outbound, Target
 from hermesd.ipc.ids import SessionKey, TurnId
 from hermesd.ipc.keeping import Gone
 from hermesd.ipc.messages import (
-    Ask,
     Interrupt,
     Logs,
     Message,
-    Rewind,
     Snapshot,
 )
 from hermesd.supervisor.delivery.deliverer import Deliverer
-from hermesd.supervisor.journal import Journal, inbox, sessions, transcripts, turns
+from hermesd.supervisor.journal import Journal, inbox, sessions, turns
 from hermesd.supervisor.journal.persistence import Persistence
 from hermesd.supervisor.journal.rows import InboxRow
 from hermesd.supervisor.journal.states import InboxState
@@ -47,6 +43,7 @@ from .lane_settings import LaneSettings
 from .past import Past, Pasts
 from .presence import Presence
 from .router import Evict, Grant, LaneView, Start, Wait, plan
+from .session_orders import SessionOrders
 from .starting import Starting
 from .stickers import Stickers
 from .stopping import Stopping
@@ -104,6 +101,7 @@ class Lanes:
         self._time_limits = settings.time_limits
         self._starting = Starting(self, journal)
         self.stopping = Stopping(self)
+        self.orders = SessionOrders(self, self.turns, journal)
         self.adoption = Adoption(self, self.turns, self._persistence, deliverer)
         self._pool: Pool | None = None
         self._plan_due = False
@@ -178,11 +176,11 @@ class Lanes:
         lane.queue.append(turn)
         if self.drain_order.covers(key):
             self._deliverer.notice(turn.target, words.DRAINED)
-        self._refuse_if_quarantined(lane)
+        self.refuse_if_quarantined(lane)
         self.plan_soon()
         return turn
 
-    def _refuse_if_quarantined(self, lane: Lane) -> None:
+    def refuse_if_quarantined(self, lane: Lane) -> None:
         """Nobody answers what waits there, unless what holds the lane (a /new) is about to end the quarantine."""
         if lane.life is not worker_life.State.QUARANTINED or lane.held:
             return
@@ -212,8 +210,8 @@ class Lanes:
         lane = self._lanes.get(key)
         return self._pasts.of(key) if lane is None else Past(lane.restarts, lane.last_end)
 
-    def adopted_lane(self, key: SessionKey) -> Lane:
-        """For `Adoption`: the lane of a session whose worker lives already."""
+    def open(self, key: SessionKey) -> Lane:
+        """The lane of a session that somebody has an order for, or whose worker lives already."""
         return self._lane(key, ephemeral=False)
 
     def _lane(self, key: SessionKey, *, ephemeral: bool) -> Lane:
@@ -224,122 +222,6 @@ class Lanes:
             lane.restarts, lane.last_end = past.restarts, past.last_end
             lane.settled.set()
         return lane
-
-    # ---- orders ------------------------------------------------------------------------------------------------------
-
-    async def interrupt(self, key: SessionKey, reason: str, *, clear_queue: bool = False) -> int:
-        """End the running turn, and drop the waiting ones if asked. Returns how many turns ended by it.
-
-        Returns when they have ended: within 5 s, for a worker that does not obey is killed.
-        """
-        lane = self._lanes.get(key)
-        if lane is None:
-            return 0
-        ended = 0
-        if clear_queue:
-            while lane.queue:
-                self.turns.end_unstarted(lane.queue.popleft(), turn_life.Event.CANCELLED, words.interrupted(""))
-                ended += 1
-            self.plan_soon()
-        turn = lane.current
-        if turn is not None:
-            self.turns.interrupt(lane, turn, reason)
-            await asyncio.shield(turn.ended)
-            ended += 1
-        return ended
-
-    def cancel(self, target: Target, reason: str) -> None:
-        """Take the turn that answers ``target.reply_to`` back, wherever it is."""
-        wanted = (target.platform, target.chat_id, target.reply_to)
-
-        def meant(turn: Turn) -> bool:
-            inbound = turn.row.inbound
-            return (inbound.platform, inbound.chat_id, inbound.message_id) == wanted
-
-        for lane in list(self._lanes.values()):
-            for turn in [turn for turn in lane.queue if meant(turn)]:
-                lane.queue.remove(turn)
-                self.turns.end_unstarted(turn, turn_life.Event.CANCELLED, "")
-                self.retire_if_over(lane)
-                self.plan_soon()
-            if lane.current is not None and meant(lane.current):
-                self.turns.interrupt(lane, lane.current, reason)
-
-    async def stop_session(self, key: SessionKey, reason: str, patience: float = 0.0) -> bool:
-        """End the worker, keep the conversation. False: there was nothing to end.
-
-        A running turn may end by itself for ``patience`` seconds; then it is interrupted.
-        """
-        lane = self._lanes.get(key)
-        if lane is None or (lane.life not in worker_life.WITH_PROCESS and lane.current is None):
-            return False
-        with self._held(lane):
-            if patience > 0 and lane.current is not None:
-                await self._let_end(lane, lane.current, patience)
-            await self.interrupt(key, reason)
-            self.live(lane, worker_life.Event.STOP)
-            await lane.settled.wait()
-        return True
-
-    async def _let_end(self, lane: Lane, turn: Turn, patience: float) -> None:
-        if lane.life in (worker_life.State.BUSY, worker_life.State.WAITING):
-            self.live(lane, worker_life.Event.RETIRE)
-        gone = asyncio.ensure_future(lane.settled.wait())
-        over: list[asyncio.Future[Any]] = [turn.ended, gone]
-        await asyncio.wait(over, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-        gone.cancel()
-
-    @contextlib.contextmanager
-    def _held(self, lane: Lane) -> Iterator[None]:
-        """Give the lane no turn meanwhile: it would be a casualty of what is done to its worker."""
-        lane.held += 1
-        try:
-            yield
-        finally:
-            lane.held -= 1
-            self._refuse_if_quarantined(lane)
-            self.plan_soon()
-
-    async def restart_session(self, key: SessionKey, reason: str, patience: float = 0.0) -> asyncio.Future[str] | None:
-        """End the worker (as `stop_session` does) and start a new one with the conversation; also pardons a quarantined
-        session.
-
-        Returns what will be "" when the new worker has its agent, else why it has not; None for an unknown session.
-        """
-        if await self._journal.write(sessions.current, key) is None:
-            return None
-        lane = self._lane(key, ephemeral=False)
-        with self._held(lane):
-            await self.stop_session(key, reason, patience)
-            if lane.starting is None or lane.starting.done():
-                lane.starting = asyncio.get_running_loop().create_future()
-            self.live(lane, worker_life.Event.PARDON)
-            lane.restarting, lane.restart_asked_at = True, time.monotonic()
-        return lane.starting
-
-    async def reset_session(self, key: SessionKey, reason: str) -> str:
-        """Begin the conversation anew. Returns the new session id. Raises `JournalError` when there never was one."""
-        lane = self._lane(key, ephemeral=False)
-        with self._held(lane):
-            await self.interrupt(key, reason, clear_queue=True)
-            row = await self._journal.write(sessions.reset, key, reason, time.time())
-            self.live(lane, worker_life.Event.PARDON)
-            self.live(lane, worker_life.Event.STOP)
-            await lane.settled.wait()
-            lane.session = row
-        return row.session_id
-
-    def answer(self, key: SessionKey, choice: str, by: str) -> Ask | None:
-        """A user's answer to the session's oldest question."""
-        return self.approvals.answer(key, choice, by)
-
-    async def rewind(self, key: SessionKey, turn: str) -> None:
-        """Take what this turn left out of the conversation, on disk and in the worker, because it is run again."""
-        session = await self._journal.write(sessions.current, key)
-        cut = await self._journal.write(transcripts.cut_turn, session.session_id, turn) if session is not None else 0
-        lane = self._lanes.get(key)
-        if cut and lane is not None and lane.worker is not None and lane.worker.ready:
-            self.pool.send(lane.worker, Rewind(cut))
 
     # ---- the router --------------------------------------------------------------------------------------------------
 

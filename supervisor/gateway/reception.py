@@ -136,7 +136,7 @@ class Reception:
         if place in self._abandoned:
             self._abandoned[place] = True
         else:
-            self._lanes.cancel(inbound_chat, CALLER_GONE)
+            self._lanes.orders.cancel(inbound_chat, CALLER_GONE)
 
     async def pressed(self, press: Press) -> Pressed:
         # Whoever may talk may press: the gate is asked as for a message of theirs.
@@ -239,7 +239,7 @@ class Reception:
         )
         if verdict is busy.Verdict.INTERRUPT_THEN_QUEUE and running is not None:
             # By its target, not by its session: whatever runs there a moment later may be this new message.
-            self._lanes.cancel(running.target, "a new message came")
+            self._lanes.orders.cancel(running.target, "a new message came")
             self._lanes.submit(row, key)
         elif verdict is busy.Verdict.STEER and lane is not None and lane.worker is not None and running is not None:
             self._lanes.turns.steer(lane, Steer(running.id, row.inbound.text), row)

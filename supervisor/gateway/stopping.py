@@ -34,7 +34,7 @@ class Stopping:
             await asyncio.wait([turn.ended for turn in running], timeout=min(left, 1.0))
         late = [lane for lane in lanes.lanes.values() if lane.current is not None]
         if late:
-            interrupted = asyncio.gather(*(lanes.interrupt(lane.key, "hermesd stops") for lane in late))
+            interrupted = asyncio.gather(*(lanes.orders.interrupt(lane.key, "hermesd stops") for lane in late))
             await asyncio.wait([interrupted], timeout=lanes.settings.stop_grace)
             for lane in late:
                 if lane.current is not None:

@@ -130,13 +130,13 @@ class EndingHandler(Handler):
         return progress_event(phase, left, busy, max(0.0, deadline - time.monotonic()))
 
     async def _stop_session(self, key: SessionKey, timeout: float | None) -> dict[str, Any]:
-        if await self._app.lanes.stop_session(key, "stopped by hermesctl", timeout or 0.0):
+        if await self._app.lanes.orders.stop_session(key, "stopped by hermesctl", timeout or 0.0):
             return outcome_row(key, "done", "its worker has ended; the conversation is kept")
         return outcome_row(key, "done", "no worker was running")
 
     async def _restart_session(self, key: SessionKey, timeout: float | None) -> dict[str, Any]:
         deadline = None if timeout is None else time.monotonic() + timeout
-        starting = await self._app.lanes.restart_session(key, "restarted by hermesctl", timeout or 0.0)
+        starting = await self._app.lanes.orders.restart_session(key, "restarted by hermesctl", timeout or 0.0)
         if starting is None:
             return outcome_row(key, "not_found", "")
         # The lane itself gives a start up after START_SECONDS; for its place under workers.max it waits without end.

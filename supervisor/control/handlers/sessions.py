@@ -62,7 +62,7 @@ class SessionsHandler(Handler):
         outcomes = [outcome_row(name, "not_found", near) for name, near in unknown.items()]
         for key in known:
             try:
-                session_id = await self._app.lanes.reset_session(key, "reset by hermesctl")
+                session_id = await self._app.lanes.orders.reset_session(key, "reset by hermesctl")
                 outcomes.append(outcome_row(key, "done", f"the conversation is {session_id} now"))
             except UnknownRow:
                 outcomes.append(outcome_row(key, "not_found", ""))

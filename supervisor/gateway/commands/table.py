@@ -14,14 +14,14 @@ from .registry import Call, Command, help_text
 
 async def new(call: Call) -> str:
     try:
-        session_id = await call.lanes.reset_session(call.key, "session_reset")
+        session_id = await call.lanes.orders.reset_session(call.key, "session_reset")
     except UnknownRow:
         return "This is a new conversation already."
     return f"A new conversation has begun ({session_id})."
 
 
 async def stop(call: Call) -> str:
-    ended = await call.lanes.interrupt(call.key, "stopped by its user", clear_queue=True)
+    ended = await call.lanes.orders.interrupt(call.key, "stopped by its user", clear_queue=True)
     if not ended:
         return "Nothing is running."
     if ended == 1:
@@ -63,7 +63,7 @@ async def retry(call: Call) -> str | None:
     if last.state in (InboxState.QUEUED, InboxState.DISPATCHED, InboxState.ACCEPTED):
         return "The last message is still being answered; /stop ends that."
     if last.state is InboxState.ANSWERED:
-        await call.lanes.rewind(call.key, last.turn)
+        await call.lanes.orders.rewind(call.key, last.turn)
     # The command's own row becomes the message, so that a restart, or the next /retry, finds what was meant by it.
     call.lanes.submit(await call.journal.write(inbox.repeat, call.row.id, last.id), call.key)
     return None
@@ -79,7 +79,7 @@ async def deny(call: Call) -> str:
 
 def _answer(call: Call, choice: str) -> str:
     try:
-        ask = call.lanes.answer(call.key, choice, call.row.inbound.user_id)
+        ask = call.lanes.orders.answer(call.key, choice, call.row.inbound.user_id)
     except ValueError as error:
         return f"{error}. Write /approve followed by one of them."
     return "Nothing waits for an answer." if ask is None else f"Answered: {choice}."

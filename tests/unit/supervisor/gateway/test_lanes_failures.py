@@ -170,7 +170,7 @@ class TestAFailingDisk:
         await gateway.say("one", chat="c1")
         worker = await gateway.pool.ready()
         await disk.refuses("dispatched")
-        assert await gateway.lanes.interrupt(KEY, "enough") == 1
+        assert await gateway.lanes.orders.interrupt(KEY, "enough") == 1
         assert await gateway.shown(1) == ["Interrupted."]
         assert not worker.killed
         assert gateway.life() == "idle"
@@ -182,7 +182,7 @@ class TestAFailingDisk:
         disk = BrokenDisk(gateway, monkeypatch, "get_or_create")
         await gateway.say("one", chat="c1")
         await disk.refuses("get_or_create")
-        assert await asyncio.wait_for(gateway.lanes.stop_session(KEY, "enough"), 2.0)
+        assert await asyncio.wait_for(gateway.lanes.orders.stop_session(KEY, "enough"), 2.0)
         assert gateway.life() == "hibernated"
         assert not gateway.pool.all
 
@@ -193,7 +193,7 @@ class TestAFailingDisk:
         await gateway.say("one", chat="c1")
         await gateway.pool.worker()
         disk = BrokenDisk(gateway, monkeypatch)
-        assert await gateway.lanes.interrupt(KEY, "enough") == 1
+        assert await gateway.lanes.orders.interrupt(KEY, "enough") == 1
         await disk.refuses("add")
         disk.mend()
         assert await gateway.shown(1) == ["Interrupted."]

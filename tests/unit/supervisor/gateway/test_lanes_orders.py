@@ -40,7 +40,7 @@ class TestStop:
         await gateway.start()
         await gateway.say("one", chat="c1")
         worker = await gateway.pool.worker()
-        assert await gateway.lanes.interrupt(KEY, "enough", clear_queue=True) == 1
+        assert await gateway.lanes.orders.interrupt(KEY, "enough", clear_queue=True) == 1
         assert await gateway.shown(1) == ["Interrupted."]
         worker.ready()
         assert gateway.life() == "idle"
@@ -51,7 +51,7 @@ class TestStop:
         await gateway.say("one", chat="c1")
         worker = await gateway.pool.ready()
         start = await worker.turn()
-        stopping = asyncio.ensure_future(gateway.lanes.interrupt(KEY, "enough"))
+        stopping = asyncio.ensure_future(gateway.lanes.orders.interrupt(KEY, "enough"))
         await until(worker.interrupts)
         await worker.accept()
         worker.finish(start, "", "interrupted")
@@ -70,7 +70,7 @@ class TestStop:
         await gateway.say("one", chat="c1")
         worker = await gateway.pool.ready()
         await worker.accept()
-        assert await gateway.lanes.interrupt(KEY, "enough") == 1
+        assert await gateway.lanes.orders.interrupt(KEY, "enough") == 1
         assert worker.killed == [True], "with a stack dump, once"
         assert await gateway.shown(1) == ["Interrupted."]
         assert await gateway.inbox() == ["answered"]
@@ -92,7 +92,7 @@ class TestStop:
         await gateway.say("one", chat="c1")
         worker = await gateway.pool.ready()
         start = await worker.accept()
-        stopping = asyncio.ensure_future(gateway.lanes.interrupt(KEY, "enough"))
+        stopping = asyncio.ensure_future(gateway.lanes.orders.interrupt(KEY, "enough"))
         await until(worker.interrupts)
         worker.has(Interrupt(start.turn, "enough"))
         assert await stopping == 1
@@ -103,7 +103,7 @@ class TestStop:
         await gateway.say("one", chat="c1")
         worker = await gateway.pool.ready()
         start = await worker.accept()
-        stopping = asyncio.ensure_future(gateway.lanes.interrupt(KEY, "enough"))
+        stopping = asyncio.ensure_future(gateway.lanes.orders.interrupt(KEY, "enough"))
         await until(worker.interrupts)
         worker.finish(start, "", "interrupted")
         await stopping
@@ -118,7 +118,7 @@ class TestStop:
         await first.turn()
         first.gone()
         await until(lambda: gateway.lanes.waiting == 1 or gateway.lanes.running == 1)
-        assert await gateway.lanes.interrupt(KEY, "enough", clear_queue=True) == 1
+        assert await gateway.lanes.orders.interrupt(KEY, "enough", clear_queue=True) == 1
         assert await gateway.shown(1) == ["Interrupted."]
         assert await gateway.turns() == ["interrupted"]
         assert await gateway.inbox() == ["answered"]
@@ -186,7 +186,7 @@ class TestSessionOrders:
         await gateway.say("two", chat="c1")
         first = await gateway.pool.ready(1)
         await first.accept()
-        stopping = asyncio.ensure_future(gateway.lanes.stop_session(KEY, "stopped"))
+        stopping = asyncio.ensure_future(gateway.lanes.orders.stop_session(KEY, "stopped"))
         await until(first.interrupts)
         first.finish((await _last(first)), "", "interrupted")
         assert await stopping
@@ -198,7 +198,7 @@ class TestSessionOrders:
         await gateway.say("one", chat="c1")
         worker = await gateway.pool.ready()
         start = await worker.accept()
-        stopping = asyncio.ensure_future(gateway.lanes.stop_session(KEY, "stopped", 60.0))
+        stopping = asyncio.ensure_future(gateway.lanes.orders.stop_session(KEY, "stopped", 60.0))
         await until(lambda: gateway.life() == "draining")
         worker.finish(start, "re one")
         assert await stopping
@@ -211,7 +211,7 @@ class TestSessionOrders:
         await gateway.say("one", chat="c1")
         worker = await gateway.pool.ready()
         await worker.accept()
-        assert await gateway.lanes.stop_session(KEY, "stopped", 0.02)
+        assert await gateway.lanes.orders.stop_session(KEY, "stopped", 0.02)
         assert await gateway.shown(1) == ["Interrupted."]
         assert worker.interrupts()
 
@@ -220,21 +220,21 @@ class TestSessionOrders:
         await gateway.say("one", chat="c1")
         worker = await gateway.pool.ready()
         await worker.turn()
-        stopping = asyncio.ensure_future(gateway.lanes.stop_session(KEY, "stopped", 60.0))
+        stopping = asyncio.ensure_future(gateway.lanes.orders.stop_session(KEY, "stopped", 60.0))
         await until(lambda: gateway.life() == "draining")
         worker.gone(1)
         assert await stopping
 
     async def test_nothing_to_stop(self, gateway: Gateway) -> None:
         await gateway.start()
-        assert not await gateway.lanes.stop_session(KEY, "stopped")
+        assert not await gateway.lanes.orders.stop_session(KEY, "stopped")
 
     async def test_a_restarted_session_has_a_new_worker_with_its_conversation(self, gateway: Gateway) -> None:
         await gateway.start()
         await gateway.say("one", chat="c1")
         await (await gateway.pool.ready(1)).answer("re one")
         await gateway.shown(1)
-        starting = await gateway.lanes.restart_session(KEY, "restarted")
+        starting = await gateway.lanes.orders.restart_session(KEY, "restarted")
         assert starting is not None
         second = await gateway.pool.worker(2)
         assert not starting.done(), "its agent is not there yet"
@@ -242,7 +242,7 @@ class TestSessionOrders:
         assert await starting == ""
         assert len(second.assign.history) == 2
         assert gateway.life() == "idle"
-        assert await gateway.lanes.restart_session(SessionKey("agent:main:fake:dm:nobody"), "restarted") is None
+        assert await gateway.lanes.orders.restart_session(SessionKey("agent:main:fake:dm:nobody"), "restarted") is None
 
     @pytest.mark.parametrize("busy", [False, True])
     async def test_a_restart_of_a_hibernated_session_keeps_to_the_most_workers(
@@ -258,7 +258,7 @@ class TestSessionOrders:
         if not busy:
             second.finish(start, "re two")
             await gateway.shown(2)
-        starting = await gateway.lanes.restart_session(KEY, "restarted")
+        starting = await gateway.lanes.orders.restart_session(KEY, "restarted")
         assert starting is not None
         if busy:
             await gateway.say("/status", chat="c3")
@@ -276,7 +276,7 @@ class TestSessionOrders:
         await gateway.say("one", chat="c1")
         await (await gateway.pool.ready(1)).answer("re one")
         await gateway.shown(1)
-        starting = await gateway.lanes.restart_session(KEY, "restarted")
+        starting = await gateway.lanes.orders.restart_session(KEY, "restarted")
         assert starting is not None
         second = await gateway.pool.worker(2)
         second.gone(3) if dies else second.ready("no such agent")
@@ -391,5 +391,5 @@ class TestDraining:
         worker = await gateway.pool.ready()
         await worker.answer("re one")
         await gateway.shown(1)
-        assert await gateway.lanes.stop_session(KEY, "enough")
+        assert await gateway.lanes.orders.stop_session(KEY, "enough")
         assert worker.killed == [False]
