@@ -78,8 +78,8 @@ RULES: tuple[Rule, ...] = (
 
 # Decides, never acts: no clock, no thread, no socket.
 PURE: tuple[str, ...] = (
-    "adapters.matrix.addressing", "adapters.matrix.buttons", "adapters.matrix.inbound", "adapters.matrix.outbound",
-    "adapters.matrix.render", "adapters.matrix.threads",
+    "adapters.matrix.addressing", "adapters.matrix.buttons", "adapters.matrix.inbound", "adapters.matrix.outage",
+    "adapters.matrix.outbound", "adapters.matrix.render", "adapters.matrix.threads",
     "ipc.link", "supervisor.access.policy", "supervisor.config.budget", "supervisor.gateway.busy",
     "supervisor.gateway.reconcile", "supervisor.gateway.router", "supervisor.gateway.turn_life",
     "supervisor.journal.states", "supervisor.platforms.connection_life", "supervisor.pool.backoff",

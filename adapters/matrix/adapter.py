@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, cast
@@ -27,7 +28,7 @@ from hermesd.adapters.contract import (
     State,
     Target,
 )
-from hermesd.adapters.errors import AdapterError, Gone, Rejected, Retry, StartLater, Unauthorized
+from hermesd.adapters.errors import AdapterError, Gone, NotAccepted, Rejected, Retry, StartLater, Unauthorized
 from hermesd.adapters.standing import Standing
 from hermesd.adapters.text import utf8_bytes
 
@@ -35,14 +36,19 @@ from . import media, options, outbound
 from .calls import calling, keep_limits, translated
 from .crypto import Crypto
 from .login import Account, log_in
+from .outage import Outage
 from .reading import NO_ENCRYPTION, Reading
 from .rooms import Rooms
 from .sending import Sending
+from .syncing import CURSOR as SYNC
 from .syncing import FILTER, DeferringStore, Stream
 
 log = logging.getLogger("hermesd.matrix")
 
 IS_IT_THERE = "is MATRIX_HOMESERVER the address of a Matrix server, and is it up?"
+
+ACCOUNT = "account"
+"""The cursor that says whose the other cursors are."""
 
 FIRST_SYNC_SECONDS = 15.0
 
@@ -63,6 +69,7 @@ class MatrixAdapter:
         self._sending: Sending | None = None
         self._crypto: Crypto | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._outage = Outage()
         self._first_sync: asyncio.Future[None] | None = None  # while it is waited for
         self._reads_on = False  # from where an earlier life has stopped
         self._max_file = media.DEFAULT_LIMIT
@@ -82,6 +89,10 @@ class MatrixAdapter:
             await self._close()
             self._standing.become("backing_off", str(error))
             raise StartLater(str(error), fix=IS_IT_THERE) from error
+        except NotAccepted as error:
+            await self._close()
+            self._standing.become("backing_off", str(error))
+            raise StartLater(str(error)) from error
         except (Gone, Rejected) as error:
             # Something answers there, but not as a homeserver does.
             await self._close()
@@ -95,15 +106,19 @@ class MatrixAdapter:
             self._standing.become("online")
 
     async def _connect(self, receiver: Receiver) -> None:
-        kept = dict(await receiver.cursors(self.name))
-        store = DeferringStore(kept.get("sync", ""), self._keep)
+        store = DeferringStore(self._keep)
         session = aiohttp.ClientSession(
             timeout=TIMEOUT, raise_for_status=keep_limits, headers={"User-Agent": HTTPAPI.default_ua}
         )
-        client = Stream(base_url=self._options.homeserver, client_session=session, sync_store=store, take=self._take)
+        client = Stream(
+            base_url=self._options.homeserver, client_session=session, sync_store=store, take=self._take,
+            failed=self._sync_failed,
+        )  # fmt: skip
         self._client = client
         self._account = await log_in(client, self._options)
         self._standing.alive()
+        kept = await self._kept(receiver, self._account.user_id)
+        store.read_on(kept.get(SYNC, ""))
         rooms = Rooms(client)
         await rooms.start()
         self._max_file = await media.upload_limit(client)
@@ -116,7 +131,6 @@ class MatrixAdapter:
             sender=self._sending, kept=kept, keep=self._keep, troubled=self._troubled,
         )  # fmt: skip
         client.add_event_handler(InternalEventType.SYNC_SUCCESSFUL, self._synced, wait_sync=True)
-        client.add_event_handler(InternalEventType.SYNC_ERRORED, self._sync_failed, wait_sync=True)
         client.add_event_handler(InternalEventType.SYNC_STOPPED, self._sync_stopped, wait_sync=True)
         self._run(self._reading.invites.run(), "join rooms")
         if self._crypto is not None:
@@ -128,6 +142,22 @@ class MatrixAdapter:
         self._tasks.add(syncing)  # type: ignore[arg-type]
         if self._first_sync is not None:
             await self._wait_first(self._first_sync)
+
+    async def _kept(self, receiver: Receiver, user_id: str) -> dict[str, str]:
+        """What the lives before have kept of this account. Another one's place in its stream, at another server even,
+        is none of ours.
+        """
+        kept = dict(await receiver.cursors(self.name))
+        owner = kept.get(ACCOUNT, "")
+        if owner not in ("", user_id):
+            log.warning("the account is %s and no longer %s: it reads what is written from now on", user_id, owner)
+            for name in kept:
+                if name != ACCOUNT:
+                    await receiver.keep_cursor(self.name, Cursor(name, ""))
+            kept = {}
+        if owner != user_id:
+            await receiver.keep_cursor(self.name, Cursor(ACCOUNT, user_id))
+        return kept
 
     async def _wait_first(self, first: asyncio.Future[None]) -> None:
         """What people say from now on is not history: the server draws the line when it is asked. For an account in
@@ -155,17 +185,24 @@ class MatrixAdapter:
 
     async def _synced(self, _: Any) -> None:
         self._standing.alive()
+        if self._outage.over():
+            log.info("Matrix answers again")
         if self._first_sync is not None and not self._first_sync.done():
             self._first_sync.set_result(None)
         self._standing.become("online")
 
-    async def _sync_failed(self, event: dict[str, Any]) -> None:
-        """mautrix waits for 5 s, doubling to 320 s, and tries for ever (mautrix/client/syncer.py:487-518)."""
-        error = translated(event["error"], "read from Matrix") or AdapterError(str(event["error"]))
-        self._standing.become("backing_off", f"{error}; the next try is in {event['sleep_for']} s")
+    def _sync_failed(self, cause: Exception) -> float | None:
+        error = translated(cause, "read from Matrix") or AdapterError(f"cannot read from Matrix: {cause!r}")
+        error.__cause__ = cause
         starting = self._first_sync is not None and not self._first_sync.done()
-        if starting or isinstance(error, Unauthorized):
+        delay = None if starting else self._outage.failed(error, time.monotonic())
+        if delay is None:
             self._lose(error)
+        else:
+            if self._standing.word != "backing_off":
+                log.warning("%s; it is tried again", error)
+            self._standing.become("backing_off", f"{error}; the next try is in {delay:.0f} s")
+        return delay
 
     async def _sync_stopped(self, event: dict[str, Any]) -> None:
         if (error := event["error"]) is not None:
@@ -193,11 +230,15 @@ class MatrixAdapter:
             await self._reading.take(data)
         except asyncio.CancelledError:
             raise
+        except AdapterError as error:
+            self._lose(error)
         except Exception as error:
-            # mautrix would go on with the next batch (mautrix/client/syncer.py:546): this one must come again.
             log.exception("a batch of events could not be taken")
-            self._lose(translated(error, "read from Matrix") or AdapterError(f"cannot read from Matrix: {error}"))
-            await asyncio.Event().wait()
+            self._lose(AdapterError(f"cannot read from Matrix: {error}"))
+        else:
+            return
+        # mautrix would go on with the next batch (mautrix/client/syncer.py:546): this one must come again.
+        await asyncio.Event().wait()
 
     async def _keep(self, cursor: Cursor) -> None:
         assert self._receiver is not None

@@ -20,6 +20,7 @@ from .crypto import Crypto, Waiting
 from .inbound import ENCRYPTED, REACTION, Event
 from .invites import Invites
 from .options import Options
+from .outage import Outage
 from .rooms import Rooms
 from .sending import Sending
 from .syncing import Batch, DeferringStore, Stream, earlier, is_initial, since_we_came
@@ -29,7 +30,7 @@ from .threads import Threads
 log = logging.getLogger("hermesd.matrix")
 
 PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)
-"""Seconds between the tries of what must not be left out; the last one for ever."""
+"""Seconds between the tries to keep what must not be left out; the last one for ever."""
 
 RETRY_UNDECRYPTED = 10.0
 
@@ -220,21 +221,26 @@ class Reading:
         await self._sending.tell_unreadable(waiting.room, waiting.event_id)
 
     async def _insist(self, step: Callable[[], Awaitable[_T]]) -> _T:
-        """Do it until it is done: nothing that came may be left out. Raises what no time will mend."""
-        tries = 0
+        """Do it until it is done: nothing that came may be left out. Raises what no time will mend, and what has made
+        the connection be given up: the batch comes again with the next one.
+        """
+        tries, outage = 0, Outage()
         while True:
             try:
                 with calling("read from Matrix"):
                     result = await step()
             except NotAccepted as error:
                 self._troubled(f"messages wait: {error.reason}")
+                pause = PAUSES[min(tries, len(PAUSES) - 1)]
             except AdapterError as error:
-                if not is_passing(error):
+                delay = outage.failed(error, time.monotonic()) if is_passing(error) else None
+                if delay is None:
                     raise
                 self._troubled(str(error))
+                pause = delay
             else:
                 if tries:
                     self._troubled("")
                 return result
-            await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
+            await asyncio.sleep(pause)
             tries += 1

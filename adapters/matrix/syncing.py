@@ -49,10 +49,13 @@ Batch = Mapping[str, Any]
 class DeferringStore(SyncStore):
     """Keeps a token only when `settle` says that everything before it is in the journal."""
 
-    def __init__(self, kept: str, keep: Callable[[Cursor], Awaitable[None]]):
-        self.kept = kept
+    def __init__(self, keep: Callable[[Cursor], Awaitable[None]], kept: str = ""):
         self._keep = keep
-        self._next = kept
+        self.read_on(kept)
+
+    def read_on(self, kept: str) -> None:
+        """Called before the first sync: from where an earlier life has stopped, "" for none."""
+        self.kept = self._next = kept
 
     async def get_next_batch(self) -> SyncToken:
         return SyncToken(self.kept)
@@ -67,11 +70,32 @@ class DeferringStore(SyncStore):
 
 
 class Stream(Client):
-    """mautrix' client, whose syncs go to one handler."""
+    """mautrix' client, whose syncs go to one handler.
 
-    def __init__(self, *args: Any, take: Callable[[Batch], Awaitable[None]], **kwargs: Any):
+    ``failed`` is asked what to do about each sync that failed: seconds until the next try, None for no more of them.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        take: Callable[[Batch], Awaitable[None]],
+        failed: Callable[[Exception], float | None],
+        **kwargs: Any,
+    ):
         super().__init__(*args, **kwargs)
         self._take = take
+        self._failed = failed
+
+    async def sync(self, *args: Any, **kwargs: Any) -> Any:
+        """One sync that has succeeded. Does not return once ``failed`` has given up: whoever knows of it stops us."""
+        while True:
+            try:
+                return await super().sync(*args, **kwargs)
+            except Exception as error:  # noqa: BLE001 - `failed` decides what becomes of each
+                if (delay := self._failed(error)) is None:
+                    await asyncio.Event().wait()
+                else:
+                    await asyncio.sleep(delay)
 
     def handle_sync(self, data: Any) -> list[asyncio.Task[None]]:
         return [asyncio.ensure_future(self._take(data))]

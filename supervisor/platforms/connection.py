@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hermesd.adapters import registry
@@ -60,6 +61,7 @@ class Connection:
         self._receiver: Receiver | None = None
         self._reason = self._fix = ""
         self._since = time.time()
+        self._received_at = 0.0  # Unix seconds, of the adapters before this one
         self._timer: asyncio.TimerHandle | None = None
         self._lock: TokenLock | None = None
         self._one_step = asyncio.Lock()
@@ -105,10 +107,10 @@ class Connection:
 
     def shown(self) -> Shown:
         """For ``hermesctl status`` and ``platforms``."""
-        said = self.adapter.state() if self.adapter is not None and self.state is State.ONLINE else None
-        if said is not None:
-            return said
-        received_at = self.adapter.state().received_at if self.adapter is not None else 0.0
+        said = self.adapter.state() if self.adapter is not None else Shown("stopped")
+        received_at = max(said.received_at, self._received_at)
+        if self.adapter is not None and self.state is State.ONLINE:
+            return replace(said, received_at=received_at)
         return Shown(self.state.value, self._reason, self._since, received_at, self._fix)
 
     async def settled(self) -> None:
@@ -177,6 +179,8 @@ class Connection:
 
     async def _start(self) -> None:
         assert self._receiver is not None
+        if self.adapter is not None:
+            self._received_at = max(self._received_at, self.adapter.state().received_at)
         if self.adapter is None or self.connects or self.tries:
             self.adapter = registry.make(self.name, self.settings)
             self._on_change(self)

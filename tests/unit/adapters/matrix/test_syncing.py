@@ -58,7 +58,7 @@ class TestStore:
         async def keep(cursor: Cursor) -> None:
             kept.append(f"{cursor.name}={cursor.value}")
 
-        store = DeferringStore("s1", keep)
+        store = DeferringStore(keep, "s1")
         assert await store.get_next_batch() == "s1"
         await store.put_next_batch("s2")
         assert (store.kept, kept) == ("s1", [])
@@ -73,7 +73,7 @@ class TestStore:
             if full:
                 raise NotAccepted("the disk is full")
 
-        store = DeferringStore("s1", keep)
+        store = DeferringStore(keep, "s1")
         await store.put_next_batch("s2")
         with pytest.raises(NotAccepted):
             await store.settle()
