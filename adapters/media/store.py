@@ -33,8 +33,8 @@ def safe_name(name: str) -> str:
 async def store(chunks: AsyncIterator[bytes], file: Attachment, directory: Path, limit: int) -> Attachment:
     """Write a file (0600) and return its attachment with path, size and, for images, the MIME type of its content.
 
-    Nothing stays on disk when it raises: `Rejected` for more than ``limit`` bytes or for an image that is none, `Retry`
-    when the disk refuses. What ``chunks`` raises goes through.
+    Nothing stays on disk when it raises: `Rejected` for more than ``limit`` bytes or for a picture that is none,
+    `Retry` when the disk refuses. What ``chunks`` raises goes through.
     """
     name = safe_name(file.name)
     temporary = directory / f".{secrets.token_hex(6)}.part"
@@ -67,7 +67,8 @@ async def _write(chunks: AsyncIterator[bytes], path: Path, limit: int) -> tuple[
 
 
 def _checked_type(file: Attachment, head: bytes) -> str:
-    if file.kind != kinds.IMAGE:
+    # An animation may be a film; one that is said to be a picture has to be one.
+    if file.kind != kinds.IMAGE and not (file.kind == kinds.ANIMATION and file.mime == "image/gif"):
         return file.mime
     found = kinds.image_type(head)
     if not found:

@@ -7,7 +7,6 @@ Whatever is here is on disk as *received*; after a death it is simply let in aga
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import time
 from collections import deque
@@ -15,8 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hermesd.adapters.contract import Adapter, Attachment, Bursts, CanFetch, Capabilities, Inbound, Target, capability
-from hermesd.adapters.errors import AdapterError, Retry
+from hermesd.adapters.contract import Adapter, Attachment, CanFetch, Capabilities, Inbound, Target, capability
+from hermesd.adapters.errors import AdapterError, Rejected, Retry
 from hermesd.ipc.ids import SessionKey
 from hermesd.supervisor.journal import inbox
 from hermesd.supervisor.journal.persistence import Persistence
@@ -30,6 +29,9 @@ log = logging.getLogger("hermesd.gateway")
 
 FETCH_DELAYS = (1.5, 3.0)
 """Seconds between the tries to fetch a file; after the last one the agent is told that it could not be had."""
+
+OFFLINE_SECONDS = 2.0
+"""Between two looks whether a platform that is not connected is there again."""
 
 FILE_LIMIT = 50 * 1024 * 1024
 """Bytes of one file of a message, where the platform allows as much."""
@@ -109,7 +111,7 @@ class Arrivals:
             return [waiting.rows.popleft()]
         began = time.monotonic()
         while waiting.rows and waiting.rows[0] is first:
-            count = _together(facts.bursts, waiting.rows)
+            count = _together(facts, waiting.rows)
             if count < len(waiting.rows) or count >= bursts.MOST:
                 break
             latest = waiting.rows[count - 1].inbound
@@ -122,7 +124,7 @@ class Arrivals:
                 break
         if not waiting.rows or waiting.rows[0] is not first:
             return []
-        return [waiting.rows.popleft() for _ in range(_together(facts.bursts, waiting.rows))]
+        return [waiting.rows.popleft() for _ in range(_together(facts, waiting.rows))]
 
     async def _merge(self, rows: list[InboxRow]) -> InboxRow:
         first = rows[0]
@@ -150,17 +152,24 @@ class Arrivals:
         return replace(row, inbound=whole)
 
     async def _fetch(self, inbound: Inbound, file: Attachment, notes: list[str]) -> Attachment | None:
-        name = file.name or file.kind
-        for delay in (*FETCH_DELAYS, None):
-            adapter = capability(self._adapters.get(inbound.platform), CanFetch)
+        """Tries count only while the platform is there: as long as it is not, an answer could not get there either."""
+        name, tries = file.name or file.kind, 0
+        while True:
+            live = self._adapters.get(inbound.platform)
+            delay = OFFLINE_SECONDS
             try:
-                if adapter is None:
+                if live is None:
                     raise Retry(f"{inbound.platform} is not connected")
+                if (adapter := capability(live, CanFetch)) is None:
+                    raise Rejected(f"{inbound.platform} does not hand files out")
                 return await adapter.fetch(file, self._media, FILE_LIMIT)
             except Retry as error:
-                if delay is None:
-                    notes.append(words.file_not_fetched(name, str(error)))
-                    return None
+                if live is not None and live.state().word == "online":
+                    if tries == len(FETCH_DELAYS):
+                        notes.append(words.file_not_fetched(name, str(error)))
+                        return None
+                    delay = FETCH_DELAYS[tries]
+                    tries += 1
                 await asyncio.sleep(max(delay, min(error.after, 30.0)))
             except AdapterError as error:
                 notes.append(words.file_not_fetched(name, str(error)))
@@ -169,7 +178,6 @@ class Arrivals:
                 log.exception("%s cannot fetch %s", inbound.platform, name)
                 notes.append(words.file_not_fetched(name, f"{type(error).__name__}: {error}"))
                 return None
-        return None
 
     def _capabilities(self, inbound: Inbound) -> Capabilities:
         adapter = self._adapters.get(inbound.platform)
@@ -184,8 +192,6 @@ def _needs_work(inbound: Inbound) -> bool:
     return any(not file.path or file.sticker is not None for file in inbound.attachments)
 
 
-def _together(facts: Bursts, rows: deque[InboxRow]) -> int:
+def _together(facts: Capabilities, rows: deque[InboxRow]) -> int:
     """How many at the head are one message."""
-    first = rows[0].inbound
-    more = itertools.takewhile(lambda row: bursts.belongs(facts, first, row.inbound), itertools.islice(rows, 1, None))
-    return 1 + sum(1 for _ in more)
+    return 1 if facts.bursts is None else bursts.together(facts.bursts, facts.unit, (row.inbound for row in rows))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from hermesd.adapters.contract import Attachment, Bursts, Inbound
@@ -13,6 +13,9 @@ MOST = 50
 
 LONGEST_SECONDS = 10.0
 """From the first of them, for the same reason."""
+
+CLOCK_SECONDS = 1.5
+"""By how much the times that platforms give may be apart from those of the writing: Telegram's are whole seconds."""
 
 
 def patience(bursts: Bursts, unit: Unit, latest: Inbound, waited: float) -> float:
@@ -26,7 +29,19 @@ def patience(bursts: Bursts, unit: Unit, latest: Inbound, waited: float) -> floa
     return max(0.0, min(wanted, LONGEST_SECONDS - waited))
 
 
-def belongs(bursts: Bursts, first: Inbound, other: Inbound) -> bool:
+def together(bursts: Bursts, unit: Unit, messages: Iterable[Inbound]) -> int:
+    """How many at the head of ``messages``, of which there is one at least, are one message."""
+    queue = iter(messages)
+    first = previous = next(queue)
+    count = 1
+    for other in queue:
+        if not _belongs(bursts, first, other) or _is_later(bursts, unit, previous, other):
+            break
+        previous, count = other, count + 1
+    return count
+
+
+def _belongs(bursts: Bursts, first: Inbound, other: Inbound) -> bool:
     """Whether the second is more of the first: of the same person and place, and no answer to something else.
 
     Where texts are not waited for, they are also not joined that came at once.
@@ -36,6 +51,15 @@ def belongs(bursts: Bursts, first: Inbound, other: Inbound) -> bool:
     here = (first.chat_id, first.thread_id, first.user_id, first.album)
     there = (other.chat_id, other.thread_id, other.user_id, other.album)
     return here == there and other.reply_to_id in ("", first.reply_to_id)
+
+
+def _is_later(bursts: Bursts, unit: Unit, previous: Inbound, other: Inbound) -> bool:
+    """Whether it was written when nobody would have waited any more, and only came at once: after hours without a
+    connection, or without us.
+    """
+    if previous.album or not previous.sent_at or not other.sent_at:
+        return False
+    return other.sent_at - previous.sent_at > patience(bursts, unit, previous, 0.0) + CLOCK_SECONDS
 
 
 def merged(messages: Sequence[Inbound]) -> Inbound:

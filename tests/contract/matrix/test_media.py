@@ -13,6 +13,7 @@ from hermesd.adapters.contract import Attachment, Sticker
 from hermesd.adapters.errors import Gone, Rejected
 from hermesd.adapters.media import kinds
 
+GIF = b"GIF89a" + bytes(20)
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 OGG = b"OggS" + bytes(100)
 LIMIT = 1 << 20
@@ -23,7 +24,7 @@ class TestIn:
         ("content", "kind", "mime", "data"),
         [
             ({"msgtype": "m.image", "body": "a.png", "info": {"mimetype": "image/png"}}, "image", "image/png", PNG),
-            ({"msgtype": "m.image", "body": "a.gif", "info": {"mimetype": "image/gif"}}, "animation", "image/gif", PNG),
+            ({"msgtype": "m.image", "body": "a.gif", "info": {"mimetype": "image/gif"}}, "animation", "image/gif", GIF),
             (
                 {"msgtype": "m.image", "body": "a.svg", "info": {"mimetype": "image/svg+xml"}},
                 "document", "image/svg+xml", b"<svg/>",

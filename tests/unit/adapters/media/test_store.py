@@ -50,6 +50,30 @@ async def test_one_byte_too_many(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "mime", "data", "found"),
+    [
+        ("image", "image/png", b"\x89PNG\r\n\x1a\n....", "image/png"),
+        ("image", "image/png", b"\xff\xd8\xff.........", "image/jpeg"),
+        ("image", "image/png", b"<!DOCTYPE html>", ""),
+        ("animation", "image/gif", b"GIF89a......", "image/gif"),
+        ("animation", "image/gif", b"<html>......", ""),
+        ("animation", "video/mp4", b"....ftypisom", "video/mp4"),
+        ("document", "text/html", b"<!DOCTYPE html>", "text/html"),
+    ],
+)
+async def test_what_is_said_to_be_a_picture_is_one(
+    kind: str, mime: str, data: bytes, found: str, tmp_path: Path
+) -> None:
+    file = Attachment("", "x.bin", mime, kind)
+    if found:
+        assert (await store(chunks(data[:5], data[5:]), file, tmp_path, 100)).mime == found
+    else:
+        with pytest.raises(Rejected, match="is not an image, whatever its name says"):
+            await store(chunks(data), file, tmp_path, 100)
+        assert list(tmp_path.iterdir()) == []
+
+
 async def test_a_directory_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "media").write_text("in the way")
     with pytest.raises(Retry, match="cannot keep"):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from harness.gateway import Chat, Gateway, until
 
-from hermesd.adapters.contract import Attachment, Bursts, Capabilities, Inbound, Target
+from hermesd.adapters.contract import Attachment, Bursts, Capabilities, Inbound, State, Target
 from hermesd.adapters.errors import AdapterError, Rejected, Retry
 from hermesd.supervisor.gateway import arrivals
 from hermesd.supervisor.gateway.presence import TYPING_SECONDS
@@ -23,6 +23,7 @@ class Platform(Chat):
     def __init__(self, bursts: Bursts | None) -> None:
         super().__init__()
         self.bursts = bursts
+        self.word = "online"
         self.fetches: list[str] = []
         self.failures: dict[str, list[AdapterError]] = {}
         self.typed: list[str] = []
@@ -32,6 +33,9 @@ class Platform(Chat):
 
     def capabilities(self, target: Target) -> Capabilities:
         return Capabilities(bursts=self.bursts)
+
+    def state(self) -> State:
+        return State(self.word)
 
     async def fetch(self, file: Attachment, directory: Path, limit: int) -> Attachment:
         self.fetches.append(file.remote)
@@ -49,6 +53,9 @@ class Platform(Chat):
 
 QUICK = Bursts(text=0.01, cut=5.0, cut_from=10, album=0.02)
 
+PATIENT = Bursts(text=60.0, cut=60.0, cut_from=10, album=60.0)
+"""Waits until something comes that is no more of it."""
+
 
 @pytest.fixture
 async def platform(gateway: Gateway) -> Platform:
@@ -62,13 +69,15 @@ async def hand_in(gateway: Gateway, number: int, text: str, **more: Any) -> None
 
 
 async def test_lines_that_come_together_are_one_turn(gateway: Gateway, platform: Platform) -> None:
+    platform.bursts = PATIENT
     await gateway.start()
     for number, text in enumerate(("one", "two", "three")):
         await hand_in(gateway, number, text)
+    await hand_in(gateway, 3, "about something else", reply_to_id="m0")
     start = await (await gateway.pool.ready()).answer("re")
     assert start.text == "one\ntwo\nthree"
     await until(lambda: gateway.texts)
-    assert await gateway.inbox() == ["answered", "answered", "answered"]
+    assert (await gateway.inbox())[:3] == ["answered", "answered", "answered"]
     assert await gateway.turns() == ["done"]
 
 
@@ -92,10 +101,12 @@ async def test_another_person_ends_the_wait(gateway: Gateway, platform: Platform
 
 
 async def test_an_album_is_one_message_with_all_its_files(gateway: Gateway, platform: Platform) -> None:
+    platform.bursts = PATIENT
     await gateway.start()
     for number in range(3):
         file = Attachment("", f"{number}.png", "image/png", "image", f"r{number}")
         await hand_in(gateway, number, "us" if not number else "", album="a", attachments=(file,))
+    await hand_in(gateway, 3, "no part of it")
     start = await (await gateway.pool.ready()).turn()
     assert start.text == "us"
     assert [file.name for file in start.attachments] == ["0.png", "1.png", "2.png"]
@@ -145,6 +156,23 @@ async def test_a_file_that_cannot_be_had_is_named_and_the_message_goes_on(
         "[The file big.bin of this message could not be fetched: larger than 20 MB]",
         "[The file down.bin of this message could not be fetched: no route]",
     ]
+
+
+async def test_a_file_is_waited_for_until_its_platform_is_there(
+    gateway: Gateway, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a start the messages of the life before are there sooner than the platforms are."""
+    monkeypatch.setattr(arrivals, "OFFLINE_SECONDS", 0.0)
+    platform.bursts = None
+    platform.word = "connecting"
+    platform.failures = {"r": [Retry("not connected", 0.0) for _ in range(50)]}
+    await gateway.start()
+    await hand_in(gateway, 1, "look", attachments=(Attachment("", "f.bin", remote="r"),))
+    await until(lambda: len(platform.fetches) > 10)
+    assert not gateway.pool.all
+    platform.failures.clear()
+    start = await (await gateway.pool.ready()).turn()
+    assert (start.text, [file.name for file in start.attachments]) == ("look", ["f.bin"])
 
 
 async def test_what_was_on_its_way_when_hermesd_died_comes_again_whole(gateway: Gateway, platform: Platform) -> None:

@@ -48,13 +48,37 @@ def test_a_cut_text_is_measured_as_its_platform_does() -> None:
     ],
 )
 def test_what_belongs_together(other: Inbound, together: bool) -> None:
-    assert bursts.belongs(B, said(), other) is together
+    assert bursts.together(B, characters, [said(), other, said(user_id="w")]) == 1 + together
 
 
 def test_texts_that_are_not_waited_for_stand_for_themselves_and_albums_are_one_all_the_same() -> None:
     off = Bursts(text=0.0)
-    assert not bursts.belongs(off, said("a"), said("b"))
-    assert bursts.belongs(off, said("a", album="x"), said("b", album="x"))
+    assert bursts.together(off, characters, [said("a"), said("b")]) == 1
+    assert bursts.together(off, characters, [said("a", album="x"), said("b", album="x")]) == 2
+
+
+@pytest.mark.parametrize(
+    ("texts", "times", "count"),
+    [
+        (("one", "two", "three"), (100.0, 100.5, 102.0), 3),
+        (("one", "two", "three"), (100.0, 3700.0, 3700.5), 1),
+        (("one", "two", "three"), (100.0, 101.0, 3700.0), 2),
+        (("x" * 10, "rest"), (100.0, 103.0), 2),
+        (("one", "two"), (100.0, 103.0), 1),
+        (("one", "two"), (0.0, 3700.0), 2),
+        (("one", "two"), (100.0, 99.0), 2),
+    ],
+)
+def test_what_was_written_hours_apart_is_not_one_because_it_came_at_once(
+    texts: tuple[str, ...], times: tuple[float, ...], count: int
+) -> None:
+    messages = [said(text, sent_at=time) for text, time in zip(texts, times, strict=True)]
+    assert bursts.together(B, characters, messages) == count
+
+
+def test_an_album_is_one_however_long_its_pieces_take() -> None:
+    pieces = [said("a", album="x", sent_at=100.0), said("b", album="x", sent_at=160.0)]
+    assert bursts.together(B, characters, pieces) == 2
 
 
 def test_lines_become_one_text_and_the_first_message_stays() -> None:
