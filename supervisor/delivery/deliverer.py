@@ -30,7 +30,7 @@ from .attempt import Away, Later, Lost, Sent, Unknown, attempt
 from .parts import PERHAPS_AGAIN, parts_of
 from .preparation import Preparation, Prepared
 from .questions import Questions
-from .rates import Rates
+from .rates import Rates, backed_off
 from .settings import DeliverySettings
 from .stale import Stale
 from .streams import Streams
@@ -50,6 +50,7 @@ class _Lane:
     timer: asyncio.TimerHandle | None = None
     given_up: int = 0  # its first row, if that is not to be sent any more
     booked: float = 0.0  # the time of its token of the platform's, 0: it has none
+    failures: int = 0  # of its first row, in a row
 
 
 class Deliverer:
@@ -315,6 +316,8 @@ class Deliverer:
                 why = f"{UNCERTAIN}; {error}" if uncertain else error
                 if edits != row.platform_message_id:
                     await self._persistence.write(outbox.placeholder, row.id, edits)
+                lane.failures += 1
+                after = backed_off(after, lane.failures)
                 row = replace(row, next_try_at=now + after, error=why, platform_message_id=edits)
                 await self._persistence.write(outbox.postponed, row.id, row.next_try_at, why, now)
                 lane.rows[0] = row
@@ -368,6 +371,7 @@ class Deliverer:
     def _left(self, lane: _Lane) -> None:
         """The first row has nothing more to wait for here."""
         row = lane.rows.popleft()
+        lane.failures = 0
         message = row.part_of or row.id
         if lane.rows and row.part_of and lane.rows[0].part_of == row.part_of:
             return
@@ -386,9 +390,11 @@ class Deliverer:
                 self._stale.take_back_one(row.target, later.platform_message_id)
 
     def _is_waited_for(self, target: Target, turn: str) -> bool:
-        """Whether messages of other turns are on their way to this thread of this chat."""
+        """Whether a message of another turn is the next to this thread of this chat. Behind one of this turn's own,
+        which may itself wait for what the turn has said before, it is no older.
+        """
         lane = self._lanes.get(_lane_of(target))
-        return lane is not None and any(row.turn != turn for row in lane.rows)
+        return lane is not None and bool(lane.rows) and lane.rows[0].turn != turn
 
     def _rates_of(self, platform: str) -> Rates:
         return self._rates.setdefault(platform, Rates())

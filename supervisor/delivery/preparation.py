@@ -64,7 +64,7 @@ class Preparation:
             message = await self._with_files(row, message, facts)
         if not row.turn or message.key != answer_key(row.turn) or capability(adapter, CanEdit) is None:
             if row.turn:
-                await self._streams.still(row.turn, 1.0)
+                await self._streams.still(row.turn)
             return Prepared(parts_of(message, facts, reply_to_mode=mode).parts)
         state = await self._streams.finish(row.turn, row.target)
         if state is None:

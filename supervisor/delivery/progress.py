@@ -210,6 +210,12 @@ def step(state: State, event: Event, now: float) -> tuple[State, tuple[Action, .
     return state, (*kept, action) if action is not None else kept
 
 
+def is_still(state: State) -> bool:
+    """Whether all that is not written to any more reads as it should, or never will."""
+    closed = (message for message in state.messages if message.closed and message.text.strip())
+    return state.over or (state.calling < 0 and all(one.shown == one.wanted("") for one in closed))
+
+
 def _more(state: State, text: str, now: float) -> State:
     if state.open is None:
         started = text.lstrip()

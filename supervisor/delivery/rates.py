@@ -11,6 +11,16 @@ from bisect import insort
 
 from hermesd.adapters.contract import Capabilities, Rate
 
+SLOWEST = 30.0
+"""Seconds between two tries at one message, at most, unless the platform itself says more: what has waited for a
+platform must be there soon after it is back.
+"""
+
+
+def backed_off(after: float, failures: int) -> float:
+    """Seconds until the next try after so many in a row that failed, from 1; ``after``: what the last one asked for."""
+    return max(after, min(SLOWEST, after * 2.0 ** min(failures - 1, 16)))
+
 
 class Bucket:
     """``uses`` are the times of the last ``count`` calls, booked ones in the future included."""

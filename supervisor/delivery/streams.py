@@ -34,6 +34,9 @@ LAST_CALL_SECONDS = 30.0
 SEEK_SECONDS = 60.0
 """For a platform to say under which id it has a message that was being sent when an earlier life ended."""
 
+STILL_SECONDS = 10.0
+"""How long a message of the agent's waits for what it said before to be shown."""
+
 BEHIND_SECONDS = 0.1
 """Until it is looked again whether older messages of the same place have been sent."""
 
@@ -50,12 +53,13 @@ class _Stream:
     timer: asyncio.TimerHandle | None = None
     call: asyncio.Task[None] | None = None
     ended: bool = False
+    moved: asyncio.Event = field(default_factory=asyncio.Event)  # something has happened to it
 
 
 class Streams:
     """Owned by the deliverer. ``rates_of``: the buckets of a platform, which messages use too.
 
-    ``is_waited_for``: whether messages of other turns than this one are still on their way to a place.
+    ``is_waited_for``: whether messages of other turns than this one go first to a place.
     """
 
     def __init__(
@@ -143,6 +147,7 @@ class Streams:
         """The turn is over: nothing more is shown of it but its answer."""
         if (stream := self._streams.get(turn)) is not None and not stream.ended:
             stream.ended = True
+            stream.moved.set()
             self._hush(stream)
             if stream.state is not None:
                 stream.state, _ = progress.step(stream.state, progress.End(), self._now())
@@ -164,11 +169,18 @@ class Streams:
             with contextlib.suppress(AdapterError):
                 await editor.edit(target, message_id, Outbound(message_id, text, kind="progress", final=False))
 
-    async def still(self, turn: str, seconds: float) -> None:
-        """Wait a moment for the call that is under way, so that what comes next stands below it."""
+    async def still(self, turn: str) -> None:
+        """Wait until what was said before the last boundary is shown, so that what comes next stands below it; not for
+        ever, for a platform may be slow.
+        """
         stream = self._streams.get(turn)
-        if stream is not None and stream.call is not None:
-            await asyncio.wait([stream.call], timeout=seconds)
+        if stream is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STILL_SECONDS):
+                while not stream.ended and not (stream.state is not None and progress.is_still(stream.state)):
+                    stream.moved.clear()
+                    await stream.moved.wait()
 
     # ---- inside
 
@@ -196,6 +208,7 @@ class Streams:
         except JournalError as error:
             log.warning("the progress of %s is not shown: %s", stream.turn, error)
             stream.ended = True
+            stream.moved.set()
             return
         if self._streams.get(stream.turn) is stream:
             self._open(stream, [_known(row) for row in rows])
@@ -234,6 +247,7 @@ class Streams:
 
     def _open(self, stream: _Stream, known: Sequence[progress.Known]) -> None:
         stream.state = progress.State(self._style(stream.target), tuple(known))
+        stream.moved.set()
         if stream.ended:
             stream.state, _ = progress.step(stream.state, progress.End(), self._now())
         early, stream.early = stream.early, []
@@ -264,6 +278,7 @@ class Streams:
     def _step(self, stream: _Stream, event: progress.Event) -> None:
         assert stream.state is not None
         stream.state, actions = progress.step(stream.state, event, self._now())
+        stream.moved.set()
         for action in actions:
             match action:
                 case progress.Keep(index):

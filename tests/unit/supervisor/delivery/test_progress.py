@@ -435,3 +435,21 @@ def test_in_the_end_the_chat_shows_the_answer_once(
         assert message in before
         owner = next((one for one in state.messages if one.id == message), None)
         assert message.startswith("?") or owner is None or owner.segment < state.segment or not final
+
+
+def test_it_is_still_when_what_was_closed_reads_as_it_should() -> None:
+    said = Text("Let me look for it in the garden.")
+
+    def after(*events: Event) -> bool:
+        state = State(STYLE)
+        for number, event in enumerate(events):
+            state, _ = progress.step(state, event, 10.0 * number)
+        return progress.is_still(state)
+
+    assert after()
+    assert not after(said), "it is being sent"
+    assert after(said, OK), "it is written to, and nothing closed waits"
+    assert not after(said, OK, Boundary()), "its cursor is still there"
+    assert after(said, OK, Boundary(), OK)
+    assert not after(said, LATER, Boundary())
+    assert after(said, Failed(Failure.NEVER), Boundary()), "nothing more comes of it"

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hermesd.adapters.contract import Capabilities, Rate
-from hermesd.supervisor.delivery.rates import Rates
+from hermesd.supervisor.delivery.rates import SLOWEST, Rates, backed_off
 
 CHAT = Capabilities(chat_rate=Rate(2, 10.0))
 ALL = Capabilities(overall_rate=Rate(2, 10.0))
@@ -94,3 +94,13 @@ def test_no_window_ever_holds_more_than_its_count(asked: list[tuple[float, str, 
         times = sorted(at for at, chat in made if of in (None, chat))
         for first, last in zip(times, times[rate.count :], strict=False):
             assert last - first >= rate.seconds - 1e-9
+
+
+def test_a_message_that_fails_again_and_again_is_tried_less_and_less_often() -> None:
+    waits = [backed_off(2.0, failures) for failures in range(1, 8)]
+    assert waits == [2.0, 4.0, 8.0, 16.0, SLOWEST, SLOWEST, SLOWEST]
+    assert backed_off(2.0, 10**6) == SLOWEST
+
+
+def test_what_the_platform_asks_for_is_never_cut_short() -> None:
+    assert backed_off(90.0, 1) == backed_off(90.0, 5) == 90.0

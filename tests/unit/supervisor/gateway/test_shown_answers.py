@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from harness.gateway import Gateway, Played, until
 
-from hermesd.adapters.contract import AdapterSettings
+from hermesd.adapters.contract import AdapterSettings, Target
 from hermesd.adapters.fake import FakeAdapter
 from hermesd.adapters.fake_record import Shown
 from hermesd.ipc.messages import Answer, Ask, Delta, File, Send, StartTurn, ToolUse
 from hermesd.supervisor.delivery.parts import PERHAPS_AGAIN
 from hermesd.supervisor.delivery.settings import DeliverySettings, Places, Streaming
 from hermesd.supervisor.gateway import words
+from hermesd.supervisor.journal.rows import ProgressRow
 
 CURSOR = " \u2589"
 LONG = "It rains in Paris, and it will go on. "  # more than the threshold
@@ -259,6 +260,28 @@ class TestProgress:
         scene.delta(LONG)
         scene.finish(LONG)
         await scene.reads("I send you what I have.", "This is it.", LONG.strip())
+        await scene.settled()
+
+    async def test_it_stands_below_what_was_said_also_where_the_disk_is_slow(
+        self, scene: Scene, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await scene.begin()
+        streams, found = scene.gateway.deliverer.streams, asyncio.Event()
+        look = streams._of_turn
+
+        async def slowly(turn: str, target: Target) -> list[ProgressRow]:
+            await found.wait()
+            return await look(turn, target)
+
+        monkeypatch.setattr(streams, "_of_turn", slowly)
+        scene.delta("I send you what I have.")
+        scene.worker.say(Send("s1", scene.start.turn, "", "This is it."))
+        await asyncio.sleep(0.1)
+        assert scene.texts == []
+        found.set()
+        await scene.reads("I send you what I have.", "This is it.")
+        scene.finish("Done.")
+        await scene.reads("I send you what I have.", "This is it.", "Done.")
         await scene.settled()
 
 
