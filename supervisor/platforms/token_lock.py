@@ -57,8 +57,7 @@ class TokenLock:
             if found is not None and _holds(found) and not _is_ours(found):
                 return _owner(found)
             # Ours from before an exec in place, a dead one's, or one that its writer was killed over.
-            with contextlib.suppress(FileNotFoundError):
-                self.path.unlink()
+            self._remove(found)
         return Owner(0, "another program that has just started")
 
     def release(self) -> None:
@@ -69,13 +68,35 @@ class TokenLock:
                 self.path.unlink()
 
     def _create(self) -> bool:
+        """Whole or not at all: one that another process finds half written it would take for a dead one's."""
+        draft = self._aside("new")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                json.dump(self._record(), stream)
+            os.link(draft, self.path)
         except FileExistsError:
             return False
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(self._record(), stream)
+        finally:
+            draft.unlink()
         return True
+
+    def _remove(self, found: dict[str, Any] | None) -> None:
+        """Take away what was found there, and nothing that somebody has put in its place meanwhile."""
+        moved = self._aside("old")
+        try:
+            os.rename(self.path, moved)
+        except FileNotFoundError:
+            return
+        try:
+            if self._read(moved) != found:
+                with contextlib.suppress(FileExistsError):
+                    os.link(moved, self.path)
+        finally:
+            moved.unlink()
+
+    def _aside(self, what: str) -> Path:
+        return self.path.with_name(f".{self.path.name}.{os.getpid()}.{what}")
 
     def _record(self) -> dict[str, Any]:
         pid = os.getpid()
@@ -94,9 +115,9 @@ class TokenLock:
             "updated_at": datetime.now(UTC).isoformat(),
         }  # fmt: skip
 
-    def _read(self) -> dict[str, Any] | None:
+    def _read(self, path: Path | None = None) -> dict[str, Any] | None:
         try:
-            with self.path.open("rb") as stream:
+            with (path or self.path).open("rb") as stream:
                 found = json.loads(stream.read(_MAX_BYTES))
         except (OSError, ValueError):
             return None

@@ -90,3 +90,25 @@ def test_a_release_takes_the_file_away(lock: TokenLock) -> None:
     lock.release()
     assert not lock.path.exists()
     lock.release()
+
+
+def test_of_two_that_find_a_dead_ones_lock_one_gets_it(
+    lock: TokenLock, other: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(lock, pid=0)
+    read, reads = TokenLock._read, []
+
+    def slow(self: TokenLock, path: Path | None = None) -> dict[str, Any] | None:
+        found = read(self, path)
+        reads.append(found)
+        if len(reads) == 1:  # the other one has seen the same, and is faster
+            lock.path.unlink()
+            write(lock, pid=other.pid, start_time=start_ticks(other.pid))
+        return found
+
+    monkeypatch.setattr(TokenLock, "_read", slow)
+    owner = lock.take()
+    assert owner is not None
+    assert owner.pid == other.pid
+    assert json.loads(lock.path.read_text())["pid"] == other.pid
+    assert [path.name for path in lock.path.parent.iterdir()] == [lock.path.name]
