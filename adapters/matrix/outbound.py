@@ -9,6 +9,7 @@ from typing import Any
 
 from hermesd.adapters.contract import Attachment, Outbound, Target
 from hermesd.adapters.media import kinds
+from hermesd.adapters.text import clean
 
 from .render import html
 
@@ -61,9 +62,9 @@ def file(message: Outbound, target: Target, attachment: Attachment, stored: Mapp
         "m.mentions": {},
         **stored,
     }
-    if message.text.strip():
-        made["body"] = message.text
-        _format(made, message.text)
+    if (said := clean(message.text)).strip():
+        made["body"] = said
+        _format(made, said)
     if attachment.kind == kinds.VOICE:
         made["org.matrix.msc3245.voice"] = {}
         made["org.matrix.msc1767.audio"] = {}
@@ -74,7 +75,12 @@ def sticker(message: Outbound, target: Target, attachment: Attachment, stored: M
     """The content of an ``m.sticker``; its text is what it shows."""
     shown = attachment.sticker.emoji if attachment.sticker is not None else ""
     info = {"mimetype": attachment.mime, **({"size": attachment.size} if attachment.size else {})}
-    return {"body": message.text or shown or attachment.name, "info": info, **stored, **relation(message, target)}
+    return {
+        "body": clean(message.text) or shown or attachment.name,
+        "info": info,
+        **stored,
+        **relation(message, target),
+    }
 
 
 def reaction(event_id: str, sign: str) -> Content:
@@ -99,6 +105,7 @@ def relation(message: Outbound, target: Target) -> Content:
 
 
 def _body(message: Outbound, body: str) -> Content:
+    body = clean(body)  # half a surrogate pair is status 500 to Synapse, which would be tried again for ever
     # An empty list of mentions: nobody is notified because a name of theirs happens to be in the text.
     made: Content = {"msgtype": "m.notice" if message.kind in _QUIET else "m.text", "body": body, "m.mentions": {}}
     _format(made, body)

@@ -78,6 +78,12 @@ class TestText:
         await shown(anna, room, last.message_id)
         assert [one["content"]["body"] for one in anna.messages(room, bot.user_id)] == ["once", "another"]
 
+    async def test_what_is_no_text_is_left_out_of_it(self, bot: Bot, anna: Person) -> None:
+        await bot.start()
+        room = await direct(bot, anna)
+        sent = await bot.send(room, "a\x00b\x1b[31m\ud800")
+        assert (await shown(anna, room, sent.message_id))["content"]["body"] == "ab[31m\ufffd"
+
     @pytest.mark.parametrize("text", ['\n"\\', "&<", "日本", "a"])
     async def test_a_message_of_any_text_of_full_length_is_taken_and_can_be_edited(
         self, bot: Bot, anna: Person, text: str

@@ -81,3 +81,12 @@ def test_a_transaction_is_the_same_for_the_same_parts_only() -> None:
     assert outbound.transaction("a", "b") in made
     assert all(len(one) == 40 and one.isalnum() for one in made)
     assert json.dumps(sorted(made))
+
+
+def test_what_a_server_would_refuse_is_left_out() -> None:
+    dirty, said = "a\x00b\x1b[31m *c*\ud800\r\n", "ab[31m *c*\ufffd\n"
+    message = Outbound("k", dirty)
+    assert outbound.text(message, ROOM)["body"] == said
+    assert outbound.edit(message, "$e")["m.new_content"]["body"] == said
+    file = outbound.file(message, ROOM, Attachment("/x", "x.png", "image/png", "image"), {"url": "mxc://h/1"})
+    assert (file["body"], "<em>c</em>" in file["formatted_body"]) == (said, True)
