@@ -80,7 +80,10 @@ def _adopted(scene: Scene, chat: str, moment: str, chance: random.Random, said: 
     took = time.monotonic() - began
     if moment == "while it asks":
         asked = [one for one in fake.shown(chat=chat) if "may I" in one["text"]]
-        assert len(asked) == 1, f"the user was asked again: {asked}"
+        # The death may have come before the platform's yes was on disk: then it goes again, with a mark.
+        unmarked = [one for one in asked if PERHAPS_AGAIN not in one["text"]]
+        assert len(unmarked) == 1, f"the user was asked again: {asked}"
+        assert len(asked) <= 2, f"the user was asked again: {asked}"
         fake.say("/approve", chat=chat)
     if message:
         said.append((chat, message))
