@@ -109,7 +109,9 @@ class App:
         self.journal = Journal(paths.journal)
         self.platforms = Platforms(self.tasks, environ=loaded.environ, home=paths.home, on_up=self._platform_up)
         settings = in_effect.delivery_settings(loaded, paths)
-        self.deliverer = Deliverer(self.journal, self.platforms.live, self.tasks, settings)
+        self.deliverer = Deliverer(
+            self.journal, self.platforms.live, self.tasks, settings, on_missing=self.platforms.hurry
+        )
         self.stickers = Stickers(paths.home / "sticker_cache.json")
         self.lanes = self._make_lanes()
         self.pool = self._make_pool()

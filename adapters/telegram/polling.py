@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -64,7 +63,7 @@ class UpdatesBot(Bot):
 
 
 class Poller:
-    """Runs until it is cancelled, or until ``lost`` has been called."""
+    """Runs until it is cancelled, or until ``lost`` has been called. ``now``: the event loop's clock, if not given."""
 
     def __init__(
         self,
@@ -74,7 +73,7 @@ class Poller:
         alive: Callable[[], None],
         troubled: Callable[[str], None],
         lost: Callable[[AdapterError], None],
-        now: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] | None = None,
         seconds: int = POLL_SECONDS,
     ):
         self._bot = bot
@@ -82,7 +81,7 @@ class Poller:
         self._alive = alive
         self._troubled = troubled
         self._lost = lost
-        self._now = now
+        self._now = now or asyncio.get_running_loop().time
         self._seconds = seconds
         self._offset = 0
         self._failing_since: float | None = None

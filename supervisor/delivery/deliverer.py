@@ -54,7 +54,9 @@ class _Lane:
 
 
 class Deliverer:
-    """``adapters`` is the app's live map: a platform that is missing from it keeps its rows until it is there."""
+    """``adapters`` is the app's live map: a platform that is missing from it keeps its rows until it is there, and
+    ``on_missing`` is told its name. ``clock``: Unix seconds.
+    """
 
     def __init__(
         self,
@@ -64,11 +66,15 @@ class Deliverer:
         settings: DeliverySettings | None = None,
         *,
         may_fetch: AddressJudge = is_public,
+        on_missing: Callable[[str], None] = lambda platform: None,
+        clock: Callable[[], float] = time.time,
     ):
         settings = settings or DeliverySettings()
         self._journal = journal
         self._adapters = self.adapters = adapters
         self._tasks = tasks
+        self._on_missing = on_missing
+        self._clock = clock
         self._persistence = Persistence(journal, tasks)
         self._rates: dict[str, Rates] = {}
         self.streams = Streams(journal, adapters, tasks, settings, self._rates_of, self._is_waited_for)
@@ -97,7 +103,7 @@ class Deliverer:
         messages are, because older ones of their chats go first.
         """
         self._early, self._held = [], []
-        now = time.time()
+        now = self._clock()
         for row in await self._journal.write(outbox.recover, now):
             log.warning("outbox row %d to %s goes again: %s", row.id, row.target.platform, row.error)
             await self._persistence.write(outbox.postponed, row.id, now, UNCERTAIN, now)
@@ -111,6 +117,8 @@ class Deliverer:
         held, self._held = self._held or [], None
         known = self._on_their_way()
         self.deliver(row for row in pending if row.id not in known and row.target.platform in self._adapters)
+        for platform in {row.target.platform for row in pending} - set(self._adapters):
+            self._on_missing(platform)
         known |= {row.id for row in pending}
         self.deliver(row for row in held if row.id not in known)
         self._stale.take_back(await self._journal.write(progress.stale))
@@ -156,11 +164,11 @@ class Deliverer:
 
     async def say(self, target: Target, message: Outbound, *, turn: str = "") -> None:
         """Put a message into the outbox and send it. Returns once it is on disk."""
-        self.deliver([await self._journal.write(outbox.add, target, message, time.time(), turn=turn)])
+        self.deliver([await self._journal.write(outbox.add, target, message, self._clock(), turn=turn)])
 
     def say_soon(self, target: Target, message: Outbound, turn: str = "") -> None:
         """The same for a caller who does not wait; a full disk only delays it."""
-        written = self._persistence.keep(outbox.add, target, message, time.time(), turn=turn)
+        written = self._persistence.keep(outbox.add, target, message, self._clock(), turn=turn)
 
         async def deliver() -> None:
             if (row := await written) is not None:
@@ -170,13 +178,13 @@ class Deliverer:
 
     async def retry(self, outbox_id: int) -> OutboxRow:
         """Send a failed or ambiguous row again, on request. Raises `IllegalTransition` or `UnknownRow`."""
-        row = await self._journal.write(outbox.retried, outbox_id, time.time())
+        row = await self._journal.write(outbox.retried, outbox_id, self._clock())
         self.deliver([row])
         return row
 
     async def drop(self, outbox_id: int, reason: str) -> None:
         """Give a row up that is not sent yet, on request. Raises `IllegalTransition` or `UnknownRow`."""
-        await self._journal.write(outbox.dropped, outbox_id, reason, time.time())
+        await self._journal.write(outbox.dropped, outbox_id, reason, self._clock())
         for lane in self._lanes.values():
             if lane.rows and lane.rows[0].id == outbox_id:
                 # Those behind it need not wait for it; if the platform thinks otherwise, it says so again.
@@ -193,6 +201,10 @@ class Deliverer:
         else:
             watcher.set_result(None)
         return watcher
+
+    def closed_for(self, target: Target) -> float:
+        """Seconds for which the platform wants no calls for this chat; for what nobody waits for."""
+        return self._rates_of(target.platform).closed_for(target.chat_id, self._now())
 
     async def wait_idle(self, timeout: float) -> bool:
         """True when nothing is on its way any more."""
@@ -290,9 +302,10 @@ class Deliverer:
         if adapter is None:
             # Its way in is down, or no longer configured: the row stays, and goes when it is up.
             log.warning("outbox row %d waits: %s is not up", row.id, row.target.platform)
+            self._on_missing(row.target.platform)
             self._left(lane)
             return 0.0
-        if (early := row.next_try_at - time.time()) > 0:
+        if (early := row.next_try_at - self._clock()) > 0:
             return early
         if not row.part_of:
             if not await self._cut(lane, row, adapter):
@@ -301,10 +314,10 @@ class Deliverer:
         elif (wait := self._rate_wait(lane, row, adapter)) > 0:
             return wait
         else:
-            await self._persistence.write(outbox.sending, row.id, time.time())
+            await self._persistence.write(outbox.sending, row.id, self._clock())
         lane.booked = 0.0
         outcome = await attempt(adapter, row)
-        now = time.time()
+        now = self._clock()
         match outcome:
             case Sent(message_id, anew, left):
                 await self._persistence.write(outbox.sent, row.id, message_id, now)
@@ -348,7 +361,14 @@ class Deliverer:
         # One commit instead of two, where nothing has to be tidied up before the first part is sent.
         begin = not prepared.stale and not prepared.unfinished and self._rate_wait(lane, row, adapter) <= 0
         (first, *others), stale = await self._persistence.write(
-            progress.end_in_parts, row.id, parts, prepared.ends, prepared.stale, time.time(), begin=begin
+            progress.end_in_parts,
+            row.id,
+            parts,
+            prepared.ends,
+            prepared.stale,
+            self._clock(),
+            uncertain=prepared.uncertain,
+            begin=begin,
         )
         lane.rows.popleft()
         lane.rows.extendleft(reversed([first, *others]))

@@ -33,6 +33,7 @@ class Prepared:
     stale: tuple[str, ...] = ()
     unfinished: Sequence[tuple[str, str]] = ()
     ends: str = ""  # the turn whose progress these parts take over
+    uncertain: bool = False  # a beginning of it may be there under an id that nobody knows
 
 
 class Preparation:
@@ -71,7 +72,7 @@ class Preparation:
             return Prepared(parts_of(message, facts, reply_to_mode=mode).parts)
         laid = layout(message.text, state, error=message.kind == "error")
         made = parts_of(message, facts, reply_to_mode=mode, pieces=laid.pieces, begun=laid.begun)
-        return Prepared(made.parts, (*made.surplus, *laid.stale), laid.unfinished, ends=row.turn)
+        return Prepared(made.parts, (*made.surplus, *laid.stale), laid.unfinished, row.turn, laid.uncertain)
 
     async def _with_files(self, row: OutboxRow, message: Outbound, facts: Capabilities) -> Outbound:
         """With the files that its text asks for; what must not leave this machine is named instead."""

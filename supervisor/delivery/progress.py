@@ -87,6 +87,7 @@ class State:
     calling: int = -1
     saying: str = ""  # what it is called with
     over: bool = False  # no more progress: only the final answer is left
+    uncertain: bool = False  # a beginning of it may be there under an id that nobody knows: what comes says so
 
     @property
     def pace(self) -> float:
@@ -293,8 +294,9 @@ def _failed(state: State, failure: Failure, after: float, now: float) -> State:
     pace = min(SLOWEST, 2 * state.pace)
     over = state.over or failure is not Failure.LATER or strikes >= STRIKES
     state = replace(
-        state, calling=-1, since=now, strikes=strikes, interval=pace, not_before=now + max(after, pace), over=over
-    )
+        state, calling=-1, since=now, strikes=strikes, interval=pace, not_before=now + max(after, pace), over=over,
+        uncertain=state.uncertain or failure is Failure.UNKNOWN,
+    )  # fmt: skip
     message = state.messages[index]
     return _with(state, index, shown="", dead=message.dead or (failure is Failure.NEVER and bool(message.id)))
 
@@ -338,6 +340,7 @@ class Layout:
 
     pieces: tuple[Piece, ...]
     begun: bool = False
+    uncertain: bool = False  # as in `State`
     unfinished: tuple[tuple[str, str], ...] = ()  # id and text of messages that stay and do not read right yet
     stale: tuple[str, ...] = ()  # ids of messages that show nothing of the answer
 
@@ -369,7 +372,7 @@ def layout(final: str, state: State, *, error: bool = False) -> Layout:
         (message.id, message.text.rstrip()) for message in staying if message.shown != message.wanted("")
     )
     begun = any(message.id or message.shown for segment in above for message in segment.messages)
-    return Layout(tuple(pieces), begun, unfinished, tuple(stale))
+    return Layout(tuple(pieces), begun, state.uncertain, unfinished, tuple(stale))
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,7 +426,7 @@ def _end_of(text: str, final: str, at: int) -> int:
     return at
 
 
-def restored(style: Style, known: Sequence[Known]) -> State:
+def restored(style: Style, known: Sequence[Known], *, uncertain: bool = False) -> State:
     """An answer of which messages of before are at the platform, and no text is known: only its end can come."""
     messages = tuple(
         Message(one.segment, one.begins, one.text, one.id, shown=one.text, closed=bool(one.text)) for one in known
@@ -431,4 +434,4 @@ def restored(style: Style, known: Sequence[Known]) -> State:
     segment = max((one.segment for one in known), default=0)
     if messages and all(message.closed for message in messages if message.segment == segment):
         segment += 1
-    return State(style, messages=messages, segment=segment, over=True)
+    return State(style, messages=messages, segment=segment, over=True, uncertain=uncertain)

@@ -99,6 +99,10 @@ class Rates:
         """The platform has said that nothing may come before."""
         self._closed[chat] = max(until, self._closed.get(chat, 0.0))
 
+    def closed_for(self, chat: str, now: float) -> float:
+        """Seconds for which the platform wants nothing in this chat, by its own word."""
+        return max(0.0, self._closed.get(chat, 0.0) - now)
+
     def reopen(self, chat: str) -> None:
         """Somebody knows better."""
         self._closed.pop(chat, None)

@@ -123,7 +123,7 @@ class Streams:
         shown = [one for one in before.state.messages if one.id and not one.dead]
         known = [progress.Known(one.begins, one.id, one.segment) for one in shown]
         if self._streams.get(fresh.turn) is fresh:
-            self._open(fresh, (*known, *before.state.known))
+            self._open(fresh, (*known, *before.state.known), uncertain=before.state.uncertain)
 
     # ---- the end
 
@@ -137,11 +137,11 @@ class Streams:
             if stream.state is not None:
                 self._streams.pop(turn, None)
                 return stream.state
-        rows = await self._of_turn(turn, target)
+        rows, uncertain = await self._of_turn(turn, target)
         self._streams.pop(turn, None)
-        if not rows:
+        if not rows and not uncertain:
             return None
-        return progress.restored(self._style(target), [_known(row) for row in rows])
+        return progress.restored(self._style(target), [_known(row) for row in rows], uncertain=uncertain)
 
     def end(self, turn: str) -> None:
         """The turn is over: nothing more is shown of it but its answer."""
@@ -204,31 +204,32 @@ class Streams:
     async def _find(self, stream: _Stream) -> None:
         """Whether an earlier life has shown something of it."""
         try:
-            rows = await self._of_turn(stream.turn, stream.target)
+            rows, uncertain = await self._of_turn(stream.turn, stream.target)
         except JournalError as error:
             log.warning("the progress of %s is not shown: %s", stream.turn, error)
             stream.ended = True
             stream.moved.set()
             return
         if self._streams.get(stream.turn) is stream:
-            self._open(stream, [_known(row) for row in rows])
+            self._open(stream, [_known(row) for row in rows], uncertain=uncertain)
 
-    async def _of_turn(self, turn: str, target: Target) -> list[ProgressRow]:
-        """What an earlier life has shown of it, also what it was just sending when it ended."""
+    async def _of_turn(self, turn: str, target: Target) -> tuple[list[ProgressRow], bool]:
+        """What an earlier life has shown of it, and whether something may be there besides that it was just sending."""
+        uncertain = False
         for row in await self._journal.read(kept.announced, turn):
-            found = await self._sent_again(row)
-            if found:
+            adapter = self._adapters.get(target.platform)
+            if adapter is not None and not adapter.capabilities(target).exact_resends:
+                uncertain = True
+            elif found := await self._sent_again(row):
                 await self._persistence.write(kept.keep, replace(row, message_id=found, text=""))
             elif found is not None:
                 await self._persistence.write(kept.retract, turn, row.number)
-        return await self._journal.read(kept.of_turn, turn)
+        return await self._journal.read(kept.of_turn, turn), uncertain
 
     async def _sent_again(self, row: ProgressRow) -> str | None:
         """The id of a message that may be there already; "" where that cannot be known, None for not now."""
         until = self._now() + SEEK_SECONDS
         while (adapter := self._adapters.get(row.target.platform)) is not None and self._now() < until:
-            if not adapter.capabilities(row.target).exact_resends:
-                return ""
             try:
                 return (
                     await adapter.send(row.target, self._message(row.turn, row.number, row.target, row.text))
@@ -245,8 +246,10 @@ class Streams:
         quotes = mode == "all" or (mode != "off" and index == 0)
         return Outbound(f"{turn}:progress:{index}", text, kind="progress", final=False, quotes=quotes)
 
-    def _open(self, stream: _Stream, known: Sequence[progress.Known]) -> None:
-        stream.state = progress.State(self._style(stream.target), tuple(known))
+    def _open(self, stream: _Stream, known: Sequence[progress.Known], *, uncertain: bool = False) -> None:
+        # What might be there already without our knowing it is not begun once more: the answer says that it is again.
+        style = self._style(stream.target)
+        stream.state = progress.State(style, tuple(known), over=uncertain, uncertain=uncertain)
         stream.moved.set()
         if stream.ended:
             stream.state, _ = progress.step(stream.state, progress.End(), self._now())
@@ -321,13 +324,14 @@ class Streams:
                 editor = capability(adapter, CanEdit)
                 assert editor is not None
                 return progress.Done((await editor.edit(target, action.message_id, message)).message_id)
-            if exact and stream.state is not None:
+            if stream.state is not None:
                 shown = stream.state.messages[action.index]
                 row = ProgressRow(stream.turn, action.index, target, "", shown.segment, shown.begins, action.text)
                 await self._persistence.write(kept.announce, row)
             return progress.Done((await adapter.send(target, message)).message_id)
         except Retry as error:
             self._rates_of(target.platform).close(target.chat_id, self._now() + error.after)
+            self._not_sent(stream, action, exact)
             return progress.Failed(progress.Failure.LATER, error.after)
         except Uncertain as error:
             harmless = isinstance(action, progress.Edit) or exact
@@ -335,10 +339,16 @@ class Streams:
             return progress.Failed(failure, error.after)
         except AdapterError as error:
             log.info("the progress of %s is not shown any more: %s", stream.turn, error)
+            self._not_sent(stream, action, exact)
             return progress.Failed(progress.Failure.NEVER)
         except Exception:  # an adapter's fault: the answer itself goes its own way
             log.exception("the adapter of %s failed to show progress", target.platform)
             return progress.Failed(progress.Failure.NEVER)
+
+    def _not_sent(self, stream: _Stream, action: progress.Send | progress.Edit, exact: bool) -> None:
+        """What was announced is not there, and needs no mark."""
+        if isinstance(action, progress.Send) and not exact:
+            self._persistence.persist(kept.retract, stream.turn, action.index)
 
     def _keep(self, stream: _Stream, message: progress.Message, index: int) -> None:
         row = ProgressRow(

@@ -85,7 +85,7 @@ class Lanes:
         self._tidied: asyncio.TimerHandle | None = None
         self._crashes = backoff.CrashWindow()
         self._persistence = Persistence(journal, tasks)
-        self.presence = Presence(deliverer.adapters, tasks, self.writing)
+        self.presence = Presence(deliverer.adapters, tasks, self.writing, deliverer.closed_for)
         self.turns = Turns(
             lanes=self,
             journal=journal,

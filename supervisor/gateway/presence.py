@@ -33,12 +33,21 @@ SIGN_OF_END: Mapping[turn_life.State, str] = {
 
 
 class Presence:
-    """``writing`` yields the targets whose turns run and do not wait for their user."""
+    """``writing`` yields the targets whose turns run and do not wait for their user; ``closed_for`` tells for how many
+    seconds the platform of a target wants no calls for its chat.
+    """
 
-    def __init__(self, adapters: Mapping[str, Adapter], tasks: Tasks, writing: Callable[[], Iterable[Target]]):
+    def __init__(
+        self,
+        adapters: Mapping[str, Adapter],
+        tasks: Tasks,
+        writing: Callable[[], Iterable[Target]],
+        closed_for: Callable[[Target], float] = lambda target: 0.0,
+    ):
         self._adapters = adapters
         self._tasks = tasks
         self._writing = writing
+        self._closed_for = closed_for
         self._typing: dict[tuple[str, str, str], asyncio.Task[None]] = {}
         self._reacting: dict[Target, asyncio.Task[None]] = {}
 
@@ -53,7 +62,7 @@ class Presence:
         """Show it now; not while an earlier call for the same chat has not returned."""
         adapter = capability(self._adapters.get(target.platform), CanType)
         place = (target.platform, target.chat_id, target.thread_id)
-        if adapter is None or place in self._typing:
+        if adapter is None or place in self._typing or self._closed_for(target):
             return
         call = self._tasks.job(self._call(adapter.typing(target), target, "typing"), f"typing in {target.chat_id}")
         self._typing[place] = call
@@ -77,6 +86,8 @@ class Presence:
         async def in_order() -> None:
             if before is not None:
                 await asyncio.wait([before])  # the last sign must be the last call
+            while closed := self._closed_for(target):
+                await asyncio.sleep(closed)
             await self._call(adapter.react(target, sign), target, "reacting")
 
         call = self._tasks.job(in_order(), f"react in {target.chat_id}")

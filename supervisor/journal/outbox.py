@@ -34,6 +34,7 @@ BEYOND = """
 """
 OF_LANE = "SELECT id FROM outbox WHERE state = 'waiting' AND platform = ? AND chat_id = ? AND thread_id = ? ORDER BY id"
 ATTENDED = "UPDATE outbox SET state = 'pending', changed_at = ?, next_try_at = ? WHERE id = ?"
+DOUBT = "UPDATE outbox SET error = ? WHERE id = ?"
 PLACEHOLDER = "UPDATE outbox SET platform_message_id = ? WHERE id = ?"
 SHOW = "SELECT * FROM outbox WHERE id = ?"
 BY_KEY = "SELECT * FROM outbox WHERE key = ?"
@@ -186,6 +187,12 @@ def placeholder(connection: sqlite3.Connection, outbox_id: int, platform_message
     """Keep the id of a message that is there already and that the final text will replace by an edit."""
     if connection.execute(PLACEHOLDER, (platform_message_id, outbox_id)).rowcount == 0:
         raise UnknownRow(f"cannot keep the placeholder of outbox row {outbox_id}: there is no such row")
+
+
+def doubt(connection: sqlite3.Connection, row: OutboxRow) -> OutboxRow:
+    """The platform may have the beginning of this one, which waits: its first try is a marked one already."""
+    connection.execute(DOUBT, (UNCERTAIN, row.id))
+    return replace(row, error=UNCERTAIN)
 
 
 def sent(connection: sqlite3.Connection, outbox_id: int, platform_message_id: str, now: float) -> None:

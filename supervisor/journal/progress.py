@@ -50,8 +50,8 @@ MARK_ORPHANS = """
 
 
 def announce(connection: sqlite3.Connection, row: ProgressRow) -> None:
-    """It is about to be sent, with this text, and has no id yet: should hermesd die meanwhile, a platform that knows a
-    message which comes twice can be asked for it by sending it again.
+    """It is about to be sent, with this text, and has no id yet. Should hermesd die meanwhile, a platform that knows a
+    message which comes twice can be asked for it by sending it again; for the others the answer will carry a mark.
     """
     keep(connection, replace(row, message_id=f"?{row.number}"))
 
@@ -94,12 +94,18 @@ def end_in_parts(
     stale: Collection[str],
     now: float,
     *,
+    uncertain: bool = False,
     begin: bool = False,
 ) -> tuple[list[OutboxRow], list[ProgressRow]]:
     """`outbox.cut`, with ``turn`` the end of its progress, and with ``begin`` the first part's `outbox.sending`: all or
-    nothing. Returns the parts, and what to take back.
+    nothing. ``uncertain``: the first part that is sent anew may be there already. Returns the parts, and what to take
+    back.
     """
     rows = outbox.cut(connection, outbox_id, parts, now)
+    if uncertain:
+        anew = next((index for index, row in enumerate(rows) if not row.platform_message_id), None)
+        if anew is not None and rows[anew].state is OutboxState.PENDING:
+            rows[anew] = outbox.doubt(connection, rows[anew])
     if begin and rows[0].state is OutboxState.PENDING:
         outbox.sending(connection, rows[0].id, now)
     if not turn:

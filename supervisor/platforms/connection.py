@@ -63,6 +63,7 @@ class Connection:
         self._since = time.time()
         self._received_at = 0.0  # Unix seconds, of the adapters before this one
         self._timer: asyncio.TimerHandle | None = None
+        self._awaited = False  # messages wait for it
         self._lock: TokenLock | None = None
         self._one_step = asyncio.Lock()
         self._steps: set[asyncio.Task[None]] = set()
@@ -105,6 +106,15 @@ class Connection:
         if self.state in life.UP:
             self._fail(_event_of(error, after_start=True), error)
 
+    def hurry(self) -> None:
+        """Messages wait for it: until it is up it is tried as often as after the first failure."""
+        self._awaited = self.state not in life.UP
+        if self.state is State.BACKING_OFF and self._timer is not None:
+            soon = asyncio.get_running_loop().time() + self._delay()
+            if self._timer.when() > soon:
+                self._disarm()
+                self._arm_timer()
+
     def shown(self) -> Shown:
         """For ``hermesctl status`` and ``platforms``."""
         said = self.adapter.state() if self.adapter is not None else Shown("stopped")
@@ -131,6 +141,7 @@ class Connection:
             case Action.FORGET_TRIES:
                 self.tries = 0
             case Action.TAKE_UP:
+                self._awaited = False
                 self._on_up(self)
 
     def _next_step(self, coroutine: Coroutine[Any, Any, None], what: str) -> None:
@@ -140,7 +151,14 @@ class Connection:
 
     def _arm(self) -> None:
         self.tries += 1
-        seconds = life.delay(self.state, self.tries, self._remote_delays if self.is_remote else self._local_delays)
+        self._arm_timer()
+
+    def _delay(self) -> float:
+        delays = self._remote_delays if self.is_remote else self._local_delays
+        return life.delay(self.state, self.tries, delays, awaited=self._awaited)
+
+    def _arm_timer(self) -> None:
+        seconds = self._delay()
         self.next_try_at = time.time() + seconds
         self._timer = asyncio.get_running_loop().call_later(seconds, self.happen, Event.TIMER)
 

@@ -130,8 +130,12 @@ def step(state: State, event: Event) -> Step:
         raise IllegalEvent(f"a connection that is {state.value} cannot take {event.value!r}") from None
 
 
-def delay(state: State, tries: int, delays: Sequence[float]) -> float:
-    """Seconds until the next try. ``tries``: how many have failed in a row, from 1."""
+def delay(state: State, tries: int, delays: Sequence[float], *, awaited: bool = False) -> float:
+    """Seconds until the next try. ``tries``: how many have failed in a row, from 1. ``awaited``: messages wait for the
+    connection, so that the delays do not grow.
+    """
     if state is State.REFUSED:
         return REFUSED_DELAY
+    if state is State.BACKING_OFF and awaited:
+        return delays[0]
     return delays[min(tries, len(delays)) - 1]

@@ -79,6 +79,11 @@ class Platforms:
         if (connection := self.connections.get(name)) is not None:
             connection.lost(error)
 
+    def hurry(self, name: str) -> None:
+        """Called by the deliverer: messages wait for this platform."""
+        if (connection := self.connections.get(name)) is not None:
+            connection.hurry()
+
     async def order(self, name: str, event: Event) -> Connection:
         """A person pauses, resumes or reconnects one. Returns when the first try is over. Raises `UnknownPlatform`."""
         connection = self.connections.get(name)

@@ -136,6 +136,17 @@ async def test_what_is_for_a_platform_that_is_not_up_waits_for_a_later_start(sce
     assert await scene.states() == [("pending", "", 0)]
 
 
+async def test_a_platform_that_messages_wait_for_is_told_of(scene: Scene) -> None:
+    missing: list[str] = []
+    scene.deliverer = Deliverer(scene.journal, scene.adapters, scene.tasks, on_missing=missing.append)
+    await scene.say("now", Target("elsewhere", "ann"))
+    await scene.idle()
+    assert missing == ["elsewhere"]
+    await scene.deliverer.recover()
+    await scene.deliverer.take_up()
+    assert missing == ["elsewhere"] * 2
+
+
 async def test_the_same_message_again_is_not_sent_again(scene: Scene) -> None:
     await scene.deliverer.say(ANN, Outbound("k", "a"))
     await scene.idle()

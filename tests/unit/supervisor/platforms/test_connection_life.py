@@ -15,6 +15,12 @@ def test_delays_double_and_go_on_for_ever(tries: int, seconds: float) -> None:
     assert life.delay(State.BACKING_OFF, tries, life.REMOTE_DELAYS) == seconds
 
 
+@pytest.mark.parametrize("tries", [1, 5, 1000])
+def test_one_that_messages_wait_for_is_tried_as_often_as_at_first(tries: int) -> None:
+    assert life.delay(State.BACKING_OFF, tries, life.REMOTE_DELAYS, awaited=True) == 30.0
+    assert life.delay(State.REFUSED, tries, life.REMOTE_DELAYS, awaited=True) == 3600.0
+
+
 def test_a_refused_token_is_seldom_tried() -> None:
     assert life.delay(State.REFUSED, 1, life.REMOTE_DELAYS) == 3600.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,27 @@ async def test_what_may_pass_is_tried_again_until_it_has(start: Start) -> None:
     assert platforms.ups == ["api"]
     assert way.started == 4
     assert way.stopped == 3  # a start that failed half way may have left something
+
+
+async def test_one_that_messages_wait_for_is_tried_sooner_until_it_is_up(start: Start) -> None:
+    way = Way(*(StartLater("503") for _ in range(1000)))
+    platforms = await start(api=way)
+    connection = platforms.connections["api"]
+    connection._local_delays = (0.01, 3600.0)
+    async with asyncio.timeout(5.0):
+        while connection.next_try_at < time.time() + 3000:
+            await asyncio.sleep(0.001)
+        platforms.hurry("api")
+        before = way.started
+        while way.started < before + 3:  # nor do the next ones wait for longer
+            await asyncio.sleep(0.001)
+        way.starts.clear()
+        await way.up.wait()
+    await connection.settled()
+    assert platforms.ups == ["api"]
+    platforms.lost("api", StartLater("503"))
+    assert connection.next_try_at > time.time() + 3000, "nothing waits any more"
+    platforms.hurry("nobody")
 
 
 async def test_a_try_that_fails_for_good_is_the_last(start: Start) -> None:
