@@ -246,7 +246,8 @@ class DiscordAdapter:
 
     async def fetch(self, file: Attachment, directory: Path, limit: int) -> Attachment:
         may = media.anywhere if self._options.private_media else download.is_public
-        return await media.fetch(file, directory, limit, message=self._fetch_message, may=may)
+        proxy = self._options.proxy
+        return await media.fetch(file, directory, limit, message=self._fetch_message, may=may, proxy=proxy)
 
     async def _fetch_message(self, channel: int, message: int) -> discord.Message:
         return await self.client.get_partial_messageable(channel).fetch_message(message)

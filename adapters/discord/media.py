@@ -32,6 +32,7 @@ async def fetch(
     *,
     message: Callable[[int, int], Awaitable[discord.Message]],
     may: AddressJudge = is_public,
+    proxy: str = "",
 ) -> Attachment:
     """Store a file of a message. The address that came with it is signed and holds for a day; ``message`` (channel, id)
     brings the message again, with a fresh one.
@@ -40,12 +41,12 @@ async def fetch(
         raise Rejected(f"{file.name} has {file.size} bytes, {limit} are allowed")
     place, _, url = file.remote.partition(" ")
     try:
-        return await download(url, file, directory, limit, may=may)
+        return await download(url, file, directory, limit, may=may, proxy=proxy)
     except (Gone, Rejected) as refusal:
         fresh = await _fresh(place, message)
         if fresh in ("", url):
             raise refusal
-    return await download(fresh, file, directory, limit, may=may)
+    return await download(fresh, file, directory, limit, may=may, proxy=proxy)
 
 
 async def _fresh(place: str, message: Callable[[int, int], Awaitable[discord.Message]]) -> str:

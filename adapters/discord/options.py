@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.request
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -10,6 +11,8 @@ from yarl import URL
 from hermesd.adapters.contract import AdapterSettings, Bursts
 from hermesd.adapters.errors import AdapterError
 from hermesd.adapters.options import Options as Reader
+
+HOST: Final = "discord.com"
 
 BOTS: Final = ("none", "mentions", "all")
 
@@ -41,6 +44,7 @@ class Options:
 def read(settings: AdapterSettings) -> Options:
     """Raises `AdapterError` for what cannot be used, naming where it was written."""
     reader = Reader(settings)
+    base_url = _url(reader.text("base_url", ""), "base_url", ("http", "https")).rstrip("/")
     return Options(
         token=_token(settings),
         require_mention=reader.flag("require_mention", "DISCORD_REQUIRE_MENTION", True),
@@ -52,9 +56,9 @@ def read(settings: AdapterSettings) -> Options:
         free_channels=reader.names("free_response_channels", "DISCORD_FREE_RESPONSE_CHANNELS"),
         no_thread_channels=reader.names("no_thread_channels", "DISCORD_NO_THREAD_CHANNELS"),
         message_content=reader.flag("message_content", "DISCORD_MESSAGE_CONTENT", True),
-        base_url=_url(reader.text("base_url", ""), "base_url", ("http", "https")).rstrip("/"),
+        base_url=base_url,
         gateway_url=_url(reader.text("gateway_url", ""), "gateway_url", ("ws", "wss")),
-        proxy=_url(reader.text("proxy", "DISCORD_PROXY"), "proxy", ("http", "https")),
+        proxy=_url(reader.text("proxy", "DISCORD_PROXY"), "proxy", ("http", "https")) or _common_proxy(base_url),
         bursts=reader.bursts(CUT_FROM),
         private_media=reader.flag("private_media", "", False),
     )
@@ -68,6 +72,15 @@ def _token(settings: AdapterSettings) -> str:
             fix="create a bot at https://discord.com/developers/applications and set DISCORD_BOT_TOKEN",
         )
     return token
+
+
+def _common_proxy(base_url: str) -> str:
+    """The environment's for everything (``HTTPS_PROXY``, ``NO_PROXY``), on the way to Discord's own servers."""
+    if base_url or urllib.request.proxy_bypass(HOST):
+        return ""
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get("https") or proxies.get("all") or ""
+    return proxy if proxy.startswith(("http://", "https://")) else ""  # aiohttp knows no others
 
 
 def _bots(word: str) -> str:

@@ -69,18 +69,22 @@ class _Forbidden(OSError):
 
 
 async def download(
-    url: str, file: Attachment, directory: Path, limit: int, *, may: AddressJudge = is_public
+    url: str, file: Attachment, directory: Path, limit: int, *, may: AddressJudge = is_public, proxy: str = ""
 ) -> Attachment:
     """Fetch ``url`` into ``directory`` as `hermesd.adapters.media.store.store` does.
+
+    An HTTP ``proxy`` is for addresses that a platform itself gives: it resolves their names, so that only those written
+    as numbers can be judged here.
 
     Raises `Rejected` for an address that may not be fetched and what is larger than ``limit`` or not what it says,
     `Gone` for what is not there, `Retry` for what may pass.
     """
-    connector = aiohttp.TCPConnector(resolver=_GuardedResolver(may), use_dns_cache=False)
+    resolver = None if proxy else _GuardedResolver(may)
+    connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False)
     try:
         async with (
             aiohttp.ClientSession(connector=connector, timeout=TIMEOUT, trust_env=False) as session,
-            await _open(session, _checked(url, may), may) as response,
+            await _open(session, _checked(url, may), may, proxy) as response,
         ):
             if (length := response.content_length) is not None and length > limit:
                 raise Rejected(f"the file has {length} bytes, {limit} are allowed")
@@ -93,9 +97,9 @@ async def download(
         raise Retry(f"cannot fetch {shown(url)}: {type(error).__name__} {error}", after=2.0) from error
 
 
-async def _open(session: aiohttp.ClientSession, url: URL, may: AddressJudge) -> aiohttp.ClientResponse:
+async def _open(session: aiohttp.ClientSession, url: URL, may: AddressJudge, proxy: str) -> aiohttp.ClientResponse:
     for _ in range(REDIRECTS + 1):
-        response = await session.get(url, allow_redirects=False)
+        response = await session.get(url, allow_redirects=False, proxy=proxy or None)
         if response.status in (301, 302, 303, 307, 308) and (location := response.headers.get("Location")):
             response.release()
             url = _checked(str(url.join(URL(location))), may)

@@ -42,6 +42,22 @@ def test_the_environment_goes_before_the_file() -> None:
     assert "t.o.k" not in repr(options)
 
 
+def test_the_proxy_of_the_environment_is_for_discords_own_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    assert read(settings()).proxy == ""
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    assert read(settings()).proxy == "http://proxy.example:3128"
+    assert read(settings(DISCORD_PROXY="http://other.example:1")).proxy == "http://other.example:1"
+    assert read(settings({"base_url": "http://127.0.0.1:1/api/v10"})).proxy == ""
+    monkeypatch.setenv("NO_PROXY", ".example,discord.com")
+    assert read(settings()).proxy == ""
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://proxy.example:1080")
+    assert read(settings()).proxy == ""
+
+
 @pytest.mark.parametrize(
     ("given", "named"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -114,6 +115,25 @@ async def test_a_name_that_stands_for_a_private_address(site: str, tmp_path: Pat
 async def test_what_a_status_means(site: str, tmp_path: Path, status: int, error: type[Exception]) -> None:
     with pytest.raises(error, match=str(status)):
         await fetch(f"{site}/status?is={status}", tmp_path)
+
+
+async def test_behind_a_proxy_names_are_its_affair_and_numbers_are_judged_all_the_same(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).decode().splitlines()[0])
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(PNG) + PNG)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        proxy = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        file = Attachment("", "p.png", kind="image")
+        stored = await download("http://cdn.invalid/p.png", file, tmp_path, 10_000, proxy=proxy)
+        assert Path(stored.path).read_bytes() == PNG
+        with pytest.raises(Rejected, match="private network"):
+            await download("http://169.254.169.254/latest", file, tmp_path, 10_000, proxy=proxy)
+    assert asked == ["GET http://cdn.invalid/p.png HTTP/1.1"]
 
 
 def test_no_secret_of_a_url_is_shown() -> None:
