@@ -24,8 +24,11 @@ RESOLVERS = ("https://1.1.1.1/dns-query", "https://8.8.8.8/resolve")
 
 RESOLVE_SECONDS = 5.0
 ASK_AGAIN_SECONDS = 300.0
-MOST = 4
+MOST = 3
 """Addresses that are tried for one call."""
+
+CONNECT_SECONDS = 4.0
+"""For each of them: who waits has waited for the name before."""
 
 _A_RECORD = 1
 _NO_CONNECTION = (httpx.ConnectError, httpx.ConnectTimeout)
@@ -125,5 +128,9 @@ def _by(request: httpx.Request, address: str) -> httpx.Request:
         request.url.copy_with(host=address),
         headers=request.headers,
         stream=request.stream,
-        extensions={**request.extensions, "sni_hostname": request.url.host},
+        extensions={
+            **request.extensions,
+            "sni_hostname": request.url.host,
+            "timeout": {**request.extensions.get("timeout", {}), "connect": CONNECT_SECONDS},
+        },
     )

@@ -21,8 +21,9 @@ NOWHERE = "telegram.invalid"  # no resolver knows a name under it: RFC 6761, sec
 
 
 async def test_a_server_is_reached_at_an_address_when_its_name_is_not_known(
-    telegram: Emulator, connect: Connect, core: Core, tmp_path: Path
+    telegram: Emulator, connect: Connect, core: Core, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("urllib.request.getproxies", dict)
     there = {"base_url": f"http://{NOWHERE}:{telegram.server.port}"}
     with pytest.raises(StartLater):
         await connect(**there)
@@ -63,9 +64,10 @@ HOST = "api.telegram.org"
 async def test_the_name_stays_in_the_request_and_in_its_handshake() -> None:
     net = Net("192.0.2.1")
     async with httpx.AsyncClient(transport=network.Transport(network.Ways(HOST, ["192.0.2.1"]), net)) as client:
-        await client.post(f"https://{HOST}/bot/getMe", content=b"body")
+        await client.post(f"https://{HOST}/bot/getMe", content=b"body", timeout=9.0)
     request = net.tried[-1]
     assert (request.headers["Host"], request.extensions["sni_hostname"]) == (HOST, HOST)
+    assert request.extensions["timeout"] == {"connect": network.CONNECT_SECONDS, "read": 9.0, "write": 9.0, "pool": 9.0}
     assert (request.url.path, await request.aread()) == ("/bot/getMe", b"body")
 
 
