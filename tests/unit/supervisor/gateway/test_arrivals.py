@@ -11,6 +11,7 @@ from harness.gateway import Chat, Gateway, until
 
 from hermesd.adapters.contract import Attachment, Bursts, Capabilities, Inbound, State, Target
 from hermesd.adapters.errors import AdapterError, Rejected, Retry
+from hermesd.ipc.messages import Ask
 from hermesd.supervisor.gateway import arrivals
 from hermesd.supervisor.gateway.presence import TYPING_SECONDS
 
@@ -196,6 +197,11 @@ async def test_a_turn_is_seen_by_signs_and_typing(gateway: Gateway, platform: Pl
     await until(lambda: platform.signs)
     assert list(gateway.lanes.writing()) == [Target("fake", "c1", reply_to="m1")]
     assert platform.typed == ["c1"]
+    worker.say(Ask("a1", start.turn, "May I?", ("approve", "deny"), 60.0))
+    await until(lambda: not list(gateway.lanes.writing()))  # it is the user's turn to say something
+    assert gateway.life() == "waiting"
+    await hand_in(gateway, 2, "/approve")
+    await until(lambda: list(gateway.lanes.writing()))
     worker.finish(start, "re")
     await until(lambda: len(platform.signs) == 2)
     assert platform.signs == [("m1", "👀"), ("m1", "✅")]
