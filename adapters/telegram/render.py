@@ -6,6 +6,7 @@ fits. Nobody is pinged: ``@name`` becomes code, in which Telegram looks for no m
 
 from __future__ import annotations
 
+import bisect
 import re
 from dataclasses import dataclass
 
@@ -211,11 +212,16 @@ class _Writer:
 
     def _harmless(self, text: str) -> str:
         """Names that came together only now, as of ``@**ann**``, or that are in a link, where code cannot be."""
-        code = [one for one in self._entities if one.type in (MessageEntity.CODE, MessageEntity.PRE)]
+        kinds = (MessageEntity.CODE, MessageEntity.PRE)
+        code = sorted((one.offset, one.offset + one.length) for one in self._entities if one.type in kinds)
+        seen = units = 0  # characters before the last name, and the same in UTF-16
 
         def judged(match: re.Match[str]) -> str:
-            at = utf16_units(text[: match.start()])
-            inside = any(one.offset <= at < one.offset + one.length for one in code)
+            nonlocal seen, units
+            units += utf16_units(text[seen : match.start()])
+            seen = match.start()
+            before = bisect.bisect_right(code, units, key=lambda span: span[0])
+            inside = before > 0 and units < code[before - 1][1]  # no code is in another
             return match[0] if inside else _FULLWIDTH_AT + match[0][1:]
 
         return MENTION.sub(judged, text)
