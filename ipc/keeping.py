@@ -47,6 +47,8 @@ class KeeperReady(Message):
     warnings: tuple[str, ...] = ()
     workers: tuple[Held, ...] = ()  # whose `Gone` has not been sent, for a supervisor that takes over
     guard: int = 0  # pid of the process that empties the instance when keeper and supervisor are both dead; 0 = none
+    memory_limit: str = ""  # what holds a worker to it: "cgroup v2", "cgroup v1", or "" for nobody
+    tasks_limit: str = ""
     protocol: int = PROTOCOL
 
 
@@ -61,6 +63,8 @@ class Fork(Message):
     KIND: ClassVar[str] = "fork"
     worker: str
     tag: str
+    memory_bytes: int = 0  # the worker and all below it may not use more; 0 = no limit
+    tasks: int = 0  # the same of processes with their threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,7 @@ class Gone(Message):
     max_rss: int  # bytes, of the worker itself
     left_over: int  # processes that outlived the worker and were killed
     took: float  # seconds from the death to the empty container
+    out_of_memory: bool = False  # the kernel has killed some of it at its memory limit
 
 
 @dataclass(frozen=True, slots=True)

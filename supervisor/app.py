@@ -120,7 +120,7 @@ class App:
         self.reception = self._make_reception()
         self.reloader = Reloader(self, reread)
         self._reload_due = False
-        self.sampler = Sampler(self.pool)
+        self.sampler = Sampler(self.pool, self.lanes.recycling.enforcer.of_idle)
         self.lag = LoopLag()
         self.control = ControlServer(paths.control_socket, ControlHandlers(self), self.contained)
 
@@ -175,6 +175,7 @@ class App:
             hang_timeout=self.loaded.settings.hermesd.workers.hang_timeout_seconds,
             directory=self.paths.logs / "hangs",
             tasks=self.tasks,
+            has_turn=self.lanes.recycling.has_turn,
             on_hung=self.lanes.worker_hung,
             on_look=self.lanes.check_time_limits,
         )
@@ -212,6 +213,7 @@ class App:
         self.tasks.spawn(self.lag.run(), "loop lag")
         self.tasks.spawn(logs.tend(self.paths.logs), "log files")
         self.tasks.spawn(self.watch.run(), "worker watch")
+        self.tasks.spawn(self.lanes.recycling.enforcer.run(), "limits")
         self.tasks.spawn(self.lanes.presence.run(), "typing")
         self.tasks.spawn(housekeeping.sweep_media(self.paths.media), "media sweep")
         pidfile.write(self.paths.pid_file, pidfile.own_record(self.paths.control_socket))

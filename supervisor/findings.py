@@ -71,17 +71,18 @@ def of_survivors(containment: str) -> Iterator[Finding]:
     yield finding("survivors", "ok", text)
 
 
-def of_limits() -> Iterator[Finding]:
-    """Which limits of a worker hermesd looks after itself, and which the kernel."""
-    # Its package reads configurations, with all that this takes.
-    from .config.not_yet import NOT_YET
-
-    text = "turn_timeout, hang_timeout and idle_timeout are polled by hermesd, not enforced by the kernel"
-    names = ("memory_soft", "memory_hard", "max_processes")
-    unlimited = [name for name in names if f"hermesd.workers.{name}" in NOT_YET]
-    if unlimited:
-        text += f"; {', '.join(unlimited)} have no effect in this version"
-    yield finding("limits", "ok", text)
+def of_limits(memory: str, tasks: str) -> Iterator[Finding]:
+    """Which limits of a worker the kernel keeps, and by what; "" for those that hermesd looks after itself."""
+    polled = "polled every 250 ms while a turn runs, for no cgroup with that controller can be made here"
+    kept = "kept by the kernel ({})"
+    yield finding(
+        "limits",
+        "ok",
+        f"memory_hard is {kept.format(memory) if memory else polled}; "
+        f"processes during a turn are {kept.format(tasks) if tasks else polled}; "
+        "memory_soft, max_processes, max_age and max_turns_per_worker are looked at between turns; "
+        "turn_timeout, hang_timeout and idle_timeout are polled by hermesd",
+    )
 
 
 def of_leftovers(rows: list[LeftoverRow]) -> Finding:

@@ -39,6 +39,7 @@ def lane_settings(loaded: Loaded, paths: Paths, budget: StopBudget) -> LaneSetti
         quiet_warning=loaded.settings.agent.gateway_timeout_warning_seconds,
         stop_grace=_server_grace(budget),
         work_dir=_work(paths),
+        limits=worker_template.limits(ours.workers),
         agent_settings=dict(ours.agent_settings),
         agent_config=agent_config(loaded.settings, loaded.environ),
     )

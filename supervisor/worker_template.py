@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from hermesd.ipc.mcp import ServerSpec
-from hermesd.supervisor.config.settings import McpServer, Settings
+from hermesd.supervisor.config.settings import McpServer, Settings, Workers
 from hermesd.supervisor.instance.paths import Paths
 from hermesd.supervisor.pool import hang
+from hermesd.supervisor.pool.limits import Limits
 from hermesd.workers.spec import WorkerSpec
 
 log = logging.getLogger("hermesd.app")
@@ -56,9 +57,21 @@ def servers(configured: Mapping[str, McpServer]) -> tuple[ServerSpec, ...]:
     return tuple(specs)
 
 
+def limits(workers: Workers) -> Limits:
+    """What each worker may use up."""
+    return Limits(
+        memory_soft=workers.memory_soft_bytes or 0,
+        memory_hard=workers.memory_hard_bytes or 0,
+        processes=workers.max_processes or 0,
+        age=workers.max_age_seconds,
+        turns=workers.max_turns_per_worker or 0,
+    )
+
+
 def template(settings: Settings, paths: Paths, environ: Mapping[str, str], stop_grace: float) -> WorkerSpec:
     """Everything but a worker's own names, which the pool fills in."""
     ours = settings.hermesd
+    held_to = limits(ours.workers)
     return WorkerSpec(
         worker="",
         instance=paths.instance,
@@ -77,4 +90,6 @@ def template(settings: Settings, paths: Paths, environ: Mapping[str, str], stop_
         heartbeat=hang.beat_of(ours.workers.hang_timeout_seconds),
         idle_heartbeat=hang.idle_beat_of(ours.workers.hang_timeout_seconds),
         stop_grace=stop_grace,
+        memory_bytes=held_to.memory_hard,
+        tasks=held_to.tasks,
     )

@@ -183,7 +183,8 @@ def _carrying(marks: list[bytes]) -> Iterator[str]:
 def _cgroups(instances: list[str]) -> Iterator[str]:
     for line in Path("/proc/self/mountinfo").read_text().splitlines() if Path("/proc/self/mountinfo").exists() else ():
         left, _, right = line.partition(" - ")
-        if not right.startswith("cgroup2 "):
+        kind, _, options = right.partition(" ")
+        if kind != "cgroup2" and not (kind == "cgroup" and {"memory", "pids"} & set(options.split()[-1].split(","))):
             continue
         mount = left.split()[4]
         for top, directories, _ in os.walk(mount):

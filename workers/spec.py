@@ -66,4 +66,6 @@ class WorkerSpec:
     heartbeat: float = 1.0  # seconds between two, while a turn runs
     idle_heartbeat: float = 5.0  # the same between turns: two hundred idle workers must cost next to nothing
     curve: CurveKeys | None = None  # for an endpoint on TCP
+    memory_bytes: int = 0  # it and all below it may not use more, where the kernel can be told so; 0 = no limit
+    tasks: int = 0  # the same of processes with their threads
     stop_grace: float = 3.0  # an MCP server's time between each step of a polite stop

@@ -94,7 +94,7 @@ def _of_problem(problem: Problem, severity: str) -> Finding:
 
 def of_containment(instance: str) -> Iterator[Finding]:
     """Which containment a hermesd started from here would get."""
-    from hermesd.workers.containment import ContainmentError, choose
+    from hermesd.workers.containment import ContainmentError, ceiling, choose
 
     try:
         choice = choose(instance)
@@ -105,7 +105,7 @@ def of_containment(instance: str) -> Iterator[Finding]:
     message = f"containment would be {choice.containment.name}{refused}"
     yield finding("containment", "warning" if refused else "ok", message, BETTER_CONTAINMENT if refused else "")
     yield from of_survivors(choice.containment.name)
-    yield from of_limits()
+    yield from of_limits(*ceiling.ways(instance, getattr(choice.containment, "base", "")))
 
 
 def of_machine(home: Path) -> Iterator[Finding]:

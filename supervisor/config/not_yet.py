@@ -10,9 +10,6 @@ from .errors import Origin, Problem
 
 # Key path ("*": every name there) -> what happens instead. A section's line speaks for all that is in it.
 NOT_YET: Mapping[str, str] = {
-    "hermesd.workers.memory_soft": "the memory of a worker is not limited",
-    "hermesd.workers.memory_hard": "the memory of a worker is not limited",
-    "hermesd.workers.max_processes": "the processes of a worker are not limited",
     "hermesd.web": "there is no page and there are no metrics; hermesctl status and top show the figures",
     "platforms.*.home_channel": "nothing is sent without being asked for",
     "mcp_servers.*.headers": "only servers with a command are started",

@@ -39,6 +39,8 @@ class Workers(Section):
     memory_soft_bytes: BytesLimit = Field(default=1 << 30, alias="memory_soft")
     memory_hard_bytes: BytesLimit = Field(default=2 << 30, alias="memory_hard")
     max_processes: CountLimit = Field(default=256, ge=4)
+    max_age_seconds: Seconds = Field(default=0.0, alias="max_age")  # of a worker with a session; 0: none
+    max_turns_per_worker: CountLimit = Field(default=None, ge=1)
     turn_timeout_seconds: Seconds = Field(default=0.0, alias="turn_timeout")  # of the whole turn; 0: none
     on_crash: Literal["ask", "retry"] = "ask"
     env: Texts = ()  # names or globs of environment variables that agents may see besides the base

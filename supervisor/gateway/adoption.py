@@ -95,6 +95,7 @@ class Adoption:
             lane.current = lane.last_turn = _turn(lane, estate.message)
             lane.current.answered = {answer.ask: answer for answer in estate.answers}
             self._lanes.live(lane, worker_life.Event.TURN_STARTED)
+            self._lanes.turn_begins()
         log.info(
             "took over worker %s (pid %d) of %s%s", worker.id, worker.pid, lane.key,
             f" with turn {lane.current.id}" if lane.current is not None else "",

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hermesd.supervisor.pool.limits import Limits
+
 from .time_limits import TimeLimits
 
 
@@ -22,6 +24,7 @@ class LaneSettings:
     work_dir: Path
     agent_settings: dict[str, Any]
     agent_config: dict[str, Any] = field(default_factory=dict, repr=False)  # of a built-in agent; goes with each turn
+    limits: Limits = field(default_factory=Limits)  # of each worker
     quiet_timeout: float = 0.0  # a turn whose agent shows nothing for so long is ended; 0: never
     quiet_warning: float = 0.0  # and its user is told after so long; 0: never
 

@@ -42,6 +42,7 @@ from .lane import Lane, Turn
 from .lane_settings import LaneSettings
 from .past import Past, Pasts
 from .presence import Presence
+from .recycling import Recycling
 from .router import Evict, Grant, LaneView, Start, Wait, plan
 from .session_orders import SessionOrders
 from .starting import Starting
@@ -104,6 +105,7 @@ class Lanes:
         self.orders = SessionOrders(self, self.turns, journal)
         self.adoption = Adoption(self, self.turns, self._persistence, deliverer)
         self._pool: Pool | None = None
+        self._recycling: Recycling | None = None
         self._plan_due = False
         self.draining = False  # hermesd stops
         self.drain_order = DrainOrder()
@@ -111,11 +113,17 @@ class Lanes:
     def use(self, pool: Pool) -> None:
         """Called once by the app: pool and lanes know each other."""
         self._pool = pool
+        self._recycling = Recycling(self, pool, self._tasks)
 
     @property
     def pool(self) -> Pool:
         assert self._pool is not None
         return self._pool
+
+    @property
+    def recycling(self) -> Recycling:
+        assert self._recycling is not None
+        return self._recycling
 
     @property
     def lanes(self) -> dict[SessionKey, Lane]:
@@ -139,6 +147,7 @@ class Lanes:
         """Go by other settings from now on, as far as they are not of a worker that runs already."""
         before, self.settings = self.settings, settings
         self._time_limits = settings.time_limits
+        self.recycling.enforcer.reconfigure(settings.limits)
         self.turns.reconfigure(settings.on_crash, settings.turn_timeout)
         idle = sorted(
             (lane for lane in self._lanes.values() if lane.life is worker_life.State.IDLE and lane.current is None),
@@ -314,7 +323,7 @@ class Lanes:
                     self.pool.stop_worker(lane.worker, "hermesd ends it", self.settings.stop_grace)
             case worker_life.Action.KILL:
                 if lane.worker is not None:
-                    self.pool.kill(lane.worker, dump=lane.current is not None or bool(lane.worker.hung))
+                    self.pool.kill(lane.worker, dump=lane.current is not None or bool(lane.worker.ended_for))
             case worker_life.Action.OFFER:
                 self._offer(lane)
             case worker_life.Action.ARM_BACKOFF:
@@ -343,6 +352,15 @@ class Lanes:
         elif lane.life is worker_life.State.HIBERNATED and lane.ephemeral and not lane.queue:
             self._forget(lane)
         self.plan_soon()
+
+    def turn_over(self, lane: Lane) -> None:
+        """Its worker has ended a turn, and has the next one unless it is worn out."""
+        self.recycling.after_turn(lane)
+        self.live(lane, worker_life.Event.TURN_ENDED)
+        self.retire_if_over(lane)
+
+    def turn_begins(self) -> None:
+        self.recycling.enforcer.turn_begins()
 
     def retire_if_over(self, lane: Lane) -> None:
         """A stateless session whose turn has ended, or was taken back before it began, is over."""
@@ -382,7 +400,7 @@ class Lanes:
     # ---- the pool's side ---------------------------------------------------------------------------------------------
 
     def worker_ready(self, worker: Worker, error: str) -> None:
-        lane = self._lane_with(worker)
+        lane = self.lane_with(worker)
         if lane is None:
             return
         # One that was taken over counts as ready already.
@@ -391,23 +409,23 @@ class Lanes:
             self.live(lane, worker_life.Event.READY)
 
     def worker_forked(self, worker: Worker) -> None:
-        if (lane := self._lane_with(worker)) is not None:
+        if (lane := self.lane_with(worker)) is not None:
             self.adoption.record(lane, worker)
 
     def worker_snapshot(self, worker: Worker, snapshot: Snapshot) -> None:
-        if (lane := self._lane_with(worker)) is not None:
+        if (lane := self.lane_with(worker)) is not None:
             self.adoption.snapshot(lane, worker, snapshot)
 
     def worker_logs(self, worker: Worker, logs: Logs) -> None:
         self._on_logs(worker, logs)
 
     def worker_has(self, worker: Worker, message: Message) -> None:
-        lane = self._lane_with(worker)
+        lane = self.lane_with(worker)
         if lane is not None and lane.current is not None and isinstance(message, Interrupt):
             lane.current.interrupt_arrived = True
 
     def worker_said(self, worker: Worker, message: Message, settle: Callable[[], None]) -> None:
-        lane = self._lane_with(worker)
+        lane = self.lane_with(worker)
         turn = lane.current if lane is not None else None
         about = getattr(message, "turn", "")
         if lane is None or turn is None or about != turn.id:
@@ -419,11 +437,13 @@ class Lanes:
 
     def worker_gone(self, worker: Worker, gone: Gone) -> None:
         self.adoption.forget(worker)
-        lane = self._lane_with(worker)
+        lane = self.lane_with(worker)
         if lane is None:
             return
         lane.worker = None
-        lane.last_end = worker.hung or words.how_it_ended(gone.exit_code)
+        lane.last_end = (
+            worker.ended_for or self.recycling.enforcer.why_it_ended(worker, gone) or words.how_it_ended(gone.exit_code)
+        )
         expected = lane.life is worker_life.State.STOPPING
         stacks = self.pool.stacks_of(worker.id)
         log.log(
@@ -450,7 +470,7 @@ class Lanes:
 
     def worker_hung(self, worker: Worker) -> None:
         """The watch has judged it hung and has its evidence: it is killed, and what it was doing counts as a crash."""
-        lane = self._lane_with(worker)
+        lane = self.lane_with(worker)
         if lane is None:
             self.pool.kill(worker, dump=True)
         else:
@@ -481,6 +501,7 @@ class Lanes:
         if (count := self._crashes.add(now)) > backoff.ESCALATE_AFTER:
             self._on_escalation(count)
 
-    def _lane_with(self, worker: Worker) -> Lane | None:
+    def lane_with(self, worker: Worker) -> Lane | None:
+        """The lane whose worker this is; None once it has another one, or none."""
         lane = self._lanes.get(worker.session) if worker.session is not None else None
         return lane if lane is not None and lane.worker is worker else None

@@ -76,7 +76,7 @@ class SessionOrders:
         lane = self._lanes.lane_of(key)
         if lane is None or (lane.life not in worker_life.WITH_PROCESS and lane.current is None):
             return False
-        with self._held(lane):
+        with self.held(lane):
             if patience > 0 and lane.current is not None:
                 await self._let_end(lane, lane.current, patience)
             await self.interrupt(key, reason)
@@ -93,7 +93,7 @@ class SessionOrders:
         gone.cancel()
 
     @contextlib.contextmanager
-    def _held(self, lane: Lane) -> Iterator[None]:
+    def held(self, lane: Lane) -> Iterator[None]:
         """Give the lane no turn meanwhile: it would be a casualty of what is done to its worker."""
         lane.held += 1
         try:
@@ -112,7 +112,7 @@ class SessionOrders:
         if await self._journal.write(sessions.current, key) is None:
             return None
         lane = self._lanes.open(key)
-        with self._held(lane):
+        with self.held(lane):
             await self.stop_session(key, reason, patience)
             if lane.starting is None or lane.starting.done():
                 lane.starting = asyncio.get_running_loop().create_future()
@@ -123,7 +123,7 @@ class SessionOrders:
     async def reset_session(self, key: SessionKey, reason: str) -> str:
         """Begin the conversation anew. Returns the new session id. Raises `JournalError` when there never was one."""
         lane = self._lanes.open(key)
-        with self._held(lane):
+        with self.held(lane):
             await self.interrupt(key, reason, clear_queue=True)
             row = await self._journal.write(sessions.reset, key, reason, time.time())
             self._lanes.live(lane, worker_life.Event.PARDON)

@@ -96,6 +96,12 @@ class LaneKeeper(Protocol):
     def retire_if_over(self, lane: Lane) -> None:
         """A stateless session ends with its last turn."""
 
+    def turn_over(self, lane: Lane) -> None:
+        """A worker has ended a turn."""
+
+    def turn_begins(self) -> None:
+        """A worker has been given one."""
+
 
 class Turns:
     """Owned by `Lanes`. ``turn_timeout`` in seconds, 0 = none; ``on_crash`` as configured."""
@@ -167,7 +173,7 @@ class Turns:
         worker = lane.worker
         if worker is None or turn.state is not turn_life.State.QUEUED or lane.session is None:
             return
-        if worker.hung:
+        if worker.ended_for:
             return  # being killed; its end makes room for another
         if lane.current is not turn or lane.life is not worker_life.State.IDLE:
             return
@@ -192,6 +198,7 @@ class Turns:
         if not self._still_dispatched(lane, turn, worker):
             return
         turn.started_at = time.monotonic()
+        self._lanes.turn_begins()
         self.start(lane, turn, worker)
 
     def start(self, lane: Lane, turn: Turn, worker: Worker) -> None:
@@ -212,7 +219,7 @@ class Turns:
         except LocalError as error:  # larger than a frame, for one
             answer = Outbound(f"{turn.id}:answer", words.cannot_be_given(str(error)), kind="error")
             self._end(lane, turn, turn_life.Event.FAILED, TurnState.FAILED, answer, error=str(error))
-            self._turn_over(lane)
+            self._lanes.turn_over(lane)
             return
         if turn.interrupt_reason:
             self._lanes.pool.send(worker, Interrupt(turn.id, turn.interrupt_reason))
@@ -242,11 +249,7 @@ class Turns:
             entries = (Entry("user", turn.text, now), Entry("assistant", message.text, now))
         answer = Outbound(f"{turn.id}:answer", text, kind=kind, usage=dict(message.usage))
         self._end(lane, turn, event, outcome, answer, entries=entries, error=message.error, settle=settle)
-        self._turn_over(lane)
-
-    def _turn_over(self, lane: Lane) -> None:
-        self._lanes.live(lane, worker_life.Event.TURN_ENDED)
-        self._lanes.retire_if_over(lane)
+        self._lanes.turn_over(lane)
 
     def lost_its_worker(self, lane: Lane, turn: Turn, gone: Gone) -> None:
         # A worker that we ended ourselves (the session was stopped, hermesd stops) did not die of the message.

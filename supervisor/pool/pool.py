@@ -166,7 +166,7 @@ class Pool(LauncherListener):
         self._codec.pack(assign)
         worker = next((w for w in self._workers.values() if w.session is None and not w.ending), None) or self._launch()
         worker.session = SessionKey(assign.session_key)
-        worker.assign = assign
+        worker.assign, worker.assigned_at = assign, time.monotonic()
         if worker.connected:
             self._tell_session(worker)
         self._refill()
@@ -176,6 +176,7 @@ class Pool(LauncherListener):
         worker.link.send(message)
         if isinstance(message, StartTurn):
             worker.given.append(message.turn)
+            worker.turns += 1
         self._flush(worker)
 
     def stop_worker(self, worker: Worker, reason: str, grace: float) -> None:
@@ -511,13 +512,13 @@ class Pool(LauncherListener):
         match event:
             case Received(message=message, seq=seq):
                 worker.last_heard = now
-                self._on_message(worker, message, seq)
+                self._on_message(worker, message, seq, now)
             case Confirmed(message=message) | Delivered(message=message):
                 self._listener.worker_has(worker, message)
             case Refused(error=error):
                 self._dropped.unreadable(worker, error)
 
-    def _on_message(self, worker: Worker, message: Message, seq: int) -> None:
+    def _on_message(self, worker: Worker, message: Message, seq: int, now: float) -> None:
         is_anothers = self._was_given if worker.adopted else None
         claim = false_claim(message, session=worker.session or "", given=worker.given, is_anothers=is_anothers)
         if claim:
@@ -527,7 +528,7 @@ class Pool(LauncherListener):
         match message:
             case Heartbeat():
                 worker.turn, worker.loop_age = message.turn, message.loop_age
-                worker.told_cpu, worker.beat = message.cpu_seconds, message.next_in
+                worker.told_cpu, worker.told_at, worker.beat = message.cpu_seconds, now, message.next_in
             case Hello():
                 # Sent again before our welcome arrived; or by one without a keeper, to see whether hermesd lives.
                 if matches(worker.proof, proof_of(message.token)):

@@ -13,6 +13,7 @@ import math
 import os
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hermesd.ipc.ids import WorkerId
@@ -77,10 +78,11 @@ class Figures:
 
 
 class Sampler:
-    """Owned by the app; `run` is its background task."""
+    """Owned by the app; `run` is its background task. ``on_sample`` is called with each sample that it takes."""
 
-    def __init__(self, pool: Pool):
+    def __init__(self, pool: Pool, on_sample: Callable[[Sample], None] = lambda sample: None):
         self._pool = pool
+        self._on_sample = on_sample
         self._earlier: Sample | None = None
         self._looked_at = -math.inf
         self._looked = asyncio.Event()
@@ -89,6 +91,7 @@ class Sampler:
         """Keeps one sample to compare with. Ends by cancellation."""
         while True:
             self._earlier = await self._take(memory=False)
+            self._on_sample(self._earlier)
             self._looked.clear()
             await asyncio.sleep(BACKGROUND_SECONDS)
             watched = time.monotonic() - self._looked_at < WATCHED_SECONDS

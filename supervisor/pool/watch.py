@@ -1,6 +1,7 @@
-"""Looks at all workers about once a second, and ends those that hang. What hanging means is decided in `hang`.
+"""Looks at all workers about once a second, and ends those that hang, or burn the processor without a turn.
 
-A keeper that owes an answer is looked at as well: nobody could start or end a worker while it hangs.
+What hanging means is decided in `hang`, what burning means in `burning`. A keeper that owes an answer is looked at as
+well: nobody could start or end a worker while it hangs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from hermesd.supervisor.ticks import next_tick
 from hermesd.workers.containment.identity import Identity
 from hermesd.workers.containment.kernel_view import own_cpu
 
-from . import evidence, hang
+from . import burning, evidence, hang
 from .hang import Silence, Verdict
 from .launchers.contract import Launcher
 from .pool import Pool
@@ -34,19 +35,20 @@ KEPT_HANGS = 50
 
 @dataclass(frozen=True, slots=True)
 class Hang:
-    """A worker that was judged hung. ``at`` in Unix seconds."""
+    """A worker that was judged hung, or burning. ``at`` in Unix seconds."""
 
     at: float
     worker: str
     session: str
     evidence: str  # the file, "" if none could be written
+    reason: str = ""  # for people
 
 
 class Watch:
     """Owned by the app; `run` is its background task.
 
-    ``on_hung`` is called for a worker with its evidence written and must have it killed, with a stack dump. ``on_look``
-    is called with the monotonic time at each look.
+    ``has_turn`` says whether a worker has something to do. ``on_hung`` is called for one with its evidence written and
+    must have it killed, with a stack dump. ``on_look`` is called with the monotonic time at each look.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Watch:
         hang_timeout: float,
         directory: Path,
         tasks: Tasks,
+        has_turn: Callable[[Worker], bool],
         on_hung: Callable[[Worker], None],
         on_look: Callable[[float], None],
     ):
@@ -63,6 +66,7 @@ class Watch:
         self._hang_timeout = hang_timeout
         self._directory = directory
         self._tasks = tasks
+        self._has_turn = has_turn
         self._on_hung = on_hung
         self._on_look = on_look
         self._keepers: dict[int, Silence] = {}  # by pid
@@ -85,23 +89,30 @@ class Watch:
         """Judge every worker; ``gap`` is the time since the last look."""
         seconds = hang.listened(gap)
         if not seconds:
+            # What was said meanwhile is heard late, and times between two words are none.
+            for worker in self._pool.workers.values():
+                worker.idle = None
             log.warning("hermesd itself was away for %.1f s; no worker is judged by that time", gap - hang.LOOK_EVERY)
         for worker in list(self._pool.workers.values()):
-            if worker.ending or worker.hung or not worker.pid:
+            if worker.ending or worker.ended_for or not worker.pid:
                 continue
             before = worker.silence or hang.UNSEEN
             signs = hang.Signs(worker.last_heard, worker.told_cpu, worker.beat)
             if hang.is_to_ask(before, signs, seconds):
                 signs = signs._replace(cpu=own_cpu(Identity(worker.pid, worker.start_ticks)))
             worker.silence = after = hang.judge(before, signs, seconds, now, self._hang_timeout)
+            if (burn := self._burns(worker, after, now)) is not None:
+                worker.ended_for = str(burn)
+                self._tasks.job(self._end(worker), f"end of {worker.id}")
+                continue
             if after.verdict is before.verdict:
                 continue
             if after.verdict is Verdict.SILENT:
                 log.warning("worker %s (%s) is silent: no sign of life for %.1f s, %.2f s CPU since",
                             worker.id, worker.session or "spare", now - worker.last_heard, after.used)  # fmt: skip
             elif after.verdict is Verdict.HUNG:
-                worker.hung = f"hung: no sign of life and no CPU time for {after.still:.0f} s"
-                self._tasks.job(self._end(worker), f"hang of {worker.id}")
+                worker.ended_for = f"hung: no sign of life and no CPU time for {after.still:.0f} s"
+                self._tasks.job(self._end(worker, may_come_back=True), f"hang of {worker.id}")
             elif before.verdict is Verdict.SILENT:
                 log.warning("worker %s (%s) gives signs of life again", worker.id, worker.session or "spare")
         owing = [launcher for launcher in self._pool.launchers if launcher.owes_since and launcher.state == "running"]
@@ -135,8 +146,28 @@ class Watch:
         except TimeoutError:
             return [f"the kernel did not answer within {KERNEL_SECONDS:g} s what the process waits for"]
 
-    async def _end(self, worker: Worker) -> None:
-        """Write down what there is to see while it hangs, then have it killed."""
+    def _burns(self, worker: Worker, silence: hang.Silence, now: float) -> burning.Burn | None:
+        """Whether it has used the processor without a turn; looked at when it has told a new figure, or tells none."""
+        if self._has_turn(worker):
+            worker.idle = None
+            return None
+        if silence.verdict is Verdict.SILENT:
+            signs = burning.Signs(worker.turns, now, worker.told_cpu + silence.used)
+        elif worker.told_at and worker.told_at != worker.idle_told_at:
+            worker.idle_told_at = worker.told_at
+            signs = burning.Signs(worker.turns, worker.told_at, worker.told_cpu)
+            container, containment = worker.container, worker.containment
+            # A look into the file system for each of many idle workers would cost more than all the rest here.
+            has_more = worker.processes > 1 or any(server.pid for server in worker.servers)
+            if has_more and container is not None and containment is not None and containment.exact_cpu:
+                signs = burning.Signs(worker.turns, now, container.cpu_seconds(), whole=True)
+        else:
+            return None
+        worker.idle, burn = burning.judge(worker.idle, signs)
+        return burn
+
+    async def _end(self, worker: Worker, *, may_come_back: bool = False) -> None:
+        """Write down what there is to see while it lasts, then have it killed."""
         heard_at = worker.last_heard
         at = time.time()
         lines = evidence.facts_of(worker, at, time.monotonic())
@@ -144,15 +175,15 @@ class Watch:
         lines += ["", *await self._kernel_facts(worker.pid, worker.start_ticks)]
         if worker.id not in self._pool.workers or worker.ending:
             return
-        if worker.last_heard != heard_at:
-            worker.hung = ""  # it came back at the last moment
+        if may_come_back and worker.last_heard != heard_at:
+            worker.ended_for = ""  # it came back at the last moment
             return
         worker.evidence = str(path) if _write(path, lines) else ""
         who = worker.session or "a spare"
-        log.error("worker %s of %s %s; it is ended%s", worker.id, who, worker.hung,
+        log.error("worker %s of %s %s; it is ended%s", worker.id, who, worker.ended_for,
                   f", evidence: {path}" if worker.evidence else "",
                   extra={"session": worker.session or "", "worker": worker.id})  # fmt: skip
-        self.hangs.append(Hang(at, worker.id, worker.session or "", worker.evidence))
+        self.hangs.append(Hang(at, worker.id, worker.session or "", worker.evidence, worker.ended_for))
         self._on_hung(worker)
         self.prune(time.time())
 

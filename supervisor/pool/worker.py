@@ -12,6 +12,7 @@ from hermesd.ipc.messages import Assign, ServerReport
 from hermesd.workers.containment.contract import Container, Containment
 from hermesd.workers.spec import WorkerSpec
 
+from .burning import Signs
 from .claims import REMEMBERED
 from .hang import FIRST_BEAT, Silence
 from .launchers.contract import Launcher
@@ -44,11 +45,17 @@ class Worker:
     last_heard: float = 0.0
     loop_age: float = 0.0
     told_cpu: float = 0.0  # CPU seconds of its own process, as its last heartbeat said
+    told_at: float = 0.0  # when that was
     beat: float = FIRST_BEAT  # seconds from its last heartbeat to the next one
     silence: Silence | None = None  # None: not looked at yet
-    hung: str = ""  # what it was ended for, for people
+    ended_for: str = ""  # what it is being ended for, for people: it gets no more turns
     evidence: str = ""  # the file that holds what was found when it was judged hung
     turn: str = ""
+    turns: int = 0  # that it was given
+    assigned_at: float = 0.0  # when it got its session
+    idle: Signs | None = None  # since when it is looked at for what it uses without a turn
+    idle_told_at: float = 0.0  # the last figure of its own that was looked at for that
+    processes: int = 0  # at the last sample; 0: none was taken
     servers: tuple[ServerReport, ...] = ()
     servers_changed: asyncio.Event = field(default_factory=asyncio.Event)  # set by each report; cleared by who waits
     timer: asyncio.TimerHandle | None = None

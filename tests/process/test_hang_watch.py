@@ -75,6 +75,7 @@ class Watched:
         self.tasks = Tasks(lambda name, error: None)
         self.watch = Watch(
             self.pool, hang_timeout=60.0, directory=place / "hangs", tasks=self.tasks,
+            has_turn=lambda worker: bool(worker.turn),
             on_hung=lambda worker: self.hung.append(worker.id), on_look=lambda now: None,
         )  # fmt: skip
         self.now = HEARD
@@ -175,8 +176,52 @@ async def test_a_worker_that_comes_back_while_its_evidence_is_gathered_lives(
     monkeypatch.setattr("hermesd.supervisor.pool.evidence.describe", slowly)
     await watched.look(65)
     assert watched.hung == []
-    assert worker.hung == ""
+    assert worker.ended_for == ""
     assert not (tmp_path / "hangs").exists()
+
+
+async def test_one_that_burns_the_processor_without_a_turn_is_ended_within_a_minute(
+    process: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    worker = worker_of(process)
+    worker.turn, worker.beat = "", 20.0
+    watched = Watched(tmp_path, worker)
+    for beat in range(3):
+        worker.told_at = worker.last_heard = watched.now
+        worker.told_cpu = 5.0 + 19.0 * beat
+        await watched.look(20)
+    assert watched.hung == [worker.id]
+    assert watched.now - HEARD <= 60.0
+    assert worker.ended_for == "busy without a turn: 19.0 s CPU within 20 s"
+    assert Path(worker.evidence).exists()
+    assert watched.watch.hangs[-1].reason == worker.ended_for
+
+
+async def test_one_that_burns_it_in_c_and_says_nothing_is_ended_too(
+    process: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = worker_of(process)
+    worker.turn, worker.beat = "", 20.0
+    worker.told_at = worker.last_heard
+    watched = Watched(tmp_path, worker)
+    monkeypatch.setattr("hermesd.supervisor.pool.watch.own_cpu", lambda identity: watched.now - HEARD)
+    await watched.look(60)
+    assert watched.hung == [worker.id]
+
+
+async def test_turns_and_pauses_of_hermesd_are_no_burning(process: subprocess.Popen[str], tmp_path: Path) -> None:
+    worker = worker_of(process)
+    worker.turn, worker.beat = "", 20.0
+    watched = Watched(tmp_path, worker)
+    for beat in range(6):
+        worker.told_at = worker.last_heard = watched.now
+        worker.told_cpu = 20.0 * beat
+        if beat % 2:
+            worker.turns += 1  # one that began and ended between two looks
+            await watched.look(20)
+        else:
+            await watched.look(1, gap=20.0)
+    assert watched.hung == []
 
 
 async def test_evidence_that_cannot_be_written_spares_nobody(

@@ -25,6 +25,7 @@ from harness.cases import (
     kill_keeper,
     kill_worker,
     kills,
+    leak,
     limits,
     logflood,
     lost,
@@ -55,6 +56,10 @@ def say(line: str) -> None:
 
 def test_a_killed_worker_leaves_none_of_its_five_servers_and_its_session_goes_on(seed: int) -> None:
     kill_worker.run(2, seed, say)
+
+
+def test_a_leaking_worker_is_recycled_between_turns_and_loses_nothing(seed: int) -> None:
+    leak.run(8, seed, say)
 
 
 def test_a_killed_hermesd_leaves_nothing_and_the_next_start_tells_the_lost_turns(seed: int) -> None:

@@ -11,12 +11,15 @@ import posixpath
 import sys
 from collections.abc import Callable
 
+from .ceiling import Ceiling, Ceilings
 from .contract import Choice, Container, Containment, Entry, Leftover, Usage
 from .errors import ContainmentError, LeftAlive, TagError, Unsupported
 from .identity import Identity
 
 __all__ = [
     "STRATEGIES",
+    "Ceiling",
+    "Ceilings",
     "Choice",
     "Container",
     "Containment",

@@ -202,6 +202,10 @@ class CgroupContainment:
             )
         return figures
 
+    def glance(self, container: Container, root: int) -> tuple[int, int]:
+        pids = container.members()
+        return memory_of(pids, proportional=False), len(pids)
+
     def reap_adopted(self) -> list[int]:
         return []  # the orphans of a worker go to the keeper, which waits for every child it has
 

@@ -19,12 +19,14 @@ class Mount(NamedTuple):
     root: str
 
 
-def parse_mounts(mountinfo: str) -> list[Mount]:
-    """The cgroup v2 mounts in the text of /proc/self/mountinfo, in its order."""
+def parse_mounts(mountinfo: str, controller: str = "") -> list[Mount]:
+    """The cgroup v2 mounts in the text of /proc/self/mountinfo, in its order; or those of v1 with a controller."""
     mounts = []
     for line in mountinfo.splitlines():
         head, _, tail = line.partition(" - ")
-        if tail.split(" ", 1)[0] == "cgroup2":
+        kind, _, options = tail.partition(" ")
+        has_it = kind == "cgroup" and controller in options.rpartition(" ")[2].split(",")
+        if has_it if controller else kind == "cgroup2":
             fields = head.split(" ")
             mounts.append(Mount(_unescape(fields[4]), _unescape(fields[3])))
     return mounts
@@ -35,11 +37,13 @@ def _unescape(field: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 
-def parse_own_path(cgroup: str) -> str:
-    """The v2 path in the text of /proc/PID/cgroup, "" if the process is in no v2 hierarchy."""
+def parse_own_path(cgroup: str, controller: str = "") -> str:
+    """The v2 path in the text of /proc/PID/cgroup, "" if the process is in no v2 hierarchy; or that of a v1 one."""
     for line in cgroup.splitlines():
-        if line.startswith("0::"):
-            return line[3:].removesuffix(" (deleted)")
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controller in controllers.split(",") if controller else number == "0" and not controllers:
+            return path.removesuffix(" (deleted)")
     return ""
 
 
@@ -166,10 +170,15 @@ def remove(path: str) -> bool:
 
 
 def find_named(names: Iterable[str]) -> list[str]:
-    """Every cgroup directory of one of these names in what is mounted, whoever made it."""
+    """Every cgroup directory of one of these names in what is mounted of v2, whoever made it."""
+    return named_below(mounts(), names)
+
+
+def named_below(mounts: Iterable[Mount], names: Iterable[str]) -> list[str]:
+    """The same in these mounts."""
     wanted = frozenset(names)
     found: dict[tuple[int, int], str] = {}
-    for mount in mounts():
+    for mount in mounts:
         for folder, children, _ in os.walk(mount.point):
             for child in wanted.intersection(children):
                 path = f"{folder}/{child}"

@@ -118,6 +118,11 @@ class Containment(Protocol):
         for 0.4 ms a process.
         """
 
+    def glance(self, container: Container, root: int) -> tuple[int, int]:
+        """RSS in bytes and number of processes of one container, as cheaply as may be: for a look several times a
+        second. Without a cgroup only what descends from ``root``, its first process.
+        """
+
     def reap_adopted(self) -> list[int]:
         """Called by a worker about once a second: reaps the dead that it adopted, never a child that it started itself.
 

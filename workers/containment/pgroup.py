@@ -259,6 +259,10 @@ class GroupContainment:
             )
         return figures
 
+    def glance(self, container: Container, root: int) -> tuple[int, int]:
+        found = self.usage({"": container}, {"": root})[""]
+        return found.memory_bytes, found.processes
+
     def reap_adopted(self) -> list[int]:
         return []  # orphans go to the system's first process
 

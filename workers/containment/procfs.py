@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -120,6 +121,22 @@ def own_children() -> list[int]:
             return [int(pid) for pid in file.read().split()]
     except OSError:
         return []
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that descends from it, zombies too, without a scan of all processes; itself alone where the
+    kernel was built without CONFIG_PROC_CHILDREN.
+    """
+    found = [pid]
+    for member in found:
+        try:
+            threads = os.listdir(f"/proc/{member}/task")
+        except OSError:
+            continue
+        for thread in threads:
+            with contextlib.suppress(OSError), open(f"/proc/{member}/task/{thread}/children", "rb") as file:
+                found.extend(int(child) for child in file.read().split())
+    return found
 
 
 def command_line(pid: int) -> str:

@@ -14,7 +14,7 @@ import signal
 import time
 from collections.abc import Iterable, Mapping
 
-from . import naming, prctl, sweep
+from . import naming, prctl, procfs, sweep
 from .contract import Container, Entry, Leftover, Usage
 from .errors import LeftAlive, Unsupported
 from .identity import Identity, identify, is_dead, pid_of, send, signal_process
@@ -235,6 +235,11 @@ class SubreaperContainment:
                 container.started(roots[key])
             figures[key] = container.figures(container.inside(snapshot), memory=memory)
         return figures
+
+    def glance(self, container: Container, root: int) -> tuple[int, int]:
+        # A worker adopts what loses its parent, so that all of it is below.
+        pids = procfs.family(root)
+        return memory_of(pids, proportional=False), len(pids)
 
     def reap_adopted(self) -> list[int]:
         snapshot = Snapshot.take()

@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Iterable
 
-from . import cgroupfs, naming
+from . import ceiling, cgroupfs, naming
 from .contract import Leftover
 from .errors import LeftAlive, Unsupported
 from .identity import Identity, is_dead, open_pidfd, send
@@ -43,6 +43,7 @@ def sweep_round(instance: str, spare: Iterable[int] = ()) -> list[Leftover]:
     spared = _spared(Snapshot.take(), frozenset(spare))
     for place in places:
         _empty(place, spared)
+    ceiling.sweep(instance)
     return leftovers
 
 

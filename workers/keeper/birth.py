@@ -43,12 +43,12 @@ def close_from(low: int) -> None:
     os.closerange(low, high)
 
 
-def spawn(tag: str, spec_fd: int) -> int:
-    """Start a worker as a new interpreter. It enters its container itself, by its spec; until then its pidfd is what
-    a kill goes by.
+def spawn(tag: str, spec_fd: int, places: Iterable[str] = ()) -> int:
+    """Start a worker as a new interpreter. It enters its container itself, by its spec, and the cgroups of its
+    ceilings, ``places``; until then its pidfd is what a kill goes by.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "hermesd.workers", str(spec_fd)],
+        [sys.executable, "-m", "hermesd.workers", str(spec_fd), *places],
         pass_fds=(spec_fd,),
         env={**os.environ, "HERMESD_TAG": tag},
         stdin=subprocess.DEVNULL,

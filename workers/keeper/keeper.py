@@ -22,6 +22,7 @@ from hermesd.ipc import keeping
 from hermesd.ipc.version import VERSION
 from hermesd.workers import containment
 from hermesd.workers.containment import identity, prctl
+from hermesd.workers.containment.ceiling import Ceiling, Hold
 from hermesd.workers.containment.contract import Container
 from hermesd.workers.containment.errors import ContainmentError
 from hermesd.workers.patience import LOOK_EVERY
@@ -84,6 +85,7 @@ class Keeper:
         choice = containment.choose(self._spec.instance, self._spec.containment)
         self._containment = choice.containment
         self._containment.prepare()
+        self._ceilings = containment.Ceilings(self._spec.instance, getattr(self._containment, "base", ""))
         if self._guard:
             self._containment.register(self._guard)
         self._refused = tuple(f"{name}: {reason}" for name, reason in choice.refused)
@@ -101,6 +103,7 @@ class Keeper:
             try:
                 self._containment.leave()
             finally:
+                self._ceilings.leave()
                 self._claims.close()
         return 0
 
@@ -120,6 +123,8 @@ class Keeper:
             for ward in self._wards.values():
                 if ward.taken and not ward.dead:
                     poller.register(ward.pidfd, select.POLLIN)
+                if ward.hold.alarm >= 0 and not ward.out_of_memory:
+                    poller.register(ward.hold.alarm, select.POLLIN)
             ready = dict(poller.poll(self._pause() * 1000))
             if wake_read in ready:
                 with contextlib.suppress(BlockingIOError):
@@ -128,6 +133,7 @@ class Keeper:
             now = time.monotonic()
             for request in self._claims.serve(ready, now):
                 self._handle(request, now)
+            self._heed_alarms(ready, now)
             self._reap(now)
             self._notice_taken(now)
             self._advance(now)
@@ -202,6 +208,8 @@ class Keeper:
             warnings=self._preloaded.warnings,
             workers=self._held(),
             guard=self._guard,
+            memory_limit=self._ceilings.memory,
+            tasks_limit=self._ceilings.tasks,
         )
 
     def _held(self) -> tuple[keeping.Held, ...]:
@@ -223,15 +231,18 @@ class Keeper:
             reason = refusal or "no descriptor came with the request"
             return self._claims.send(keeping.ForkFailed(request.worker, reason))
         container = self._containment.worker(request.worker, request.tag)
-        pid = 0
+        pid, hold = 0, Hold()
         try:
-            pid = self._bring_up(container, request.tag, spec_fd)
+            container.create()
+            ceiling = Ceiling(request.memory_bytes, request.tasks)
+            hold = self._ceilings.hold(request.worker, ceiling, container.place)
+            pid = self._bring_up(container, hold, request.tag, spec_fd)
             # Safe without a check of the start time: the child is ours and cannot be reaped before we do it.
             container.started(pid)
             self._containment.register(pid)
-            ward = Ward(request.worker, pid, os.pidfd_open(pid), identity.start_ticks(pid) or 0, container)
+            ward = Ward(request.worker, pid, os.pidfd_open(pid), identity.start_ticks(pid) or 0, container, hold=hold)
         except (ContainmentError, OSError) as error:
-            self._undo(container, pid)
+            self._undo(container, hold, pid)
             return self._claims.send(keeping.ForkFailed(request.worker, str(error)))
         self._wards[ward.worker] = ward
         self._by_pid[pid] = ward
@@ -247,7 +258,7 @@ class Keeper:
             return f"this keeper speaks protocol {keeping.PROTOCOL}, its supervisor {self._claims.protocol}"
         return ""
 
-    def _undo(self, container: Container, pid: int) -> None:
+    def _undo(self, container: Container, hold: Hold, pid: int) -> None:
         """Leave nothing of a worker that could not be made; short of descriptors, for one."""
         if pid:
             os.kill(pid, signal.SIGKILL)
@@ -255,22 +266,23 @@ class Keeper:
             self._containment.unregister(pid)
         with contextlib.suppress(ContainmentError):
             container.kill_round()
+            hold.release()
 
-    def _bring_up(self, container: Container, tag: str, spec_fd: int) -> int:
+    def _bring_up(self, container: Container, hold: Hold, tag: str, spec_fd: int) -> int:
         """A new worker process in its container, by fork where that is sound and by exec where it is not."""
-        container.create()
         if not self._forks:
-            return birth.spawn(tag, spec_fd)
+            return birth.spawn(tag, spec_fd, hold.places)
         pid = container.fork()
         if pid == 0:
-            self._become_worker(container, spec_fd)
+            self._become_worker(container, hold, spec_fd)
         return pid
 
-    def _become_worker(self, container: Container, spec_fd: int) -> NoReturn:
+    def _become_worker(self, container: Container, hold: Hold, spec_fd: int) -> NoReturn:
         status = 70
         try:
             birth.cut_loose(keep=(spec_fd,))
             container.enter()
+            hold.enter()
             from hermesd.workers.main import read_spec, run
 
             status = run(read_spec(spec_fd))
@@ -289,6 +301,7 @@ class Keeper:
         container = containment.take(self._spec.instance, request.worker, request.tag, root)
         # Without a process there is nothing to wait for; what it left is emptied all the same.
         ward = Ward(request.worker, request.pid, -1 if pidfd is None else pidfd, request.start_ticks, container)
+        ward.hold = self._ceilings.find(request.worker)
         ward.taken = True
         self._wards[ward.worker] = ward
         if pidfd is not None and not identity.is_dead(pidfd):
@@ -308,6 +321,13 @@ class Keeper:
                 signal.pidfd_send_signal(ward.pidfd, signal.SIGCONT)
         elif not request.dump:
             ward.apply(Event.KILL, now)
+
+    def _heed_alarms(self, ready: dict[int, int], now: float) -> None:
+        """What has run out of memory has lost one of its processes already: it ends as a whole."""
+        for ward in self._wards.values():
+            if ward.hold.alarm in ready and not ward.out_of_memory:
+                ward.out_of_memory = True
+                ward.apply(Event.KILL, now)
 
     def _reap(self, now: float) -> None:
         """Collect the dead: workers, the guard, and the orphans that came to us as their subreaper."""
@@ -351,11 +371,14 @@ class Keeper:
         if ward.left_over is None:
             ward.left_over = len([pid for pid in ward.container.members() if pid != ward.pid])
         roots = () if ward.dead else (ward.pidfd,)
+        ward.out_of_memory = ward.out_of_memory or ward.hold.ran_out()
         try:
             over = ward.emptied or ward.container.kill_round(roots)
         except ContainmentError as error:
             log.error("cannot empty %s yet: %s", ward.worker, error)
             return
+        if over and not ward.emptied:
+            self._release(ward)
         ward.emptied = over
         if not over or not ward.status_known(now):
             return
@@ -372,9 +395,17 @@ class Keeper:
                 max_rss=ward.max_rss,
                 left_over=ward.left_over or 0,
                 took=time.monotonic() - ward.died_at,
+                out_of_memory=ward.out_of_memory,
             )
         )
         self._held()
+
+    @staticmethod
+    def _release(ward: Ward) -> None:
+        try:
+            ward.hold.release()
+        except ContainmentError as error:
+            log.error("%s; the next start of hermesd removes it", error)
 
     # ---- the guard ---------------------------------------------------------------------------------------------------
 

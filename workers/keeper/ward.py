@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hermesd.ipc.keeping import Held
 from hermesd.workers.containment import pidfd_info
+from hermesd.workers.containment.ceiling import Hold
 from hermesd.workers.containment.contract import Container
 
 from . import ward_life
@@ -37,6 +38,8 @@ class Ward:
     exit_code: int | None = None
     own_cpu: float = 0.0
     max_rss: int = 0
+    hold: Hold = field(default_factory=Hold)
+    out_of_memory: bool = False
     left_over: int | None = None  # counted once, when the emptying begins
 
     def apply(self, event: Event, now: float) -> None:

@@ -30,7 +30,8 @@ class DoctorHandler(Handler):
     async def doctor(self, params: Params) -> dict[str, Any]:
         app = self._app
         figures = await asyncio.to_thread(host.figures, app.paths.home)
-        found = [*findings(app, everything=True), *of_survivors(app.pool.launcher.containment), *of_limits()]
+        found = [*findings(app, everything=True), *of_survivors(app.pool.launcher.containment)]
+        found += of_limits(app.pool.launcher.memory_limit, app.pool.launcher.tasks_limit)
         found += of_host(figures, app.paths.home)
         left = await leftovers.found(app)
         return {"schema": SCHEMA, "findings": [*found, of_leftovers(left)], "leftovers": left}
@@ -104,7 +105,7 @@ def silences(app: App) -> list[dict[str, Any]]:
     found = []
     for worker in app.pool.workers.values():
         silence = worker.silence
-        if silence is None or silence.verdict is not Verdict.SILENT or worker.ending or worker.hung:
+        if silence is None or silence.verdict is not Verdict.SILENT or worker.ending or worker.ended_for:
             continue
         text = (
             f"worker {worker.id} of {worker.session or 'no session'} has given no sign of life for "
@@ -121,7 +122,7 @@ def hangs(app: App) -> list[dict[str, Any]]:
         {
             **_finding(
                 "hang", "warning",
-                f"worker {one.worker} of {one.session or 'no session'} hung and was ended at {rfc3339(one.at)}"
+                f"worker {one.worker} of {one.session or 'no session'} was ended at {rfc3339(one.at)}, {one.reason}"
                 + (f", see {one.evidence}" if one.evidence else ""), "",
             ),
             **({"path": one.evidence} if one.evidence else {}),

@@ -27,6 +27,8 @@ class Launcher(Protocol):
     containment: str
     refused: tuple[str, ...]
     warnings: tuple[str, ...]
+    memory_limit: str  # what holds its workers to their memory limit, "" for nobody
+    tasks_limit: str
     pid: int
     start_ticks: int
     started_at: float  # Unix seconds

@@ -39,6 +39,7 @@ class HeldKeeper:
         self.containment = ""
         self.refused: tuple[str, ...] = ()
         self.warnings: tuple[str, ...] = ()
+        self.memory_limit = self.tasks_limit = ""
         self.forks = True
         self.started_at = 0.0
         self.state = "starting"
@@ -91,6 +92,7 @@ class HeldKeeper:
     def _describe(self, ready: keeping.KeeperReady) -> None:
         self.containment, self.refused, self.warnings = ready.containment, ready.refused, ready.warnings
         self.forks = ready.forks
+        self.memory_limit, self.tasks_limit = ready.memory_limit, ready.tasks_limit
 
     def _ended(self, status: int | None) -> None:
         """It is dead; ``status`` as subprocess has it, None where it was no child of ours."""

@@ -159,7 +159,8 @@ class KeeperLauncher(HeldKeeper):
         told = os.memfd_create(f"spec-{spec.worker}", os.MFD_CLOEXEC)
         os.write(told, codec.pack_value(spec))
         os.lseek(told, 0, os.SEEK_SET)
-        self._ask(spec.worker, keeping.Forked, keeping.Fork(spec.worker, spec.tag), told)
+        fork = keeping.Fork(spec.worker, spec.tag, spec.memory_bytes, spec.tasks)
+        self._ask(spec.worker, keeping.Forked, fork, told)
 
     def _handle(self, message: Message) -> None:
         if isinstance(message, keeping.KeeperReady):

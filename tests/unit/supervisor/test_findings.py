@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from hermesd.supervisor import findings
-from hermesd.supervisor.config.not_yet import NOT_YET
 from hermesd.supervisor.control.shapes import HostFigures, LeftoverRow
 
 GIB = 1 << 30
@@ -62,10 +61,10 @@ def test_without_cgroups_it_is_told_what_is_missed() -> None:
     assert "the next start of hermesd, or hermesctl doctor --fix, ends" in without["message"]
 
 
-def test_limits_that_nothing_acts_on_are_named_for_as_long_as_that_is_so() -> None:
-    [found] = findings.of_limits()
-    for name in ("memory_soft", "memory_hard", "max_processes"):
-        assert (name in found["message"]) == (f"hermesd.workers.{name}" in NOT_YET)
+def test_it_is_told_which_limits_the_kernel_keeps_and_which_are_polled() -> None:
+    [found] = findings.of_limits("cgroup v2", "")
+    assert "memory_hard is kept by the kernel (cgroup v2)" in found["message"]
+    assert "processes during a turn are polled every 250 ms" in found["message"]
 
 
 def test_leftovers_are_counted_by_kind() -> None:

@@ -41,6 +41,7 @@ class TestDefaults:
         assert (ours.workers.max, ours.workers.max_turns, ours.workers.spare) == (64, 8, 1)
         assert (ours.workers.idle_timeout_seconds, ours.workers.hang_timeout_seconds) == (1800, 60)
         assert (ours.workers.memory_soft_bytes, ours.workers.memory_hard_bytes) == (1 << 30, 2 << 30)
+        assert (ours.workers.max_age_seconds, ours.workers.max_turns_per_worker) == (0, None)
         assert (ours.containment, ours.busy, ours.workers.on_crash) == ("auto", "queue", "ask")
         assert (ours.stop_budget_seconds, ours.adopt_timeout_seconds) == (60, 3)
 

@@ -35,9 +35,6 @@ hermesd:
 """,
     )
     assert told(result) == [
-        ("hermesd.workers.memory_soft", 2, 44, False),
-        ("hermesd.workers.memory_hard", 2, 61, False),
-        ("hermesd.workers.max_processes", 2, 80, False),
         ("hermesd.web", 5, 5, False),
     ]
     assert {problem.origin.file for problem in result.warnings} == {str(tmp_path / "config.yaml")}

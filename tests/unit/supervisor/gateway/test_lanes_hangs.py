@@ -13,7 +13,7 @@ HUNG = "hung: no sign of life and no CPU time for 60 s"
 
 
 def hang(gateway: Gateway, worker: Played) -> None:
-    worker.worker.hung = HUNG
+    worker.worker.ended_for = HUNG
     gateway.lanes.worker_hung(worker.worker)
 
 

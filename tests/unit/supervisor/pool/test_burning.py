@@ -1,0 +1,23 @@
+"""Who uses the processor without a turn."""
+
+from __future__ import annotations
+
+from hermesd.supervisor.pool.burning import SHARE, WINDOW, Signs, judge
+
+
+def test_half_a_core_for_as_long_as_the_window_is_told() -> None:
+    begun, burn = judge(None, Signs(3, 100.0, 7.0))
+    assert burn is None
+    begun, burn = judge(begun, Signs(3, 100.0 + WINDOW - 1.0, 14.0))
+    assert (begun, burn) == (Signs(3, 100.0, 7.0), None), "too early"
+    begun, burn = judge(begun, Signs(3, 120.0, 17.0))
+    assert burn is not None
+    assert str(burn) == "busy without a turn: 10.0 s CPU within 20 s"
+    assert begun == Signs(3, 120.0, 17.0)
+
+
+def test_little_work_a_turn_between_or_another_way_of_counting_is_nothing() -> None:
+    begun = Signs(3, 100.0, 7.0)
+    assert judge(begun, Signs(3, 120.0, 7.0 + SHARE * 20.0 - 0.1))[1] is None
+    assert judge(begun, Signs(4, 120.0, 27.0)) == (Signs(4, 120.0, 27.0), None)
+    assert judge(begun, Signs(3, 120.0, 90.0, whole=True)) == (Signs(3, 120.0, 90.0, whole=True), None)
