@@ -97,7 +97,7 @@ async def encrypted_room(bot: Bot, carla: Secretive) -> str:
         members = carla.client.state_store.members.get(room, {})
         return str(getattr(members.get(bot.user_id), "membership", "")) == "join"
 
-    async with asyncio.timeout(20.0):
+    async with asyncio.timeout(60.0):
         while not joined():
             await asyncio.sleep(0.05)  # mautrix has no event for what its store knows
     return room
@@ -219,7 +219,7 @@ async def test_one_whose_key_never_comes_is_given_up_and_told_once(
     for _ in range(3):
         carla.person.put(room, "m.room.encrypted", odd)
 
-    async with asyncio.timeout(20.0):
+    async with asyncio.timeout(60.0):
         while bot.adapter.describe()["undecrypted"] or not carla.read:
             await asyncio.sleep(0.05)
     await bot.send(room, "last", "last")
