@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from harness.cases import discord as deaths
 from harness.daemon import Daemon
 from harness.discord.server import DiscordServer
 from harness.running import running, wait_until
@@ -118,8 +117,3 @@ def test_an_intent_that_is_off_is_told_with_what_to_switch_on() -> None:
         found = {one["id"]: one for one in made.json("doctor")["findings"]}["platform.discord"]
         assert "Message Content Intent is off" in found["message"]
         assert "switch on Message Content Intent" in found["fix"]
-
-
-def test_deaths_of_hermesd_lose_no_message_and_repeat_none_silently() -> None:
-    result = deaths.run(2, seed=4, say=print)
-    assert result["answered"] == result["messages"] > 5

@@ -14,7 +14,6 @@ from harness.cases import (
     adopt,
     cpu,
     crashes,
-    discord,
     failing_model,
     frames,
     hang,
@@ -29,11 +28,10 @@ from harness.cases import (
     limits,
     logflood,
     lost,
-    matrix,
+    platforms,
     recycled,
     starts,
     stop,
-    telegram,
     two_homes,
 )
 
@@ -68,10 +66,6 @@ def test_a_killed_hermesd_leaves_nothing_and_the_next_start_tells_the_lost_turns
 
 def test_messages_are_answered_once_and_in_order_over_the_deaths_of_hermesd_and_workers(seed: int) -> None:
     lost.run(1, seed, say, messages=20)
-
-
-def test_people_on_matrix_are_answered_once_however_often_hermesd_is_killed(seed: int) -> None:
-    matrix.run(1, seed, say)
 
 
 def test_kill_9_at_random_moments_of_writing_loses_nothing_that_was_acknowledged(seed: int) -> None:
@@ -157,18 +151,14 @@ def test_anything_killed_in_any_way_at_any_moment_leaves_nothing_and_every_messa
     kills.run(2, seed, say)
 
 
-def test_telegrams_messages_are_answered_over_the_deaths_of_hermesd_and_doubles_carry_a_mark(seed: int) -> None:
-    telegram.run(3, seed, say)
-
-
-def test_discords_messages_are_answered_once_over_the_deaths_of_hermesd(seed: int) -> None:
-    discord.run(3, seed, say)
+def test_messages_of_three_networks_in_bad_weather_are_answered_once_and_in_order_over_deaths(seed: int) -> None:
+    platforms.run(60, seed, say, deaths=2, restarts=3)
 
 
 def test_every_case_has_a_test_here_and_a_line_for_the_list(seed: int) -> None:
     modules = (
-        adopt, cpu, crashes, discord, failing_model, frames, hang, hogs, journal, kill_both, kill_hermesd, kill_keeper,
-        kill_worker, kills, limits, logflood, lost, matrix, recycled, starts, stop, telegram, two_homes,
+        adopt, cpu, crashes, failing_model, frames, hang, hogs, journal, kill_both, kill_hermesd, kill_keeper,
+        kill_worker, kills, leak, limits, logflood, lost, platforms, recycled, starts, stop, two_homes,
     )  # fmt: skip
     tested = {module.__name__.rpartition(".")[2] for module in modules}
     assert tested == {name.replace("-", "_") for name in soak.names()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +48,7 @@ class Gateway:
         self.resumes = 0
         self.heartbeats = 0
         self.refuse_sockets = False
+        self.is_refused: Callable[[], bool] = lambda: False  # the same, asked for each socket
         self.close_next: list[int] = []  # codes that the next sockets are closed with, after their first frame
         self._sockets: set[web.WebSocketResponse] = set()
 
@@ -84,7 +86,7 @@ class Gateway:
     # ---- the other side ----------------------------------------------------------------------------------------------
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        if self.refuse_sockets:
+        if self.refuse_sockets or self.is_refused():
             return web.Response(status=503)
         socket = web.WebSocketResponse()
         await socket.prepare(request)

@@ -25,7 +25,8 @@ EPHEMERAL = 1 << 6
 class Fault:
     """What befalls the next ``count`` calls whose method and path match.
 
-    ``status`` 0: the connection is cut; ``carried_out``: only after the call was carried out.
+    ``status`` 0: the connection is cut, 200: nothing but the delay; ``carried_out``: only after the call was carried
+    out.
     """
 
     method: str
@@ -50,6 +51,7 @@ class Rest:
         self.gateway = gateway
         self.base = ""
         self.faults: list[Fault] = []
+        self.weather: Callable[[Call], Fault | None] = lambda call: None  # asked for what was not planned
         self._routes: list[tuple[str, re.Pattern[str], Callable[..., Awaitable[Any]]]] = [
             (method, re.compile(f"^{path}$"), handler)
             for method, path, handler in (
@@ -95,7 +97,7 @@ class Rest:
             answer = await self._carry_out(request, call)
         except Refusal as refusal:
             return _json(refusal.body, refusal.status, refusal.headers)
-        if fault is not None:
+        if fault is not None and fault.status != 200:
             return self._befall(request, fault)
         return web.Response(status=204) if answer is None else _json(answer)
 
@@ -106,7 +108,7 @@ class Rest:
                 if fault.count <= 0:
                     self.faults.remove(fault)
                 return fault
-        return None
+        return self.weather(call)
 
     def _befall(self, request: web.Request, fault: Fault) -> web.StreamResponse:
         if fault.status == 0:

@@ -7,7 +7,8 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -55,6 +56,17 @@ class DiscordServer:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    @asynccontextmanager
+    async def here(self) -> AsyncIterator[Self]:
+        """On the running loop, without a thread of its own: only what needs no thread can be done then."""
+        self._loop.close()
+        self._loop = asyncio.get_running_loop()
+        await self._start()
+        try:
+            yield self
+        finally:
+            await self._stop()
 
     async def _start(self) -> None:
         app = web.Application(client_max_size=1 << 26)
@@ -199,12 +211,20 @@ class DiscordServer:
         )  # fmt: skip
 
     def limit(self, path: str, seconds: float, *, everything: bool = False, count: int = 1, method: str = "") -> None:
-        """Answer 429 (Discord's documentation, Rate Limits: header, body, and Via, which discord.py looks for)."""
+        """Answer 429."""
+        pattern = re.compile(path)
+        self.rest.faults.append(self.limited(pattern, seconds, everything=everything, count=count, method=method))
+
+    @staticmethod
+    def limited(
+        path: re.Pattern[str], seconds: float, *, everything: bool = False, count: int = 1, method: str = ""
+    ) -> Fault:
+        """Discord's documentation, Rate Limits: header, body, and Via, which discord.py looks for."""
         headers = {"Retry-After": f"{seconds:g}", "Via": "1.1 wire", "X-RateLimit-Scope": "user"}
         if everything:
             headers |= {"X-RateLimit-Global": "true", "X-RateLimit-Scope": "global"}
         body = {"message": "You are being rate limited.", "retry_after": seconds, "global": everything}
-        self.fail(method, path, status=429, body=body, headers=headers, count=count)
+        return Fault(method, path, count, 429, body, headers)
 
     def drop(self, code: int = 4000) -> None:
         """Close the gateway's sockets with a code; the session can be resumed."""

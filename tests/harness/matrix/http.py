@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-TIMEOUT = 40.0
+TIMEOUT = 120.0
 
 
 class Refused(AssertionError):

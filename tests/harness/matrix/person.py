@@ -34,13 +34,16 @@ class Person:
 
     # ---- writing -----------------------------------------------------------------------------------------------------
 
-    def create_room(self, *invited: str, direct: bool = False, name: str = "", encrypted: bool = False) -> str:
+    def create_room(
+        self, *invited: str, direct: bool = False, name: str = "", encrypted: bool = False, public: bool = False
+    ) -> str:
         state = []
         if encrypted:
             content = {"algorithm": "m.megolm.v1.aes-sha2"}
             state.append({"type": "m.room.encryption", "state_key": "", "content": content})
+        preset = "public_chat" if public else "trusted_private_chat"
         room = self.call("POST", f"{V3}/createRoom", {
-            "preset": "trusted_private_chat", "invite": list(invited), "is_direct": direct, "initial_state": state,
+            "preset": preset, "invite": list(invited), "is_direct": direct, "initial_state": state,
             **({"name": name} if name else {}),
         })["room_id"]  # fmt: skip
         return str(room)

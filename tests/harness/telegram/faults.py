@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import errors
@@ -16,7 +17,8 @@ class Fault:
     """The next ``count`` calls of a method fail.
 
     ``error`` is answered; or ``cut``: the connection breaks "before" the call is acted on or "after" it, or it is
-    acted on and never answered ("hang"). ``status`` answers with something that is no JSON, as a proxy does.
+    acted on and never answered ("hang"). ``status`` answers with something that is no JSON, as a proxy does; with
+    ``cut`` "after" it comes when the call was acted on. ``delay`` holds it up first, for so many seconds.
     """
 
     method: str
@@ -24,11 +26,15 @@ class Fault:
     error: errors.ApiError | None = None
     cut: str = ""
     status: int = 0
+    delay: float = 0.0
 
 
 class Faults:
+    """``weather`` is asked for what was not planned."""
+
     def __init__(self) -> None:
         self._planned: list[Fault] = []
+        self.weather: Callable[[str], Fault | None] = lambda method: None
 
     def plan(self, fault: Fault) -> None:
         if fault.cut and fault.cut not in CUTS:
@@ -43,4 +49,4 @@ class Faults:
             if fault.count > 0 and fault.method.lower() in (ANY, method):
                 fault.count -= 1
                 return fault
-        return None
+        return self.weather(method)

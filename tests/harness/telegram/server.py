@@ -135,12 +135,14 @@ class Server:
 
     async def _answer(self, token: str, method: str, call: Arguments, fault: Fault | None) -> web.Response:
         self._check(token)
-        if fault is not None and fault.cut == "before":
-            raise _Cut
-        if fault is not None and fault.status:
-            return web.Response(status=fault.status, text="<html>the proxy is unwell</html>", content_type="text/html")
-        if fault is not None and fault.error is not None:
-            raise fault.error
+        if fault is not None:
+            await asyncio.sleep(fault.delay)
+            if fault.cut == "before":
+                raise _Cut
+            if fault.status and not fault.cut:
+                return _unwell(fault.status)
+            if fault.error is not None:
+                raise fault.error
         if method == "getupdates":
             result = await self._get_updates(call)
         elif (run := self.methods.table.get(method)) is not None:
@@ -150,6 +152,8 @@ class Server:
         if fault is not None and fault.cut == "hang":
             await self.wake()
             await self._never.wait()
+        if fault is not None and fault.cut and fault.status:
+            return _unwell(fault.status)
         if fault is not None and fault.cut:
             raise _Cut
         return web.json_response({"ok": True, "result": result})
@@ -222,6 +226,10 @@ class Server:
                     return response
                 return web.Response(body=file.data, content_type="application/octet-stream")
         return web.json_response({"ok": False, "error_code": 404, "description": "Not Found"}, status=404)
+
+
+def _unwell(status: int) -> web.Response:
+    return web.Response(status=status, text="<html>the proxy is unwell</html>", content_type="text/html")
 
 
 def _refusal(error: errors.ApiError) -> web.Response:

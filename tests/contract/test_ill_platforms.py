@@ -1,0 +1,142 @@
+"""Services that fall ill, with each platform's real adapter: an answer arrives once, and nobody is called in vain.
+
+Ten minutes of 503, and 429 for thirty seconds on every third edit. The clock jumps over what would only be waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from harness import skipping
+from harness.matrix.synapse import Synapse
+from harness.networks import outage, weather
+from harness.networks.outage import Ear, Ill
+from harness.networks.weather import Trouble
+from harness.skipping import SkippingLoop
+
+from hermesd.adapters.contract import Outbound
+from hermesd.supervisor.delivery.deliverer import PERHAPS_AGAIN, Deliverer
+from hermesd.supervisor.journal import Journal
+from hermesd.supervisor.platforms import Platforms
+from hermesd.supervisor.tasks import Tasks
+
+OUT_SECONDS = 600.0
+SOON_SECONDS = 60.0
+WINDOW_SECONDS = 30.0
+WORDS = [f"word{number}" for number in range(240)]
+WHOLE = " ".join(WORDS)
+
+Network = Callable[[SkippingLoop], AbstractAsyncContextManager[Ill]]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(params=["telegram", "discord", "matrix"])
+def network(request: pytest.FixtureRequest, tmp_path: Path) -> Network:
+    if request.param == "matrix":
+        synapse: Synapse = request.getfixturevalue("synapse")
+        return lambda loop: outage.matrix(loop, synapse, tmp_path / "media")
+    return {"telegram": outage.telegram, "discord": outage.discord}[request.param]
+
+
+class Hermesd:
+    """What of hermesd an answer passes on its way out."""
+
+    def __init__(self, loop: SkippingLoop, ill: Ill, place: Path):
+        self._ill = ill
+        self._tasks = Tasks(lambda name, error: None)
+        self._journal = Journal(place / "state.db")
+        self._platforms = Platforms(
+            self._tasks, environ={"HERMES_GATEWAY_LOCK_DIR": str(place / "locks")}, home=place, on_up=self._is_up
+        )
+        # Unix seconds that go with the loop's clock.
+        began = time.time() - loop.time()
+        self.deliverer = Deliverer(
+            self._journal, self._platforms.live, self._tasks,
+            on_missing=self._platforms.hurry, clock=lambda: began + loop.time(),
+        )  # fmt: skip
+
+    def _is_up(self, name: str) -> None:
+        self._tasks.job(self.deliverer.platform_up(name), f"take up {name}")
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Hermesd]:
+        ear = Ear()
+        ear.on_lost = self._platforms.lost
+        await self._journal.open()
+        await self.deliverer.recover()
+        self._platforms.make({self._ill.settings.name: self._ill.settings})
+        await self._platforms.start(ear)
+        try:
+            await self._platforms.connections[self._ill.settings.name].settled()
+            await self.deliverer.take_up()
+            async with asyncio.timeout(SOON_SECONDS):
+                while self.word != "online":
+                    await asyncio.sleep(0.1)
+            yield self
+        finally:
+            self._ill.out = False
+            await self._platforms.stop()
+            await self._tasks.close()
+            await self._journal.close()
+
+    @property
+    def word(self) -> str:
+        return self._platforms.states()[self._ill.settings.name].word
+
+    async def answer(self, text: str, turn: str = "t1") -> None:
+        await self.deliverer.say(self._ill.target, Outbound(f"{turn}:answer", text), turn=turn)
+
+
+def test_an_answer_in_ten_minutes_of_503_arrives_once_within_a_minute_after(network: Network, tmp_path: Path) -> None:
+    async def scenario(loop: SkippingLoop) -> None:
+        async with network(loop) as ill, Hermesd(loop, ill, tmp_path).running() as hermesd:
+            ill.out = True
+            await asyncio.sleep(5.0)
+            await hermesd.answer("The answer.")
+            await asyncio.sleep(OUT_SECONDS)
+            assert await ill.texts() == []
+            ill.out, well = False, loop.time()
+            while not await ill.texts():
+                assert loop.time() - well < SOON_SECONDS, hermesd.word
+                await asyncio.sleep(0.25)
+            await asyncio.sleep(SOON_SECONDS)
+            [text] = await ill.texts()
+            assert text.removeprefix(PERHAPS_AGAIN).strip() == "The answer."
+
+    skipping.run(scenario)
+
+
+def test_every_third_edit_is_limited_and_the_answer_is_whole_once_without_a_call_in_the_window(
+    network: Network, tmp_path: Path
+) -> None:
+    edits = itertools.count(1)
+
+    def every_third(edit: bool) -> Trouble | None:
+        return Trouble(weather.LIMITED, WINDOW_SECONDS, 429) if edit and next(edits) % 3 == 0 else None
+
+    async def scenario(loop: SkippingLoop) -> None:
+        async with network(loop) as ill, Hermesd(loop, ill, tmp_path).running() as hermesd:
+            ill.befalls = every_third
+            for word in WORDS:
+                hermesd.deliverer.stream(ill.target, f"{word} ", "t1")
+                await asyncio.sleep(1.0)
+            await hermesd.answer(WHOLE)
+            while await ill.texts() != [WHOLE]:
+                assert loop.time() < began + 3600.0, await ill.texts()
+                await asyncio.sleep(1.0)
+            await asyncio.sleep(SOON_SECONDS)
+            assert await ill.texts() == [WHOLE]
+            limited = [at for at, kind in ill.seen if kind == weather.LIMITED]
+            assert len(limited) >= 2, ill.seen
+            inside = [(at, until) for until in limited for at, _ in ill.seen if until < at < until + WINDOW_SECONDS]
+            assert inside == []
+
+    began = time.monotonic()
+    skipping.run(scenario)
