@@ -79,6 +79,28 @@ class Cursor:
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """Where something goes. ``reply_to`` is the `Inbound.message_id` it answers, "" when it answers none."""
+
+    platform: str
+    chat_id: str
+    thread_id: str = ""
+    reply_to: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Where the answer to an event goes, when that is not the one who sent it: nobody waits there for just this one.
+
+    ``target`` with the chat "" is the home channel of its platform. ``verbatim``: no agent is asked, the message's own
+    text is what goes there.
+    """
+
+    target: Target
+    verbatim: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Inbound:
     """One message of one person, whatever the platform.
 
@@ -104,16 +126,8 @@ class Inbound:
     reply_to_text: str = ""  # and what it says, where the platform tells
     album: str = ""  # messages with the same one are one message to the agent
     cursor: Cursor | None = None  # kept in the transaction that keeps the message
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where something goes. ``reply_to`` is the `Inbound.message_id` it answers, "" when it answers none."""
-
-    platform: str
-    chat_id: str
-    thread_id: str = ""
-    reply_to: str = ""
+    delivery: Delivery | None = None  # with ``history``: a request that outlives its caller, and also hermesd
+    known_for: float = 0.0  # seconds after which its id, once it is over, may be another message's; 0 = never
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +242,7 @@ class Receiver(Protocol):
         """Journal the message; returns once it is on disk, False for one that was there already.
 
         The adapter confirms it to its platform only after this returned. Raises `hermesd.adapters.errors.NotAccepted`
-        when it could not be kept (disk full, draining): the adapter must not confirm it.
+        when it could not be kept (disk full, draining, a `Delivery` to nowhere): the adapter must not confirm it.
         """
 
     def cancel(self, inbound_chat: Target) -> None:
@@ -283,7 +297,9 @@ class Adapter(Protocol):
         """How the connection is now."""
 
     def describe(self) -> dict[str, Any]:
-        """For ``hermesctl status``: account, address; no secrets. ``warnings`` are sentences for ``doctor``."""
+        """For ``hermesctl status``: account, address; no secrets. ``warnings`` are sentences for ``doctor``, ``faults``
+        for ``status`` too: what does not work as its owner meant it.
+        """
 
 
 _C = TypeVar("_C")
@@ -397,6 +413,59 @@ class HasIdentity(Protocol):
 
     def identity(self) -> Identity | None:
         """What the core locks machine-wide before `Adapter.start`; None where nothing can clash."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A named address at which programs hand in events (platform ``webhook``)."""
+
+    name: str
+    url: str
+    source: str  # the file that it is written in
+    deliver: Delivery
+    events: tuple[str, ...] = ()  # that it takes; () = all
+    checks: str = ""  # how a sender proves who it is, for people; "" = it need not
+    description: str = ""
+    problem: str = ""  # why it takes nothing now; "" = it does
+    received_at: float = 0.0  # Unix seconds of the last event; 0 = none since the way in is up
+    counts: Mapping[str, int] = field(default_factory=dict)  # what became of the requests since then
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """A route that a person has made or changed. ``secret`` is for the sender, and shown this once."""
+
+    route: Route
+    created: bool
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A request as a sender would make it, signed; whoever has it can send it once."""
+
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: str = ""
+
+
+@runtime_checkable
+class HasRoutes(Protocol):
+    """The way in is a set of routes, some of which a person makes and removes while it runs. Each call raises
+    `Rejected` with what is wrong and `AdapterError.fix`.
+    """
+
+    def routes(self) -> Sequence[Route]:
+        """All of them, as they are now."""
+
+    async def subscribe(self, name: str, fields: Mapping[str, Any]) -> Subscribed:
+        """Make a route, or change one that was made so; on disk and in effect when this returns."""
+
+    async def unsubscribe(self, name: str) -> None:
+        """Take one away that was made by `subscribe`."""
+
+    def sample(self, name: str, event: str, payload: str) -> Sample:
+        """A request that this route takes. ``payload`` "" is one for tests, ``event`` "" one that the route takes."""
 
 
 class Front(Protocol):

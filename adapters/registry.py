@@ -44,6 +44,7 @@ _BUILTIN = {
     "discord": _Builtin("hermesd.adapters.discord.adapter", "DiscordAdapter", "pip install 'hermesd[discord]'"),
     "telegram": _Builtin("hermesd.adapters.telegram.adapter", "TelegramAdapter", "pip install 'hermesd[telegram]'"),
     "fake": _Builtin("hermesd.adapters.fake", "FakeAdapter"),
+    "webhook": _Builtin("hermesd.adapters.webhook.adapter", "WebhookAdapter", "pip install aiohttp"),
     "matrix": _Builtin("hermesd.adapters.matrix.adapter", "MatrixAdapter", "pip install 'hermesd[matrix]'"),
 }
 

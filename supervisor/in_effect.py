@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hermesd.adapters.contract import AdapterSettings
+from hermesd.adapters.contract import AdapterSettings, Target
 from hermesd.workers.spec import WorkerSpec
 
 from . import worker_template
@@ -70,6 +70,12 @@ def reception_rules(loaded: Loaded) -> Rules:
         busy_mode=BusyMode(settings.hermesd.busy),
         group_sessions_per_user=settings.group_sessions_per_user,
         thread_sessions_per_user=settings.thread_sessions_per_user,
+        platforms=frozenset({LOCAL, *(name for name, platform in settings.platforms.items() if platform.enabled)}),
+        homes={
+            name: Target(name, platform.home_channel.chat_id, platform.home_channel.thread_id)
+            for name, platform in settings.platforms.items()
+            if platform.home_channel is not None and platform.home_channel.chat_id
+        },
     )
 
 
@@ -83,7 +89,7 @@ def wanted_platforms(loaded: Loaded, paths: Paths) -> dict[str, AdapterSettings]
     wanted = {LOCAL: AdapterSettings(LOCAL)}
     for name, platform in loaded.settings.platforms.items():
         if platform.enabled:
-            extra = {"media_dir": str(paths.media), **platform.extra}
+            extra = {"media_dir": str(paths.media), "home": str(paths.home), **platform.extra}
             wanted[name] = AdapterSettings(
                 name, True, platform.token, platform.api_key, extra, platform.reply_to_mode,
                 platform_environment(name, loaded.environ),

@@ -7,9 +7,7 @@ with its answer. There is no sending to a client that does not wait: everything 
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
-import os
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
@@ -35,8 +33,9 @@ from hermesd.adapters.contract import (
     State,
     Target,
 )
-from hermesd.adapters.errors import AdapterError, Gone, NotAccepted, StartLater
-from hermesd.adapters.ports import holder_of
+from hermesd.adapters.errors import AdapterError, Gone, NotAccepted
+from hermesd.adapters.hosts import authority
+from hermesd.adapters.serving import port_of, serve
 from hermesd.adapters.standing import Standing
 
 USER = "api"
@@ -44,9 +43,6 @@ RETRY_AFTER = 5
 STOP_SECONDS = 2.0
 
 FREE_PORT = "set API_SERVER_PORT (platforms.api_server.extra.port) to a free port, 0 for any"
-
-_MAY_PASS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
-"""Another program has the port, or the interface is not up yet."""
 
 
 class ApiServerAdapter:
@@ -66,34 +62,17 @@ class ApiServerAdapter:
         app = web.Application(client_max_size=self._options.max_body)
         Guard(self._options).install(app)
         Routes(self._options, self._serve).install(app)
-        # handler_cancellation: a client that hangs up cancels its handler, which is how its turn gets interrupted.
-        self._runner = web.AppRunner(
-            app, handler_cancellation=True, access_log=None, shutdown_timeout=STOP_SECONDS, handle_signals=False
-        )
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, self._options.host, self._options.port)
         try:
-            await site.start()
-        except OSError as error:
-            await self._runner.cleanup()
-            self._runner = None
-            why = await self._why_not(error)
-            self._standing.become("refused", why)
-            kind = StartLater if error.errno in _MAY_PASS else AdapterError
-            raise kind(why, fix=FREE_PORT) from error
-        self._port = int(self._runner.addresses[0][1])
+            # A client that hangs up cancels its handler, which is how its turn gets interrupted.
+            self._runner = await serve(
+                app, self._options.host, self._options.port, what="serve the API", fix=FREE_PORT, stop=STOP_SECONDS
+            )
+        except AdapterError as error:
+            self._standing.become("refused", str(error))
+            raise
+        self._port = port_of(self._runner)
         self._receiver = receiver
         self._standing.become("online", self._url())
-
-    async def _why_not(self, error: OSError) -> str:
-        where = f"{self._options.host}:{self._options.port}"
-        if error.errno != errno.EADDRINUSE:
-            # asyncio puts a sentence of its own around the system's.
-            why = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else str(error)
-            return f"cannot serve the API on {where}: {why}"
-        holder = await asyncio.to_thread(holder_of, self._options.port)
-        who = f" by {holder}" if holder else ""
-        return f"cannot serve the API on {where}: the port is in use{who}"
 
     async def stop(self) -> None:
         self._receiver = None
@@ -140,8 +119,7 @@ class ApiServerAdapter:
         }
 
     def _url(self) -> str:
-        host = f"[{self._options.host}]" if ":" in self._options.host else self._options.host
-        return f"http://{host}:{self._port}"
+        return f"http://{authority(self._options.host, self._port)}"
 
     async def _serve(
         self, call: Call, answer: Callable[[Exchange], Awaitable[web.StreamResponse]]

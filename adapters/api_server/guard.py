@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from hermesd.adapters.api_server.openai import ApiProblem
-from hermesd.adapters.api_server.options import Options, is_address, is_loopback
+from hermesd.adapters.api_server.options import Options
+from hermesd.adapters.hosts import host_name, means_this_machine
 
 PUBLIC = frozenset({"/health", "/v1/health"})
 SESSION_HEADER = "X-Hermes-Session-Id"
@@ -51,13 +52,10 @@ class Guard:
             return refusal(ApiProblem(500, "hermesd failed on this request; its log says why", kind="server_error"))
 
     def _check_host(self, request: web.Request) -> None:
-        """A web page can make a name of its own mean 127.0.0.1 and then counts as the same origin (DNS rebinding): it
-        cannot hide that name from the Host header. A server on another address has a key that the page does not know.
-        """
-        host = host_name(request.headers.get("Host", ""))
-        if self._options.on_loopback and not (
-            is_loopback(host) or is_address(host) or host in self._options.allowed_hosts
-        ):
+        """Only on loopback: a server on another address has a key that a web page does not know."""
+        header = request.headers.get("Host", "")
+        if self._options.on_loopback and not means_this_machine(header, self._options.allowed_hosts):
+            host = host_name(header)
             raise ApiProblem(
                 403,
                 f"this server is not called {host!r}: use 127.0.0.1 or localhost, or add the name to "
@@ -109,14 +107,6 @@ class Guard:
             response.headers["Access-Control-Allow-Headers"] = wanted
             response.headers["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
             response.headers["Access-Control-Max-Age"] = "600"
-
-
-def host_name(header: str) -> str:
-    """The name or address of a Host header, without its port."""
-    header = header.strip().lower()
-    if header.startswith("["):
-        return header[1:].partition("]")[0]
-    return header.partition(":")[0]
 
 
 def refusal(problem: ApiProblem) -> web.Response:

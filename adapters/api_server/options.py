@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hermesd.adapters import hosts
 from hermesd.adapters.contract import AdapterSettings
 from hermesd.adapters.errors import AdapterError
 
@@ -31,7 +31,7 @@ class Options:
 
     @property
     def on_loopback(self) -> bool:
-        return is_loopback(self.host)
+        return hosts.is_loopback(self.host)
 
 
 def read(settings: AdapterSettings) -> Options:
@@ -39,7 +39,7 @@ def read(settings: AdapterSettings) -> Options:
     extra = settings.extra
     timeout = _number(extra, "request_timeout", 0, largest=7 * 86400)
     options = Options(
-        host=_host(extra),
+        host=hosts.to_bind(extra.get("host")),
         port=int(_number(extra, "port", 8642, largest=65535)),
         key=str(extra.get("key") or settings.api_key or settings.token or ""),
         cors_origins=_words(extra, "cors_origins"),
@@ -62,28 +62,6 @@ def read(settings: AdapterSettings) -> Options:
             fix="set API_SERVER_KEY (platforms.api_server.api_key), or name the origins",
         )
     return options
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or address without port means this machine only."""
-    if host.lower() == "localhost" or host.lower().endswith(".localhost"):
-        return True
-    return is_address(host) and ipaddress.ip_address(host).is_loopback
-
-
-def is_address(host: str) -> bool:
-    """Whether it is a numeric address: no DNS answer can make one of these mean something else."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _host(extra: Mapping[str, Any]) -> str:
-    host = str(extra.get("host") or "127.0.0.1").strip().strip("[]")
-    # "localhost" would be bound twice, for IPv4 and IPv6, and with port 0 on two different ports.
-    return "127.0.0.1" if host.lower() == "localhost" else host
 
 
 def _number(extra: Mapping[str, Any], key: str, default: float, *, smallest: float = 0, largest: float) -> float:

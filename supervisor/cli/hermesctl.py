@@ -46,6 +46,7 @@ COMMANDS: dict[str, Entry] = {
     "reload": Entry("reload", "Read the configuration again and apply it."),
     "send": Entry("send", "Send a message to a chat."),
     "platforms": Entry("platforms", "List the platforms; pause, resume and reconnect them."),
+    "webhook": Entry("webhook", "The routes for events of programs: list, subscribe, remove and test."),
     "mcp": Entry("mcp", "List and restart the MCP servers of the workers."),
     "config": Entry("config", "Check a configuration, or print its JSON Schema; without hermesd."),
     "doctor": Entry("doctor", "Look for what is wrong or could be better, and how to mend it."),

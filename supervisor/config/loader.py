@@ -18,7 +18,7 @@ from .complaints import explain, shown
 from .document import Document, KeyPath, parse, read_text
 from .errors import ConfigError, Origin, Problem
 from .not_yet import without_effect
-from .settings import MIN_MEMORY, ApiServer, Settings
+from .settings import MIN_MEMORY, WEBHOOK_KEYS, ApiServer, Settings
 from .unknown_keys import unknown_keys
 
 _OURS = (
@@ -113,6 +113,8 @@ class _Sources:
                 below = {"platforms": {name: {"extra": section}}}
                 _merge(self.values, env.interpolate(below, self._environment.values))
         ours = {key: document.values[key] for key in (*_OURS, *_LEGACY_ONLY) if key in document.values}
+        if isinstance(platforms := ours.get("platforms"), dict) and isinstance(platforms.get("webhook"), dict):
+            ours["platforms"] = {**platforms, "webhook": _webhook(platforms["webhook"])}
         _merge(self.values, env.interpolate(ours, self._environment.values))
         for path, origin in document.origins.items():
             self._origins[path] = (_dotted(path), origin)
@@ -273,6 +275,16 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host.lower() == "localhost" or host.lower().endswith(".localhost")
+
+
+def _webhook(section: Mapping[str, Any]) -> dict[str, Any]:
+    """``platforms.webhook`` with everything where its adapter looks for it."""
+    own = {key: section[key] for key in WEBHOOK_KEYS if key in section}
+    rest = {key: value for key, value in section.items() if key not in own}
+    extra = section.get("extra")
+    if not own or not isinstance(extra, dict | None):
+        return rest
+    return {**rest, "extra": {**own, **(extra or {})}}
 
 
 def _merge(into: dict[str, Any], over: Mapping[str, Any]) -> None:

@@ -11,7 +11,6 @@ from .errors import Origin, Problem
 # Key path ("*": every name there) -> what happens instead. A section's line speaks for all that is in it.
 NOT_YET: Mapping[str, str] = {
     "hermesd.web": "there is no page and there are no metrics; hermesctl status and top show the figures",
-    "platforms.*.home_channel": "nothing is sent without being asked for",
     "mcp_servers.*.headers": "only servers with a command are started",
     "mcp_servers.*.transport": "every server is spoken to over stdio",
     "mcp_servers.*.tools.resources": "resources are not offered to the agent",
@@ -28,7 +27,7 @@ NOT_YET: Mapping[str, str] = {
 # The file is hermes-agent's too: what it reads there is nobody's mistake.
 _HERMES = frozenset(
     {
-        "platforms.*.home_channel", "session_reset", "reset_by_type", "reset_by_platform",
+        "session_reset", "reset_by_type", "reset_by_platform",
     }
 )  # fmt: skip
 

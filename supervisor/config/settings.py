@@ -111,13 +111,27 @@ class Hermesd(Section):
         return value
 
 
+class HomeChannel(Section):
+    """``platforms.<name>.home_channel``: the chat for what answers nobody; an id alone, or a section."""
+
+    chat_id: Text = ""
+    thread_id: Text = ""
+    platform: Text = ""  # hermes-agent repeats it here, and keeps a name
+    name: Text = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _an_id_alone(cls, value: Any) -> Any:
+        return {"chat_id": value} if isinstance(value, str | int) else value
+
+
 class Platform(Section):
     """``platforms.<name>``: one way in. What only its adapter understands is in ``extra``."""
 
     enabled: bool = False
     token: Text = Field(default="", repr=False)
     api_key: Text = Field(default="", repr=False)
-    home_channel: Any = None
+    home_channel: HomeChannel | None = None
     reply_to_mode: Literal["off", "first", "all"] = "first"
     extra: dict[str, Any] = Field(default_factory=dict, repr=False)
 
@@ -125,6 +139,10 @@ class Platform(Section):
     @classmethod
     def _as_written(cls, value: Any) -> Any:
         return "off" if value is False else value  # YAML reads off as false
+
+
+WEBHOOK_KEYS = ("host", "port", "secret", "routes", "rate_limit", "max_body_bytes", "allowed_hosts")
+"""Keys of ``platforms.webhook`` that hermes-agent also takes from the section itself; ``extra`` goes before them."""
 
 
 class ApiServer(Section):

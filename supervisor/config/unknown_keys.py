@@ -10,12 +10,13 @@ from pydantic import BaseModel
 
 from .document import Document, KeyPath
 from .errors import Origin, Problem, nearest
-from .settings import Agent, Approvals, Model, Platform, Settings
+from .settings import WEBHOOK_KEYS, Agent, Approvals, Model, Platform, Settings
 
 # Keys of hermes-agent that hermesd leaves to it: no warning, and no meaning here.
 _HERMES: Mapping[KeyPath, frozenset[str]] = {
     ("streaming",): frozenset({"transport", "fresh_final_after_seconds"}),
     ("platforms", "*"): frozenset({"gateway_restart_notification", "unauthorized_dm_behavior"}),
+    ("platforms", "webhook"): frozenset({*WEBHOOK_KEYS, "gateway_restart_notification"}),
     ("mcp_servers", "*"): frozenset(
         {"auth", "oauth", "sampling", "ssl_verify", "client_cert", "client_key", "keepalive_interval", "lifecycle",
          "elicitation", "skip_preflight", "description"}
@@ -72,7 +73,7 @@ def _walk(value: Any, annotation: Any, path: KeyPath, document: Document) -> Ite
     model = _model(annotation)
     if model is not None:
         fields = _fields(model)
-        silent = _HERMES.get((path[0], "*") if len(path) == 2 else path, frozenset())
+        silent = _HERMES.get(path) or _HERMES.get((path[0], "*") if len(path) == 2 else path, frozenset())
         for key, inner in value.items():
             if key in fields:
                 yield from _walk(inner, fields[key], (*path, key), document)

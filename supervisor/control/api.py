@@ -182,6 +182,29 @@ VERBS: Mapping[str, Verb] = {
     "platforms.reconnect": Verb(
         Access.ADMIN, "platforms_reconnect", "connect a platform anew, now", {"name": Param(str, required=True)}
     ),
+    "webhook.list": Verb(Access.READ, "webhook_list", "the routes on which programs hand in events"),
+    "webhook.subscribe": Verb(
+        Access.ADMIN,
+        "webhook_subscribe",
+        "make a route, or change one",
+        {
+            "name": Param(str, required=True, limit=100),
+            "fields": Param(str, required=True, limit=TEXT_LIMIT),
+        },
+    ),
+    "webhook.remove": Verb(
+        Access.ADMIN, "webhook_remove", "take a route away", {"name": Param(str, required=True, limit=100)}
+    ),
+    "webhook.sample": Verb(
+        Access.ADMIN,
+        "webhook_sample",
+        "a signed request to a route, for who tries it",
+        {
+            "name": Param(str, required=True, limit=100),
+            "event": Param(str, default="", limit=100),
+            "payload": Param(str, default="", limit=TEXT_LIMIT),
+        },
+    ),
     "mcp.list": Verb(Access.READ, "mcp_list", "the MCP servers of each session"),
     "mcp.restart": Verb(
         Access.ADMIN,
@@ -209,7 +232,8 @@ sessions, and in ``restart``, it is how long running turns may go on before they
 Events and results of each verb are in `hermesd.supervisor.control.shapes`: ``stop`` and ``restart`` send `StopProgress`
 and end with `StopResult` (hermesd) or `OutcomesDocument` (sessions); ``drain`` sends `StopProgress` and ends with
 `DrainResult`; ``send`` sends one `SendDocument` as soon as the message is on disk and ends with another when its fate
-is known; ``mcp.restart`` ends with `OutcomesDocument`; ``doctor.fix`` sends a
+is known; ``webhook.subscribe`` takes ``fields`` as the JSON object that the route is in its file;
+``mcp.restart`` ends with `OutcomesDocument`; ``doctor.fix`` sends a
 `LeftoversFound` and ends with `FixDocument`; ``chat`` takes `ChatLine`, sends `ChatEvent` and
 ends with `ChatResult`; with ``waiting``, the ids of lines without an answer, it goes on with an earlier connection.
 """

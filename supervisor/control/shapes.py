@@ -39,6 +39,42 @@ class PlatformsDocument(TypedDict):
     platforms: list[PlatformRow]
 
 
+class WebhookRow(TypedDict):
+    name: str
+    url: str
+    source: str  # the file that it is written in
+    events: list[str]  # none: all
+    platform: str  # where answers go; webhook itself: into the log, or to the issue that chat names (github:…)
+    chat: str  # as it is written, perhaps with places for what an event holds; "": the home channel
+    thread: str
+    deliver_only: bool  # no agent is asked
+    checks: str  # how a sender proves who it is, "": it need not
+    description: str
+    problem: str  # why it takes no events, "": it does
+    received_at: str | None
+    counts: dict[str, int]  # accepted, duplicate, ignored, refused, limited, bad, failed; since it is up
+
+
+class WebhooksDocument(TypedDict):
+    schema: Literal[1]
+    routes: list[WebhookRow]
+    faults: list[str]
+
+
+class SubscribedDocument(TypedDict):
+    schema: Literal[1]
+    created: bool  # else an earlier one was changed
+    secret: str
+    route: WebhookRow
+
+
+class SampleDocument(TypedDict):
+    schema: Literal[1]
+    url: str
+    headers: dict[str, str]
+    body: str
+
+
 class WorkerCounts(TypedDict):
     # Sessions by the words of hermesd.supervisor.pool.worker_life.State; hibernated: those in which something waits.
     by_state: dict[str, int]

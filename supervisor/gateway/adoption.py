@@ -86,7 +86,7 @@ class Adoption:
     def take_over(self, estate: Estate, worker: Worker) -> None:
         """Rebuild the lane of a worker that lives. Called before the ways in are up, once for each."""
         assert estate.session is not None
-        lane = self._lanes.open(SessionKey(estate.row.session_key))
+        lane = self._lanes.open(SessionKey(estate.row.session_key), ephemeral=estate.row.ephemeral)
         lane.session, lane.worker = estate.session, worker
         self._lanes.live(lane, worker_life.Event.ADOPTED)
         self.adopted += 1

@@ -43,7 +43,7 @@ class InboxOrders:
             raise Unsuitable("it was answered; /retry in its chat runs a chat's last message again")
         if row.state is InboxState.REFUSED:
             raise Unsuitable(f"it was refused ({row.error}); let its sender in and have it sent again")
-        if row.inbound.history is not None:
+        if row.inbound.history is not None and row.inbound.delivery is None:
             raise Unsuitable("it was a stateless request, and its caller does not wait any more")
         key = SessionKey(row.session_key) if row.session_key else self._key_of(row.inbound)
         if self._lanes.draining:

@@ -183,7 +183,7 @@ class Lanes:
         if row.state is not InboxState.QUEUED:
             self._persistence.persist(inbox.queued, row.id, key, time.time())
         lane.queue.append(turn)
-        if self.drain_order.covers(key):
+        if self.drain_order.covers(key) and row.inbound.delivery is None:
             self._deliverer.notice(turn.target, words.DRAINED)
         self.refuse_if_quarantined(lane)
         self.plan_soon()
@@ -219,9 +219,9 @@ class Lanes:
         lane = self._lanes.get(key)
         return self._pasts.of(key) if lane is None else Past(lane.restarts, lane.last_end)
 
-    def open(self, key: SessionKey) -> Lane:
+    def open(self, key: SessionKey, *, ephemeral: bool = False) -> Lane:
         """The lane of a session that somebody has an order for, or whose worker lives already."""
-        return self._lane(key, ephemeral=False)
+        return self._lane(key, ephemeral=ephemeral)
 
     def _lane(self, key: SessionKey, *, ephemeral: bool) -> Lane:
         lane = self._lanes.get(key)
@@ -283,7 +283,7 @@ class Lanes:
         return bool(lane.queue) and not lane.held and not self.drain_order.covers(lane.key)
 
     def _tell_place(self, turn: Turn, place: int) -> None:
-        if turn.place == place:
+        if turn.place == place or turn.row.inbound.delivery is not None:  # nobody waits for an event's answer
             return
         first_time = not turn.place
         turn.place = place
@@ -353,11 +353,12 @@ class Lanes:
             self._forget(lane)
         self.plan_soon()
 
-    def turn_over(self, lane: Lane) -> None:
+    def turn_over(self, lane: Lane, turn: Turn) -> None:
         """Its worker has ended a turn, and has the next one unless it is worn out."""
         self.recycling.after_turn(lane)
         self.live(lane, worker_life.Event.TURN_ENDED)
-        self.retire_if_over(lane)
+        # Not before its end is on disk: till then the worker has the only copy of an answer that nobody asks for again.
+        turn.ended.add_done_callback(lambda _: self.retire_if_over(lane))
 
     def turn_begins(self) -> None:
         self.recycling.enforcer.turn_begins()

@@ -14,10 +14,10 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hermesd.adapters.contract import Cursor, Inbound, Outbound, Press, Pressed, Target
+from hermesd.adapters.contract import Cursor, Delivery, Inbound, Outbound, Press, Pressed, Target
 from hermesd.adapters.errors import AdapterError, NotAccepted
 from hermesd.ipc.ids import AskId, SessionKey
 from hermesd.ipc.messages import Steer
@@ -41,6 +41,11 @@ log = logging.getLogger("hermesd.gateway")
 
 CALLER_GONE = "the caller is gone"
 
+LOCAL = "local"
+
+ANSWER_ONLY = frozenset({"api_server"})
+"""Platforms on which nobody is there who has not just asked something."""
+
 ENDS_WHAT_WAITS = frozenset({"stop", "new", "reset"})
 """Commands that take back what their user has written before, also what has not reached the session's queue yet."""
 
@@ -53,6 +58,8 @@ class Rules:
     busy_mode: busy.BusyMode
     group_sessions_per_user: bool
     thread_sessions_per_user: bool
+    platforms: frozenset[str] = frozenset()  # where something can be sent to
+    homes: Mapping[str, Target] = field(default_factory=dict)  # platform -> its home channel
 
 
 class Reception:
@@ -107,6 +114,8 @@ class Reception:
     async def receive(self, inbound: Inbound) -> bool:
         if self._lanes.draining:
             raise NotAccepted("hermesd is stopping", code="draining")
+        if inbound.delivery is not None:
+            inbound = replace(inbound, delivery=self._addressed(inbound.delivery))
         # Its own task: an adapter that is cancelled in mid-call leaves a message on disk, which must have its way.
         self._abandoned.setdefault(_place(inbound), False)
         arriving = self._tasks.job(self._take(inbound), f"receive {inbound.message_id}")
@@ -116,6 +125,25 @@ class Reception:
         if isinstance(taken, JournalError):
             raise NotAccepted(f"the message cannot be kept: {taken}", code="journal") from taken
         return taken is not None
+
+    def undeliverable(self, target: Target) -> str:
+        """Why nothing can get to the target of a `Delivery` as things are configured, or ""."""
+        if target.platform not in self._rules.platforms:
+            return f"platform {target.platform!r} is not configured"
+        if target.platform in ANSWER_ONLY:
+            return f"{target.platform} has nobody to send something to"
+        if not target.chat_id and target.platform not in self._rules.homes and target.platform != LOCAL:
+            return f"no chat is named, and {target.platform} has no home channel"
+        return ""
+
+    def _addressed(self, delivery: Delivery) -> Delivery:
+        """With the home channel for a chat that is not named. Raises `NotAccepted`."""
+        if reason := self.undeliverable(delivery.target):
+            raise NotAccepted(f"the answer cannot be delivered: {reason}", code="undeliverable")
+        if delivery.target.chat_id:
+            return delivery
+        home = self._rules.homes.get(delivery.target.platform, delivery.target)
+        return replace(delivery, target=replace(home, thread_id=delivery.target.thread_id or home.thread_id))
 
     async def _take(self, inbound: Inbound) -> InboxRow | JournalError | None:
         try:
@@ -195,7 +223,7 @@ class Reception:
         for row in unfinished:
             if row.id in early:
                 continue
-            if row.inbound.history is not None:
+            if row.inbound.history is not None and row.inbound.delivery is None:
                 # The caller of a stateless request went with its connection.
                 await self._journal.write(_give_up, row, time.time(), "hermesd was restarted; the caller is gone")
                 continue
@@ -203,6 +231,7 @@ class Reception:
                 self._admit(row)
             else:
                 self._lanes.resume(row, SessionKey(row.session_key))
+        await self._journal.write(sessions.end_left, time.time())
         self._resumed = True
         for row in self._early:
             self._admit(row)
@@ -219,6 +248,9 @@ class Reception:
                 "refused a message of %s user %r: %s", row.inbound.platform, row.inbound.user_id, verdict.reason
             )
             self._tasks.job(self._finish(row, InboxState.REFUSED, verdict.reason), f"refuse {row.id}")
+            return
+        if row.inbound.delivery is not None and row.inbound.delivery.verbatim:
+            self._tasks.job(self._pass_on(row), f"pass on {row.id}")
             return
         key = self.key_of(row.inbound)
         command = parse(row.inbound.text)
@@ -257,6 +289,11 @@ class Reception:
         if (outgoing := await self._persistence.keep(_answer, row, message, time.time())) is not None:
             self._deliverer.deliver([outgoing])
 
+    async def _pass_on(self, row: InboxRow) -> None:
+        message = Outbound(f"event:{row.id}", row.inbound.text)
+        if (outgoing := await self._persistence.keep(_answer, row, message, time.time())) is not None:
+            self._deliverer.deliver([outgoing])
+
     async def _finish(self, row: InboxRow, state: InboxState, error: str) -> None:
         await self._persistence.keep(inbox.finish, row.id, state, time.time(), error=error)
 
@@ -267,7 +304,7 @@ def _place(inbound: Inbound) -> Target:
 
 
 def _answer(connection: sqlite3.Connection, row: InboxRow, message: Outbound, now: float) -> OutboxRow:
-    """A command is over and its answer waits in the outbox: both or neither."""
+    """A message needs no agent any more and its answer waits in the outbox: both or neither."""
     inbox.finish(connection, row.id, InboxState.ANSWERED, now)
     return outbox.add(connection, row.target, message, now)
 

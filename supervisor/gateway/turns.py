@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hermesd.adapters.contract import Attachment, Outbound, Question
@@ -34,7 +35,7 @@ from hermesd.ipc.messages import (
     ToolUse,
 )
 from hermesd.supervisor.delivery.deliverer import Deliverer
-from hermesd.supervisor.journal import Journal, answers, inbox, outbox, persistence, turns
+from hermesd.supervisor.journal import Journal, answers, inbox, outbox, persistence, sessions, turns
 from hermesd.supervisor.journal.errors import JournalError
 from hermesd.supervisor.journal.persistence import Persistence
 from hermesd.supervisor.journal.rows import InboxRow, OutboxRow
@@ -96,7 +97,7 @@ class LaneKeeper(Protocol):
     def retire_if_over(self, lane: Lane) -> None:
         """A stateless session ends with its last turn."""
 
-    def turn_over(self, lane: Lane) -> None:
+    def turn_over(self, lane: Lane, turn: Turn) -> None:
         """A worker has ended a turn."""
 
     def turn_begins(self) -> None:
@@ -219,7 +220,7 @@ class Turns:
         except LocalError as error:  # larger than a frame, for one
             answer = Outbound(f"{turn.id}:answer", words.cannot_be_given(str(error)), kind="error")
             self._end(lane, turn, turn_life.Event.FAILED, TurnState.FAILED, answer, error=str(error))
-            self._lanes.turn_over(lane)
+            self._lanes.turn_over(lane, turn)
             return
         if turn.interrupt_reason:
             self._lanes.pool.send(worker, Interrupt(turn.id, turn.interrupt_reason))
@@ -249,7 +250,7 @@ class Turns:
             entries = (Entry("user", turn.text, now), Entry("assistant", message.text, now))
         answer = Outbound(f"{turn.id}:answer", text, kind=kind, usage=dict(message.usage))
         self._end(lane, turn, event, outcome, answer, entries=entries, error=message.error, settle=settle)
-        self._lanes.turn_over(lane)
+        self._lanes.turn_over(lane, turn)
 
     def lost_its_worker(self, lane: Lane, turn: Turn, gone: Gone) -> None:
         # A worker that we ended ourselves (the session was stopped, hermesd stops) did not die of the message.
@@ -302,6 +303,7 @@ class Turns:
         settle: Callable[[], None] | None = None,
     ) -> None:
         """A dispatched turn is over: write it down whole, then deliver its answer."""
+        answer = _for_its_reader(turn.row, answer)
         turn.apply(event)
         self._presence.ended(turn.target, turn.state)
         self._approvals.drop(lane.key)
@@ -341,6 +343,7 @@ class Turns:
             self._deliverer.abandon(turn.id, turn.target)
         failed = event is turn_life.Event.FAILED
         answer = Outbound(f"{turn.id}:answer", text, kind="error" if failed else "answer")
+        answer = _for_its_reader(turn.row, answer)
         if turn.attempt:
             # A worker had it before, so that it has a row of its own that must end too.
             outcome = TurnState.FAILED if failed else TurnState.INTERRUPTED
@@ -384,6 +387,8 @@ class Turns:
     def warn_quiet(self, turn: Turn, now: float, limit: float) -> None:
         """Its user hears that nothing is heard, once, and it goes on. ``limit`` in seconds, 0 = none."""
         turn.warned = True
+        if turn.row.inbound.delivery is not None:
+            return  # nobody waits for an event's answer
         text = words.still_quiet(now - max(turn.started_at, turn.active_at), limit)
         message = Outbound(f"{turn.id}:quiet", text, kind="notice", final=False)
         self._deliverer.say_soon(turn.target, message, turn.id)
@@ -395,12 +400,16 @@ class Turns:
         self._lanes.live(lane, worker_life.Event.KILL)
 
     async def tell_lost(self, row: InboxRow) -> None:
-        answer = Outbound(f"{row.turn}:answer", words.lost_with_hermesd(), kind="error")
+        own = row.inbound.history is not None
+        answer = Outbound(f"{row.turn}:answer", words.lost_with_hermesd(may_retry=not own), kind="error")
+        answer = _for_its_reader(row, answer)
         end = await self._persistence.keep(
             turns.finish, row.turn, TurnState.LOST, time.time(), outgoing=((row.target, answer),), error="hermesd ended"
         )
         if end is not None:
             self._deliverer.deliver(end.outbox)
+        if own:
+            await self._persistence.keep(sessions.end, row.session_key, "lost", time.time())
         self._deliverer.questions.turn_over(row.turn)
 
     def steer(self, lane: Lane, message: Steer, row: InboxRow) -> None:
@@ -502,3 +511,10 @@ class Turns:
         await written
         if lane.current is turn and lane.worker is not None:
             self._lanes.pool.send(lane.worker, answer)
+
+
+def _for_its_reader(row: InboxRow, answer: Outbound) -> Outbound:
+    """A failure that is told to a chat which has not asked for anything names the event that it is about."""
+    if row.inbound.delivery is None or answer.kind != "error":
+        return answer
+    return replace(answer, text=words.about_event(row.inbound.chat_name, row.id, answer.text))

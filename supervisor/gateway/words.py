@@ -25,11 +25,16 @@ def lost(how: str, *, may_retry: bool = True) -> str:
     )
 
 
-def lost_with_hermesd() -> str:
+def lost_with_hermesd(*, may_retry: bool = True) -> str:
     return (
         "hermesd was restarted while this was being answered. It was not run again by itself, because its tools may "
-        "have acted already. /retry runs your message again."
+        "have acted already." + (" /retry runs your message again." if may_retry else "")
     )
+
+
+def about_event(name: str, inbox_id: int, failure: str) -> str:
+    """For a chat that gets the answers to events: which one it was, and how a person has it tried again."""
+    return f"{name}: {failure} (hermesctl inbox retry {inbox_id} runs it again.)"
 
 
 def dead_letter(killed: int, *, may_retry: bool = True) -> str:

@@ -1,7 +1,8 @@
 """Messages of users: on disk before the platform is told "got it", until each is answered or visibly set aside.
 
 De-duplication is by the set of (platform, chat, message id), never by a highest id: Telegram's ids start again at
-random after a quiet week, and a mark would then lose messages.
+random after a quiet week, and a mark would then lose messages. Where a platform may use an id again
+(`Inbound.known_for`), the row that had it keeps it with its own number behind it.
 """
 
 from __future__ import annotations
@@ -13,15 +14,20 @@ from hermesd.adapters.contract import Inbound
 
 from . import cursors
 from .errors import IllegalTransition, UnknownRow
-from .rows import InboxRow, dump_attachments, dump_history, inbox_row
+from .rows import InboxRow, dump_attachments, dump_delivery, dump_history, inbox_row
 from .states import INBOX, INBOX_ENDED, INBOX_OPEN, InboxState, require, sql_list
 
 INSERT = """
     INSERT INTO inbox (platform, chat_id, message_id, thread_id, chat_type, chat_name, user_id, user_id_alt, user_name,
                        trusted, text, attachments_json, history_json, sent_at, reply_to_id, reply_to_text, album,
-                       received_at, state, changed_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'received', ?)
+                       delivery_json, received_at, state, changed_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'received', ?)
     ON CONFLICT (platform, chat_id, message_id) DO NOTHING
+"""
+# Its id is free then; nobody looks for the row by it any more.
+FREE_ID = f"""
+    UPDATE inbox SET message_id = message_id || '@' || id
+    WHERE platform = ? AND chat_id = ? AND message_id = ? AND received_at <= ? AND state IN {sql_list(INBOX_ENDED)}
 """
 PROGRESS = "SELECT state, turn, worker, attempt, killed FROM inbox WHERE id = ?"
 QUEUED = """
@@ -50,6 +56,9 @@ def receive(connection: sqlite3.Connection, inbound: Inbound, now: float) -> Inb
     """Keep a message, and its cursor. None: the message was there already, in whatever state. Called by the receiver of
     every adapter.
     """
+    if inbound.known_for:
+        place = (inbound.platform, inbound.chat_id, inbound.message_id)
+        connection.execute(FREE_ID, (*place, now - inbound.known_for))
     cursor = connection.execute(
         INSERT,
         (
@@ -70,6 +79,7 @@ def receive(connection: sqlite3.Connection, inbound: Inbound, now: float) -> Inb
             inbound.reply_to_id,
             inbound.reply_to_text,
             inbound.album,
+            dump_delivery(inbound.delivery),
             now,
             now,
         ),

@@ -195,4 +195,9 @@ _FIFTH: Migration = (
     """,
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
+_SIXTH: Migration = (
+    # Where the answer to an event goes; "" for a message of a person, whose answer goes back.
+    "ALTER TABLE inbox ADD COLUMN delivery_json TEXT NOT NULL DEFAULT ''",
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH)

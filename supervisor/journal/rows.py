@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hermesd.adapters.contract import Attachment, Inbound, Outbound, Question, Sticker, Target, Utterance
+from hermesd.adapters.contract import Attachment, Delivery, Inbound, Outbound, Question, Sticker, Target, Utterance
 from hermesd.ipc.messages import Entry
 
 from .states import InboxState, OutboxState, TurnState
@@ -36,6 +36,8 @@ class InboxRow:
     @property
     def target(self) -> Target:
         """Where its answer goes."""
+        if self.inbound.delivery is not None:
+            return self.inbound.delivery.target
         return Target(self.inbound.platform, self.inbound.chat_id, self.inbound.thread_id, self.inbound.message_id)
 
 
@@ -194,6 +196,7 @@ def inbox_row(row: sqlite3.Row) -> InboxRow:
             reply_to_id=row["reply_to_id"],
             reply_to_text=row["reply_to_text"],
             album=row["album"],
+            delivery=load_delivery(row["delivery_json"]),
         ),
         received_at=row["received_at"],
         state=InboxState(row["state"]),
@@ -357,6 +360,23 @@ def load_question(text: str) -> Question | None:
         return None
     fields = json.loads(text)
     return Question(fields["ask"], tuple(fields["choices"]))
+
+
+def dump_delivery(delivery: Delivery | None) -> str:
+    """For ``delivery_json``: "" where the answer goes to who wrote."""
+    if delivery is None:
+        return ""
+    target = delivery.target
+    fields = {"platform": target.platform, "chat": target.chat_id, "thread": target.thread_id}
+    return dump({**fields, "verbatim": delivery.verbatim})
+
+
+def load_delivery(text: str) -> Delivery | None:
+    """The reverse of `dump_delivery`."""
+    if not text:
+        return None
+    fields = json.loads(text)
+    return Delivery(Target(fields["platform"], fields["chat"], fields["thread"]), fields["verbatim"])
 
 
 def dump_history(history: tuple[Utterance, ...] | None) -> str | None:

@@ -8,6 +8,7 @@ import time
 
 from .errors import UnknownRow
 from .rows import Origin, SessionHistory, SessionRow, session_row
+from .states import INBOX_OPEN, sql_list
 
 INSERT = """
     INSERT INTO sessions (session_id, key, platform, chat_id, chat_type, chat_name, thread_id, user_id, user_name,
@@ -22,6 +23,10 @@ KEYS_SO = """
 """
 KEYS = "SELECT key FROM sessions WHERE ended_at IS NULL AND NOT ephemeral"
 END = "UPDATE sessions SET ended_at = ?, end_reason = ? WHERE key = ? AND ended_at IS NULL"
+END_LEFT = f"""
+    UPDATE sessions SET ended_at = ?, end_reason = 'restarted' WHERE ephemeral AND ended_at IS NULL
+        AND key NOT IN (SELECT session_key FROM inbox WHERE state IN {sql_list(INBOX_OPEN)})
+"""
 TOUCH = "UPDATE sessions SET updated_at = MAX(updated_at, ?) WHERE session_id = ?"
 ENTRIES = "SELECT COUNT(*) FROM transcripts WHERE session_id = ?"
 
@@ -54,6 +59,11 @@ def reset(connection: sqlite3.Connection, key: str, reason: str, now: float) -> 
 def end(connection: sqlite3.Connection, key: str, reason: str, now: float) -> bool:
     """End the current session and begin none. False: there was none."""
     return connection.execute(END, (now, reason, key)).rowcount == 1
+
+
+def end_left(connection: sqlite3.Connection, now: float) -> int:
+    """End the sessions of single requests that an earlier life of hermesd answered and had no time to end."""
+    return connection.execute(END_LEFT, (now,)).rowcount
 
 
 def touch(connection: sqlite3.Connection, session_id: str, now: float) -> None:

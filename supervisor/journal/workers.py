@@ -41,6 +41,11 @@ class Estate:
     message: InboxRow | None
     answers: tuple[Answer, ...] = ()
 
+    @property
+    def outlives_its_caller(self) -> bool:
+        """Its session is for this one message, and the answer goes elsewhere than to who sent it."""
+        return self.message is not None and self.message.inbound.delivery is not None
+
 
 def record(connection: sqlite3.Connection, row: WorkerRow) -> None:
     """It has a session from now on; again, when it is a process, and when another keeper holds it."""

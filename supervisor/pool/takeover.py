@@ -91,7 +91,7 @@ def survey(estates: Iterable[Estate], claims: Claims, instance: str) -> Takeover
         row = estate.row
         found = holders.get(row.worker)
         held = found is not None and found[1].tag == row.tag
-        wanted = estate.session is not None and not row.ephemeral
+        wanted = estate.session is not None and (not row.ephemeral or estate.outlives_its_caller)
         match fate(held=held, lives=_lives(row) and row.keeper not in claims.leaving, wanted=wanted):
             case Fate.HELD if found is not None:
                 heirs.append(Heir(estate, found[1].pid, found[1].start_ticks, found[0]))

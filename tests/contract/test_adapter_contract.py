@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
+import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +25,7 @@ from hermesd.adapters.fake import FakeAdapter
 
 SECRET = "canary-4f1c"
 NOWHERE = "404"  # a chat that nobody has
-WAYS = ("fake", "fake by its socket", "local", "api_server", "discord", "matrix", "telegram")
+WAYS = ("fake", "fake by its socket", "local", "api_server", "discord", "matrix", "telegram", "webhook")
 
 
 class Core:
@@ -229,6 +231,66 @@ class ApiWay(Named):
             await self.client.close()
 
 
+class WebhookWay(Named):
+    """A program that signs as GitHub does, with a route for each chat, and somebody who reads hermesd's log."""
+
+    def __init__(self, tmp_path: Path):
+        routes = {name: {"prompt": "{text}"} for name in ("room", "a", "b")}
+        settings = {"extra": {"port": 0, "secret": SECRET, "routes": routes, "home": str(tmp_path)}}
+        self.adapter = registry.make("webhook", settings)
+        self.client: aiohttp.ClientSession | None = None
+        self.log = Log()
+
+    def ids(self, chat: str, message_id: str) -> tuple[str, str]:
+        return f"{chat}:{message_id}", message_id
+
+    async def hand_in(self, text: str, chat: str = "room", message_id: str = "m1") -> None:
+        self.client = self.client or aiohttp.ClientSession()
+        body = json.dumps({"text": text}).encode()
+        headers = {
+            "X-GitHub-Event": "push",
+            "X-GitHub-Delivery": message_id,
+            "X-Hub-Signature-256": f"sha256={hmac.new(SECRET.encode(), body, 'sha256').hexdigest()}",
+        }
+        try:
+            url = f"{self.adapter.describe()['url']}/webhooks/{chat}"
+            async with self.client.post(url, data=body, headers=headers) as response:
+                if response.status not in (200, 202):
+                    raise Refused
+        except aiohttp.ClientError as error:
+            raise Refused from error
+
+    async def shown(self, chat: str, message_id: str) -> str:
+        begin = f"answer to event {message_id} of route {chat}: "
+        while not (found := [line for line in self.log.lines if line.startswith(begin)]):
+            await asyncio.sleep(0.002)
+        return found[-1].removeprefix(begin)
+
+    async def close(self) -> None:
+        self.log.close()
+        if self.client is not None:
+            await self.client.close()
+
+
+class Log(logging.Handler):
+    """Keeps what the adapter writes into hermesd's log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self.logger = logging.getLogger("hermesd.adapters.webhook")
+        self.logger.addHandler(self)
+        self.logger.setLevel(logging.INFO)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+    def close(self) -> None:
+        self.logger.removeHandler(self)
+        self.logger.setLevel(logging.NOTSET)
+        super().close()
+
+
 class DiscordWay:
     """A person in direct messages on a server of ours. Each chat is somebody else's."""
 
@@ -319,6 +381,7 @@ MAKERS: dict[str, Callable[[Path], Any]] = {
     "api_server": ApiWay,
     "discord": DiscordWay,
     "telegram": TelegramWay,
+    "webhook": WebhookWay,
 }
 
 

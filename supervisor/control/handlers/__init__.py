@@ -14,6 +14,7 @@ from .ps import PsHandler
 from .sending import SendingHandler
 from .sessions import SessionsHandler
 from .status import StatusHandler
+from .webhook import WebhookHandler
 
 
 class ControlHandlers(
@@ -31,5 +32,6 @@ class ControlHandlers(
     McpHandler,
     OutboxHandler,
     LeftoversHandler,
+    WebhookHandler,
 ):
     """One method per row of the table. A new noun is a new file and a name in this line."""

@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+from hermesd.adapters.contract import HasRoutes, capability
 from hermesd.supervisor import host
 from hermesd.supervisor.config.errors import Problem
 from hermesd.supervisor.control.shapes import SCHEMA
@@ -45,6 +46,12 @@ def findings(app: App, *, everything: bool = False) -> list[dict[str, Any]]:
         for name, state in app.platforms.states().items()
         if state.word not in ("online", "stopped", "connecting")
     ]
+    found += [
+        _finding(f"platform.{name}", "warning", fault, app.platforms.connections[name].shown().fix)
+        for name, adapter in app.platforms.live.items()
+        for fault in adapter.describe().get("faults", ())
+    ]
+    found += undeliverable(app)
     if app.journal.state.word != "ok":
         found.append(_finding("journal", "error", f"the journal fails: {app.journal.state.reason}", "free the disk"))
     found += [_finding("keeper", "warning", warning, "") for warning in launcher.warnings]
@@ -98,6 +105,20 @@ def wire(app: App) -> dict[str, Any]:
     if time.time() - counts.intruded_at >= NEWS_SECONDS:
         return _finding("wire", "ok", text, "")
     return _finding("wire", "warning", f"somebody spoke in a worker's place: {text}", "hermesctl logs --level ERROR")
+
+
+def undeliverable(app: App) -> list[dict[str, Any]]:
+    """A warning for each route whose answers have nowhere to go: its events are not taken."""
+    return [
+        _finding(
+            f"platform.{name}", "warning", f"route {route.name} of {route.source} takes no events: {reason}",
+            "configure that platform, name a chat_id in deliver_extra, or deliver: log",
+        )
+        for name, adapter in app.platforms.live.items()
+        if (routes := capability(adapter, HasRoutes)) is not None
+        for route in routes.routes()
+        if not route.problem and (reason := app.reception.undeliverable(route.deliver.target))
+    ]  # fmt: skip
 
 
 def silences(app: App) -> list[dict[str, Any]]:

@@ -1,19 +1,8 @@
 from __future__ import annotations
 
-import pytest
-
 from hermesd.adapters.api_server import sse
-from hermesd.adapters.api_server.guard import host_name
 from hermesd.adapters.api_server.routes import Text, content
 from hermesd.adapters.contract import Attachment, Outbound
-
-
-@pytest.mark.parametrize(
-    ("header", "name"),
-    [("127.0.0.1:8642", "127.0.0.1"), ("LocalHost", "localhost"), ("[::1]:80", "::1"), ("", ""), (":80", "")],
-)
-def test_the_name_of_a_host_header(header: str, name: str) -> None:
-    assert host_name(header) == name
 
 
 def test_the_rest_of_an_answer_is_what_was_not_streamed() -> None:

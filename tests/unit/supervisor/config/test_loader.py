@@ -599,3 +599,42 @@ def test_the_schema_names_the_keys_as_the_file_has_them() -> None:
     workers = whole["$defs"]["Workers"]["properties"]
     assert {"idle_timeout", "memory_hard", "max_turns"} <= set(workers)
     assert workers["memory_hard"]["default"] == 2 << 30
+
+
+class TestWebhook:
+    def test_settings_beside_extra_count_and_those_in_it_go_before_them(self, tmp_path: Path) -> None:
+        (tmp_path / "config.yaml").write_text(
+            "platforms:\n  webhook:\n    enabled: true\n    port: 1\n    secret: s\n    routes: {a: {}}\n"
+            "    extra: {port: 2}\n"
+        )
+        loaded = load(tmp_path, None, {"WEBHOOK_SECRET": "t"})
+        assert not loaded.warnings
+        webhook = loaded.settings.platforms["webhook"]
+        assert (webhook.enabled, dict(webhook.extra)) == (True, {"port": 2, "secret": "t", "routes": {"a": {}}})
+
+    def test_a_variable_switches_it_on(self, tmp_path: Path) -> None:
+        environ = {"WEBHOOK_ENABLED": "true", "WEBHOOK_PORT": "9000"}
+        webhook = load(tmp_path, None, environ).settings.platforms["webhook"]
+        assert (webhook.enabled, webhook.extra["port"]) == (True, "9000")
+        assert "webhook" not in load(tmp_path, None, {}).settings.platforms
+
+
+@pytest.mark.parametrize(
+    ("written", "chat", "thread"),
+    [
+        ("-100", "-100", ""),
+        ('"!room:x"', "!room:x", ""),
+        ("{platform: telegram, chat_id: -100, thread_id: 7, name: Home}", "-100", "7"),
+        ("{name: Home}", "", ""),
+    ],
+)
+def test_a_home_channel(tmp_path: Path, written: str, chat: str, thread: str) -> None:
+    (tmp_path / "config.yaml").write_text(f"platforms: {{telegram: {{home_channel: {written}}}}}\n")
+    loaded = load(tmp_path, None, {})
+    home = loaded.settings.platforms["telegram"].home_channel
+    assert home is not None
+    assert (home.chat_id, home.thread_id) == (chat, thread)
+    assert not loaded.warnings
+    home = load(tmp_path, None, {"TELEGRAM_HOME_CHANNEL": "5"}).settings.platforms["telegram"].home_channel
+    assert home is not None
+    assert home.chat_id == "5"

@@ -68,7 +68,6 @@ reset_by_platform: {telegram: {mode: none}}
 """,
     )
     assert told(result) == [
-        ("platforms.telegram.home_channel", 2, 28, True),
         ("session_reset", 3, 16, True),
         ("reset_by_type", 4, 16, True),
         ("reset_by_platform", 5, 20, True),

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from hermesd.adapters.contract import Attachment, Inbound, Target, Utterance
+from hermesd.adapters.contract import Attachment, Delivery, Inbound, Target, Utterance
 from hermesd.supervisor.journal import IllegalTransition, UnknownRow, inbox, sessions, turns
 from hermesd.supervisor.journal.rows import InboxRow, Origin
 from hermesd.supervisor.journal.states import INBOX, INBOX_ENDED, InboxState
@@ -239,3 +239,39 @@ def test_an_unknown_row_and_a_state_that_is_no_end_are_refused(
     assert InboxState.QUEUED not in INBOX_ENDED
     with pytest.raises(ValueError, match="not an end"):
         inbox.finish(connection, row.id, InboxState.QUEUED, 1.0)
+
+
+class TestAnIdThatMayComeAgain:
+    """`Inbound.known_for`: GitHub sends the old id when a person has an event delivered anew."""
+
+    def again(self, connection: sqlite3.Connection, message: Message, at: float) -> InboxRow | None:
+        return inbox.receive(connection, message(message_id="d1", known_for=3600.0), at)
+
+    def test_it_is_known_for_its_time_and_new_after_it(self, connection: sqlite3.Connection, message: Message) -> None:
+        first = self.again(connection, message, 100.0)
+        assert first is not None
+        inbox.finish(connection, first.id, InboxState.ANSWERED, 200.0)
+        assert self.again(connection, message, 3699.0) is None
+        second = self.again(connection, message, 3700.0)
+        assert second is not None
+        assert second.id != first.id
+        assert inbox.show(connection, first.id).inbound.message_id == f"d1@{first.id}"
+        assert self.again(connection, message, 3800.0) is None
+
+    def test_one_that_is_not_over_is_known_however_long_it_takes(
+        self, connection: sqlite3.Connection, message: Message
+    ) -> None:
+        assert self.again(connection, message, 100.0)
+        assert self.again(connection, message, 1e6) is None
+
+    def test_a_platform_that_never_uses_one_again(self, connection: sqlite3.Connection, message: Message) -> None:
+        first = received(connection, message(message_id="d1"))
+        inbox.finish(connection, first.id, InboxState.ANSWERED, 200.0)
+        assert inbox.receive(connection, message(message_id="d1"), 1e6) is None
+
+
+def test_where_an_answer_goes_is_kept(connection: sqlite3.Connection, message: Message) -> None:
+    row = received(connection, message(delivery=Delivery(Target("telegram", "-1", "7"), verbatim=True)))
+    shown = inbox.show(connection, row.id)
+    assert shown.inbound.delivery == row.inbound.delivery
+    assert shown.target == Target("telegram", "-1", "7")

@@ -8,7 +8,7 @@ import pytest
 
 from hermesd.adapters.contract import Inbound
 from hermesd.ipc.messages import Entry
-from hermesd.supervisor.journal import UnknownRow, sessions, transcripts
+from hermesd.supervisor.journal import UnknownRow, inbox, sessions, transcripts
 from hermesd.supervisor.journal.rows import Origin, SessionHistory
 
 KEY = "agent:main:fake:dm:c1"
@@ -90,3 +90,13 @@ def test_two_current_sessions_of_one_key_are_impossible(connection: sqlite3.Conn
     sessions.get_or_create(connection, KEY, ORIGIN, 100.0)
     with pytest.raises(sqlite3.IntegrityError, match=r"UNIQUE constraint failed: sessions\.key"):
         sessions._begin(connection, KEY, ORIGIN, 200.0, False)
+
+
+def test_sessions_of_single_requests_that_an_earlier_life_answered_are_ended(connection: sqlite3.Connection) -> None:
+    for key, ephemeral in (("lasting", False), ("over", True), ("open", True)):
+        sessions.get_or_create(connection, key, Origin("fake", key), 100.0, ephemeral=ephemeral)
+    row = inbox.receive(connection, Inbound("fake", "open", "m1", "u", "hello", history=()), 100.0)
+    assert row is not None
+    inbox.queued(connection, row.id, "open", 100.0)
+    assert sessions.end_left(connection, 200.0) == 1
+    assert {row.key for row in sessions.list_current(connection)} == {"lasting", "open"}

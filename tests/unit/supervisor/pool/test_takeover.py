@@ -9,9 +9,11 @@ from dataclasses import replace
 
 import pytest
 
+from hermesd.adapters.contract import Delivery, Inbound, Target
 from hermesd.ipc.keeping import Held, KeeperReady
 from hermesd.supervisor.instance.keepers import KeeperRecord
-from hermesd.supervisor.journal.rows import Origin, SessionRow, WorkerRow
+from hermesd.supervisor.journal.rows import InboxRow, Origin, SessionRow, WorkerRow
+from hermesd.supervisor.journal.states import InboxState
 from hermesd.supervisor.journal.workers import Estate
 from hermesd.supervisor.pool.launchers.claiming import Claimed, Claims
 from hermesd.supervisor.pool.takeover import Fate, fate, survey
@@ -107,3 +109,13 @@ def test_another_process_of_its_pid_is_not_taken_for_it(living: WorkerRow, wrong
 def test_one_whose_keeper_was_told_to_leave_is_gone(living: WorkerRow) -> None:
     found = survey([Estate(living, SESSION, None)], Claims(leaving=[living.keeper]), INSTANCE)
     assert (found.heirs, found.over, found.spare) == ((), ("w1",), frozenset())
+
+
+def test_a_worker_for_one_request_goes_on_where_that_needs_no_caller(claims: Claims) -> None:
+    inbound = Inbound("hook", "c1", "m1", "u", "push", history=(), delivery=Delivery(Target("fake", "ops")))
+    message = InboxRow(1, inbound, 1.0, InboxState.ACCEPTED, 1.0, "k1", "t1", "w1")
+    row = replace(ROW, ephemeral=True)
+    assert [heir.pid for heir in survey([Estate(row, SESSION, message)], claims, INSTANCE).heirs] == [20]
+    answered = replace(message, inbound=replace(inbound, delivery=None))
+    for estate in (Estate(row, SESSION, answered), Estate(row, SESSION, None)):
+        assert survey([estate], claims, INSTANCE).heirs == ()
