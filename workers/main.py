@@ -54,7 +54,7 @@ from hermesd.workers.errors import NoAgent, TurnFailed
 from hermesd.workers.mcp.servers import Servers as McpServers
 from hermesd.workers.spec import WorkerSpec
 
-from . import stickers
+from . import snapshots, stickers
 from .capture import Capture
 from .link_thread import LinkThread, Unsendable
 from .logs import WireHandler, install, quieten
@@ -157,7 +157,11 @@ class Worker:
             self._interrupted = stop.reason
             self._turn_task.cancel()
             await asyncio.wait([self._turn_task], timeout=stop.grace)
-        if self._agent is not None:
+        if self._agent is not None and self._session is not None:
+            try:
+                await asyncio.wait_for(snapshots.keep(self._agent, self._session), stop.grace)
+            except TimeoutError:
+                log.warning("the agent's snapshot took longer than %g s", stop.grace)
             try:
                 await asyncio.wait_for(factory.optional(self._agent, "close"), stop.grace)
             except TimeoutError:
@@ -309,7 +313,9 @@ class Worker:
                 workdir=workdir,
             )
             made = factory.load(self._spec.agent, self._spec.agent_path)(self._session)
-            self._agent = await made if inspect.isawaitable(made) else made
+            agent = await made if inspect.isawaitable(made) else made
+            await snapshots.give_back(agent, self._session)
+            self._agent = agent
         except NoAgent as error:
             self._agent_error = str(error)
             log.exception("%s", self._agent_error)

@@ -241,6 +241,7 @@ class WorkerRow(TypedDict):
     mcp: list[ServerRow]
     platform: str  # of its session; "" for a spare
     user: str
+    usage: NotRequired[UsageRow]  # of its session
     turn_s: NotRequired[float]  # how long the turn has been running
     heard_s: NotRequired[float]  # since the last sign of life of a worker that has given one
     silent_s: NotRequired[float]  # it is silent: so long without a heartbeat, hermesd's own pauses not counted
@@ -297,6 +298,13 @@ class PsDocument(TypedDict):
 # ---- sessions -------------------------------------------------------------------------------------------------------
 
 
+class UsageRow(TypedDict):
+    """Tokens of a conversation so far, as far as its agent counts them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
 class SessionRow(TypedDict):
     session: str
     id: str
@@ -308,6 +316,7 @@ class SessionRow(TypedDict):
     last_turn_at: str | None
     turns: int
     queue: int
+    usage: NotRequired[UsageRow]
 
 
 class TurnRow(TypedDict):

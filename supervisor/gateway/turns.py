@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -68,6 +68,9 @@ MAX_STREAMED = 8 << 20
 
 DELTA_COST = 64
 """What a piece of text counts besides its own characters: very small ones cost more than they hold."""
+
+MAX_TOKENS = 1 << 40
+"""Of one turn: more is no count, and SQLite's integers have 64 bits."""
 
 OUTCOMES = {
     "done": (turn_life.Event.FINISHED, TurnState.DONE),
@@ -249,7 +252,16 @@ class Turns:
             now = time.time()
             entries = (Entry("user", turn.text, now), Entry("assistant", message.text, now))
         answer = Outbound(f"{turn.id}:answer", text, kind=kind, usage=dict(message.usage))
-        self._end(lane, turn, event, outcome, answer, entries=entries, error=message.error, settle=settle)
+        tokens = _tokens(message.usage, "prompt_tokens"), _tokens(message.usage, "completion_tokens")
+        if lane.session is not None:
+            lane.session = replace(
+                lane.session,
+                prompt_tokens=lane.session.prompt_tokens + tokens[0],
+                completion_tokens=lane.session.completion_tokens + tokens[1],
+            )
+        self._end(
+            lane, turn, event, outcome, answer, entries=entries, error=message.error, settle=settle, tokens=tokens
+        )
         self._lanes.turn_over(lane, turn)
 
     def lost_its_worker(self, lane: Lane, turn: Turn, gone: Gone) -> None:
@@ -301,6 +313,7 @@ class Turns:
         dead_letter: bool = False,
         killed_worker: bool = False,
         settle: Callable[[], None] | None = None,
+        tokens: tuple[int, int] = (0, 0),
     ) -> None:
         """A dispatched turn is over: write it down whole, then deliver its answer."""
         answer = _for_its_reader(turn.row, answer)
@@ -321,6 +334,7 @@ class Turns:
             error=error,
             dead_letter=dead_letter,
             killed_worker=killed_worker,
+            tokens=tokens,
         )
         self._tasks.job(self._ended(turn, written, settle), f"end {turn.id}")
 
@@ -518,3 +532,9 @@ def _for_its_reader(row: InboxRow, answer: Outbound) -> Outbound:
     if row.inbound.delivery is None or answer.kind != "error":
         return answer
     return replace(answer, text=words.about_event(row.inbound.chat_name, row.id, answer.text))
+
+
+def _tokens(usage: Mapping[str, Any], name: str) -> int:
+    """What an agent, anybody's, says it has used; 0 for what is no count."""
+    count = usage.get(name)
+    return count if isinstance(count, int) and not isinstance(count, bool) and 0 <= count < MAX_TOKENS else 0

@@ -115,6 +115,8 @@ class SessionRow:
     ephemeral: bool = False  # ends with its reply; pruned with everything in it
     ended_at: float | None = None  # None: the current one of its key
     end_reason: str = ""
+    prompt_tokens: int = 0  # of all its turns, where the agent counts them
+    completion_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +271,8 @@ def session_row(row: sqlite3.Row) -> SessionRow:
         ephemeral=bool(row["ephemeral"]),
         ended_at=row["ended_at"],
         end_reason=row["end_reason"],
+        prompt_tokens=row["prompt_tokens"],
+        completion_tokens=row["completion_tokens"],
     )
 
 

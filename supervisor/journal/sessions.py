@@ -28,6 +28,10 @@ END_LEFT = f"""
         AND key NOT IN (SELECT session_key FROM inbox WHERE state IN {sql_list(INBOX_OPEN)})
 """
 TOUCH = "UPDATE sessions SET updated_at = MAX(updated_at, ?) WHERE session_id = ?"
+COUNT = """
+    UPDATE sessions SET prompt_tokens = prompt_tokens + ?, completion_tokens = completion_tokens + ?
+    WHERE session_id = ?
+"""
 ENTRIES = "SELECT COUNT(*) FROM transcripts WHERE session_id = ?"
 
 
@@ -69,6 +73,11 @@ def end_left(connection: sqlite3.Connection, now: float) -> int:
 def touch(connection: sqlite3.Connection, session_id: str, now: float) -> None:
     """It was used; idle time counts from here. `hermesd.supervisor.journal.turns.finish` does it by itself."""
     connection.execute(TOUCH, (now, session_id))
+
+
+def count(connection: sqlite3.Connection, session_id: str, prompt: int, completion: int) -> None:
+    """Add the tokens that a turn has used."""
+    connection.execute(COUNT, (prompt, completion, session_id))
 
 
 def list_current(connection: sqlite3.Connection, limit: int = -1) -> list[SessionRow]:

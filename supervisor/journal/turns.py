@@ -109,12 +109,13 @@ def finish(
     dead_letter: bool = False,
     dropped: bool = False,
     killed_worker: bool = False,
+    tokens: tuple[int, int] = (0, 0),
 ) -> TurnEnd:
     """The turn is over: its row, the inbox row, the outbox, the transcript and the session's age, all or nothing.
 
     ``entries`` go to the transcript of the turn's own session, also when that was reset meanwhile. ``dead_letter`` and
-    ``dropped`` set the message aside whatever the outcome is. A turn that had ended stays as it is; ``outgoing`` is not
-    added then.
+    ``dropped`` set the message aside whatever the outcome is. ``tokens``: of its prompts and its
+    answers. A turn that had ended stays as it is; ``outgoing`` is not added then.
     """
     if outcome not in TURN_ENDED:
         raise ValueError(f"cannot finish a turn as {outcome.value!r}: that is not an end")
@@ -132,6 +133,8 @@ def finish(
         inbox.finish(connection, known.inbox_id, state, now, error=error, killed_worker=killed_worker)
     transcripts.append(connection, known.session_id, entries, turn=turn)
     sessions.touch(connection, known.session_id, now)
+    if any(tokens):
+        sessions.count(connection, known.session_id, *tokens)
     rows = tuple(outbox.add(connection, target, message, now, turn=turn) for target, message in outgoing)
     ended = replace(known, state=outcome, ended_at=now, error=error, cpu_seconds=cpu_seconds)
     return TurnEnd(ended, rows, False)

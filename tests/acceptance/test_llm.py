@@ -82,6 +82,9 @@ def test_a_message_is_answered_by_the_model_and_its_usage_arrives(scene: Scene) 
     assert final["text"] == "Hello from a model."
     assert final["usage"]["prompt_tokens"] > 0
     assert final["usage"]["completion_tokens"] > 0
+    shown = scene.daemon.ctl("sessions", "show", scene.session("plain")).stdout
+    assert f"Tokens      {final['usage']['prompt_tokens']:,} in prompts" in shown
+    assert scene.worker("plain")["usage"] == final["usage"]
 
 
 def test_a_tool_of_a_real_server_is_called_and_the_model_gets_what_it_says(scene: Scene, endpoint: AiMock) -> None:

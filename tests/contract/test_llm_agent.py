@@ -13,6 +13,7 @@ import pytest
 from harness.aimock import AiMock, aimock, has_aimock
 from harness.lacking import lacking
 from harness.llm_agent import Heard, Talk, model
+from harness.odd_endpoint import Refusal, delta, odd_endpoint
 
 from hermesd.ipc.messages import Entry
 from hermesd.workers.agents.contract import ToolResult
@@ -323,6 +324,77 @@ class TestSteps:
         del talk.session.history[-2:]
         await talk.say("one tool")
         assert len(talk.functions.calls) == 2
+
+
+LLAMA_CPP = Refusal(
+    400,
+    {
+        "code": 400, "message": "the request exceeds the available context size, try increasing it",
+        "type": "exceed_context_size_error", "n_prompt_tokens": 5017, "n_ctx": 2048,
+    },
+)  # fmt: skip
+"""What llama.cpp's server says of a prompt that is longer than what it was started with."""
+
+
+class TestSmallerWindow:
+    async def test_a_server_with_a_small_window_is_asked_again_with_less_and_remembered(self, tmp_path: Path) -> None:
+        fine = [delta(content="Well."), delta(finish="stop")]
+        long = [delta(content="white birds " * 300), delta(finish="stop")]
+        async with odd_endpoint(long, long, long, LLAMA_CPP, *[fine] * 8) as server:
+            talk = Talk(tmp_path / "w", model(server.url))
+            for number in range(3):
+                await talk.say(f"about swan {number}")
+            heard = await talk.say("and now?")
+            await talk.say("once more")
+            await talk.close()
+        assert heard.text == "Well."
+        refused, *later = server.bodies[3:]
+        assert size_of(refused["messages"]) / 4 > 2048
+        assert all(size_of(body["messages"]) / 4 <= 2048 * 0.75 + 20 for body in later), "no request over it again"
+
+    async def test_a_message_that_is_too_long_in_itself_is_told_in_a_sentence(self, tmp_path: Path) -> None:
+        async with odd_endpoint(LLAMA_CPP) as server:
+            talk = Talk(tmp_path / "w", model(server.url))
+            with pytest.raises(TurnFailed, match="does not fit into the window of the model gpt-4o"):
+                await talk.say("a swan " * 2000)
+            await talk.close()
+
+
+class TestImages:
+    async def test_a_sticker_is_described_by_the_model_and_one_that_sees_nothing_says_nothing(
+        self, tmp_path: Path
+    ) -> None:
+        picture = tmp_path / "sticker.png"
+        picture.write_bytes(b"\x89PNG\r\n")
+        blind = Refusal(400, {"message": "image input is not supported by this model"})
+        async with odd_endpoint([delta(content=" A waving owl. "), delta(finish="stop")], blind,
+                                [delta(content="I see nothing."), delta(finish="stop")]) as server:  # fmt: skip
+            talk = Talk(tmp_path / "w", model(server.url))
+            assert await talk.agent.describe(str(picture)) == "A waving owl."
+            parts = server.bodies[0]["messages"][0]["content"]
+            assert parts[1]["image_url"]["url"].startswith("data:image/png;base64,")
+            assert await talk.agent.describe(str(picture)) == ""
+            assert await talk.agent.describe(str(picture)) == "", "not asked again"
+            assert await talk.agent.describe(str(tmp_path / "none.tgs")) == ""
+            await talk.close()
+        assert len(server.bodies) == 3
+
+
+class TestSnapshot:
+    async def test_the_next_worker_knows_the_tool_calls_and_drops_them_when_the_conversation_went_another_way(
+        self, endpoint: AiMock, begin: Begin
+    ) -> None:
+        talk = begin(functions={"time.now": noon})
+        await talk.say("one tool")
+        kept = talk.agent.snapshot()
+        for history, roles in (
+            (talk.session.history, ["system", "user", "assistant", "tool", "assistant", "user"]),
+            ([Entry("user", "hello"), Entry("assistant", "hi")], ["system", "user", "assistant", "user"]),
+        ):
+            woken = begin(functions={"time.now": noon}, history=history)
+            woken.agent.restore(kept)
+            await woken.say("thanks")
+            assert [message["role"] for message in endpoint.requests()[-1]["messages"]] == roles
 
 
 class TestWindow:

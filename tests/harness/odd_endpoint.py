@@ -4,30 +4,46 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
 
 from aiohttp import web
 
 
-class OddEndpoint:
-    """``answers`` are sent one after the other: each a list of chunks, sent as server-sent events."""
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer that is an error of HTTP."""
 
-    def __init__(self, url: str, answers: Sequence[Sequence[Any]]):
+    status: int
+    error: Mapping[str, Any]
+
+
+Answer = Sequence[Any] | Refusal
+
+
+class OddEndpoint:
+    """``answers`` are sent one after the other: each a list of chunks, sent as server-sent events, or a refusal."""
+
+    def __init__(self, url: str, answers: Sequence[Answer]):
         self.url = url
         self.bodies: list[dict[str, Any]] = []
         self.left = list(answers)
 
 
 @contextlib.asynccontextmanager
-async def odd_endpoint(*answers: Sequence[Any]) -> AsyncIterator[OddEndpoint]:
+async def odd_endpoint(*answers: Answer) -> AsyncIterator[OddEndpoint]:
     """Run one on a port of its own."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         made.bodies.append(await request.json())
+        if isinstance(made.left[0], Refusal):
+            refusal = made.left.pop(0)
+            assert isinstance(refusal, Refusal)
+            return web.json_response({"error": refusal.error}, status=refusal.status)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        for chunk in made.left.pop(0):
+        for chunk in cast("Sequence[Any]", made.left.pop(0)):
             text = chunk if isinstance(chunk, str) else json.dumps(chunk)
             await response.write(f"data: {text}\n\n".encode())
         await response.write(b"data: [DONE]\n\n")

@@ -39,7 +39,7 @@ def bench(home: Path, temporary: Path, *words: str) -> subprocess.CompletedProce
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MEASUREMENTS)
 def test_every_row_has_numbers(name: str, tmp_path: Path, temporary: Path) -> None:
-    if name == "failing" and not has_aimock():
+    if name in ("failing", "llm-sessions") and not has_aimock():
         lacking("no aimock: npm ci --prefix tests/node")
     written = tmp_path / "figures.json"
     done = bench(tmp_path, temporary, name, "--quick", "--json", str(written))

@@ -98,6 +98,8 @@ def page(document: SessionDocument, now: datetime, paint: render.Paint, width: i
     yield f"Created     {words.ago(words.seconds_since(row['created_at'], now))}"
     yield f"Turns       {row['turns']}, {row['queue']} waiting"
     yield f"Transcript  {document['transcript_entries']} entries"
+    if used := row.get("usage"):
+        yield f"Tokens      {used['prompt_tokens']:,} in prompts, {used['completion_tokens']:,} in answers"
     yield f"Restarts    {document['restarts']}"
     if document.get("last_end"):
         yield f"Last end    {words.safe(document.get('last_end'))}"

@@ -116,6 +116,11 @@ class PsHandler(Handler):
                 for server in worker.servers
             ],
         }
+        if lane is not None and lane.session is not None:
+            session = lane.session
+            row["usage"] = {
+                "prompt_tokens": session.prompt_tokens, "completion_tokens": session.completion_tokens,
+            }  # fmt: skip
         if turn is not None and turn.started_at:
             row["turn_s"] = now - turn.started_at
         if worker.connected:

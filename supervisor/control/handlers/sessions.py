@@ -55,6 +55,7 @@ class SessionsHandler(Handler):
             "last_turn_at": rfc3339(last[0].started_at) if last else None,
             "turns": await self._app.journal.read(turns.count_ended, row.session_id),
             "queue": len(lane.queue) if lane is not None else 0,
+            "usage": {"prompt_tokens": row.prompt_tokens, "completion_tokens": row.completion_tokens},
         }
 
     async def sessions_reset(self, params: Params) -> dict[str, Any]:

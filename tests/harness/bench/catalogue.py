@@ -14,6 +14,8 @@ Measure = Callable[[Effort, Say], list[Row]]
 MEASUREMENTS: dict[str, str] = {
     "start": "from the request for a worker to its hello",
     "memory": "memory of an idle session",
+    "wake": "a session whose worker has hibernated, to the first piece of its answer",
+    "llm-sessions": "memory and CPU of sessions with the agent llm",
     "hop": "a message to a worker and back, and messages a second",
     "journal": "journalled turns a second",
     "turns": "whole turns through a running hermesd",
@@ -27,4 +29,4 @@ MEASUREMENTS: dict[str, str] = {
 
 
 def measurement(name: str) -> Measure:
-    return cast(Measure, import_module(f"harness.bench.{name}").measure)
+    return cast(Measure, import_module(f"harness.bench.{name.replace('-', '_')}").measure)

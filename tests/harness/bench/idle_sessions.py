@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.scene import Scene
@@ -13,10 +13,16 @@ AT_ONCE = 8
 
 
 @contextlib.contextmanager
-def scene(sessions: int, turns: int = AT_ONCE, **ours: Any) -> Iterator[Scene]:
-    """The chats are chat0 and so on. ``turns``: how many run at once. ``ours``: more under ``hermesd:``."""
+def scene(
+    sessions: int, turns: int = AT_ONCE, *, model: Mapping[str, Any] | None = None, **ours: Any
+) -> Iterator[Scene]:
+    """The chats are chat0 and so on. ``turns``: how many run at once. ``model``: of the agent ``llm``, if it is that
+    one. ``ours``: more under ``hermesd:``.
+    """
     workers = {"max": sessions + 1, "max_turns": turns, "idle_timeout": "12h"}
     with Scene(ours={"workers": workers, **ours}) as made:
+        if ours.get("agent") == "llm" and model is not None:
+            made.configure_llm(model)
         made.start()
         for first in range(0, sessions, AT_ONCE):
             chats = [f"chat{number}" for number in range(first, min(first + AT_ONCE, sessions))]

@@ -92,14 +92,12 @@ async def _of_greeted(method: str, count: int, directory: Path) -> Memory:
 
 
 def _median(pids: Sequence[int]) -> Memory:
-    rolled = [_rollup(pid) for pid in pids]
-    return Memory(
-        statistics.median(one["Private_Clean"] + one["Private_Dirty"] for one in rolled) / 1024,
-        statistics.median(one["Pss"] for one in rolled) / 1024,
-    )
+    found = [rolled(pid) for pid in pids]
+    return Memory(statistics.median(one.private for one in found), statistics.median(one.proportional for one in found))
 
 
-def _rollup(pid: int) -> dict[str, int]:
-    """KiB by the kernel's names for them."""
+def rolled(pid: int) -> Memory:
+    """Of one process."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines()[1:]
-    return {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
+    kib = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
+    return Memory((kib["Private_Clean"] + kib["Private_Dirty"]) / 1024, kib["Pss"] / 1024)

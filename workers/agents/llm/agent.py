@@ -11,7 +11,7 @@ from hermesd.workers.agents.contract import Out, Session, Turn
 from hermesd.workers.errors import TurnFailed
 from hermesd.workers.mcp.errors import McpError
 
-from . import conversation, summary, tools, window
+from . import conversation, images, summary, tools, window
 from .approvals import Approvals
 from .asking import Asking
 from .conversation import Conversation, Message
@@ -93,8 +93,46 @@ class Llm:
         if self._over:
             self._steps.end()
 
+    async def describe(self, path: str) -> str:
+        """What an image shows, in a sentence; "" where no model takes images. Called for stickers, during a turn."""
+        settings = read(self._session.config)
+        await self._endpoints.keep(settings.models)
+        asking = Asking(self._endpoints, settings.models, Silent())
+        messages = images.question(path)
+        if not messages or not self._endpoints.known(asking.model).takes_images:
+            return ""
+
+        async def build() -> Request:
+            return Request(messages)
+
+        async def unseen(text: str) -> None:
+            pass
+
+        try:
+            text = (await asking.answer(build, unseen)).text.strip()
+        finally:
+            if asking.usage:
+                self._state.count(asking.usage)
+        # One that has got the text only has described nothing.
+        return text if self._endpoints.known(asking.model).takes_images else ""
+
+    def snapshot(self) -> bytes:
+        """What the texts of the conversation do not tell: its tool calls and their results."""
+        return self._conversation.snapshot()
+
+    def restore(self, snapshot: bytes) -> None:
+        """Called once, before the first turn; the history is the one that the snapshot was made of."""
+        self._conversation.take(snapshot)
+
     async def close(self) -> None:
         await self._endpoints.keep(())
+
+
+class Silent:
+    """`hermesd.workers.agents.contract.Out` for a request whose answer is for no chat."""
+
+    async def status(self, text: str) -> None:
+        """What goes wrong with it is in the log."""
 
 
 class _Run:

@@ -6,8 +6,8 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
-from hermesd.workers.agents.contract import Out
 from hermesd.workers.errors import TurnFailed
 
 from . import failures
@@ -25,10 +25,16 @@ SHRINKS = 3
 SMALLER = 0.7
 
 
+class Teller(Protocol):
+    """The part of `hermesd.workers.agents.contract.Out` that is needed here."""
+
+    async def status(self, text: str) -> None: ...
+
+
 class Asking:
     """Of one turn. It begins with the first of ``models`` and stays with a stand-in once it needs one."""
 
-    def __init__(self, endpoints: Endpoints, models: Sequence[Model], out: Out) -> None:
+    def __init__(self, endpoints: Endpoints, models: Sequence[Model], out: Teller) -> None:
         self._endpoints = endpoints
         self._models = models
         self._at = 0

@@ -6,6 +6,7 @@ for as long as the worker lives; after a restart the conversation is made of the
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,6 +71,23 @@ class Conversation:
     def remember(self, text: str, messages: list[Message]) -> None:
         """Keep the messages of a turn that ends; the next `follow` drops them if the history did not take it up."""
         self.exchanges.append(Exchange([("user", text), ("assistant", None)], messages))
+
+    def snapshot(self) -> bytes:
+        """The exchanges with all their messages, for `take` in another process."""
+        told = [{"entries": exchange.entries, "messages": exchange.messages} for exchange in self.exchanges]
+        return json.dumps({"covered": self.covered, "exchanges": told}).encode()
+
+    def take(self, snapshot: bytes) -> None:
+        """Take up what `snapshot` gave; the next `follow` drops of it what the history does not have. It is of use
+        with the same summary only. Raises ValueError, LookupError, TypeError for what is no snapshot.
+        """
+        told = json.loads(snapshot)
+        if told["covered"] != self.covered:
+            return
+        self.exchanges = [
+            Exchange([(role, text) for role, text in one["entries"]], list(one["messages"]))
+            for one in told["exchanges"]
+        ]
 
     def summarise(self, count: int, summary: str) -> None:
         """Put ``summary`` in the place of what there was of one, and of the first ``count`` exchanges."""

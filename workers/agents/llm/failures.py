@@ -81,12 +81,14 @@ TABLE: Mapping[int | Kind, Row] = {
 """Of the other statuses, 4xx are refusals and 5xx faults of the endpoint."""
 
 _TOO_LONG = re.compile(
-    r"context[ _](?:length|window|size)|maximum context|too many tokens|prompt is too long",
+    r"context[ _](?:length|window|size)|maximum context|too many tokens|(?:prompt|input) is too long|"
+    r"reduce the length of (?:the|your) (?:messages|prompt)|exceeds the maximum number of tokens|"
+    r"too large for model|exceeds? the (?:model'?s )?maximum (?:input|sequence|prompt) length|context the overflows",
     re.IGNORECASE,
 )
 _LIMIT = re.compile(
-    r"(?:maximum context (?:length|size) (?:is|of)|context (?:size|window|length) (?:\(|of |is )?|limit (?:is|of) )"
-    r"\s*(\d{3,8})",
+    r"(?:maximum context (?:length|size) (?:is|of)|context (?:size|window|length) (?:\(|of |is )?|limit (?:is|of) |"
+    r"tokens > |tokens allowed \(|too large for model with )\s*(\d{3,8})",
     re.IGNORECASE,
 )
 _NO_SUCH_MODEL = re.compile(
@@ -117,7 +119,7 @@ def failure_of(error: Exception, model: Model, *, begun: bool = False) -> Failur
         key = Kind.CUT
     too_long = key not in (401, 403, 429) and isinstance(error, openai.APIError) and bool(_TOO_LONG.search(said))
     row = TABLE.get(Kind.TOO_LONG if too_long else key) or (_BROKEN if status >= 500 else _REFUSED)
-    limit = _LIMIT.search(said) if too_long else None
+    limit = _limit(error, said) if too_long else 0
     return Failure(
         sentence=row.sentence.format(
             place=model.place,
@@ -133,7 +135,7 @@ def failure_of(error: Exception, model: Model, *, begun: bool = False) -> Failur
         elsewhere=row.elsewhere or status >= 500 or (status == 400 and bool(_NO_SUCH_MODEL.search(said))),
         retry_after=retry_after,
         too_long=too_long,
-        limit=int(limit[1]) if limit else 0,
+        limit=limit,
         about_images=not too_long and (status in (400, 404, 413, 415, 422) or "image" in said.lower()),
     )
 
@@ -170,6 +172,15 @@ def _look(error: Exception) -> tuple[int | Kind, int, str, float]:
     if isinstance(error, ValueError):  # JSONDecodeError and UnicodeDecodeError of a chunk; the SDK lets them through
         return Kind.UNREADABLE, 0, "", 0.0
     return Kind.OTHER, 0, f"{type(error).__name__}: {error}", 0.0
+
+
+def _limit(error: Exception, said: str) -> int:
+    """The window that an endpoint names, in its words or, as llama.cpp's server does, in a field of its own."""
+    body = getattr(error, "body", None)
+    if isinstance(body, dict) and isinstance(named := body.get("n_ctx"), int):
+        return named
+    found = _LIMIT.search(said)
+    return int(found[1]) if found else 0
 
 
 def _message(error: openai.APIError) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import mimetypes
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,11 @@ from .conversation import Message
 LARGEST = 20 << 20
 """Bytes of an image; the large providers take no larger ones."""
 
+DESCRIBE = (
+    "This is a sticker that somebody sent in a chat. Say in one or two sentences what it shows and which mood it has. "
+    "Write nothing else."
+)
+
 SHAPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 
 
@@ -21,7 +27,7 @@ def message_of(text: str, files: Sequence[File]) -> Message:
     """Images are parts of their own; any other file is named with its path, for a tool may read it."""
     images, notes = [], []
     for file in files:
-        if file.mime in SHAPES and (data := _data(file)):
+        if file.mime in SHAPES and (data := _data(file.path)):
             images.append({"type": "image_url", "image_url": {"url": f"data:{file.mime};base64,{data}"}})
         else:
             notes.append(f"[attached: {file.name} ({file.mime}), at {file.path}]")
@@ -30,6 +36,16 @@ def message_of(text: str, files: Sequence[File]) -> Message:
         return {"role": "user", "content": told}
     parts: list[dict[str, Any]] = [{"type": "text", "text": told}] if told else []
     return {"role": "user", "content": [*parts, *images]}
+
+
+def question(path: str) -> list[Message]:
+    """The request for a description of an image file; empty for a file that models do not take."""
+    mime = mimetypes.guess_type(path)[0] or ""
+    data = _data(path) if mime in SHAPES else ""
+    if not data:
+        return []
+    image = {"type": "image_url", "image_url": {"url": f"data:{mime};base64,{data}"}}
+    return [{"role": "user", "content": [{"type": "text", "text": DESCRIBE}, image]}]
 
 
 def has_images(messages: Sequence[Message]) -> bool:
@@ -51,11 +67,11 @@ def _told(parts: list[dict[str, Any]]) -> str:
     return "\n".join([*texts, f"[The user attached {what}, which this model cannot see.]"])
 
 
-def _data(file: File) -> str:
+def _data(path: str) -> str:
     try:
-        if os.path.getsize(file.path) > LARGEST:
+        if os.path.getsize(path) > LARGEST:
             return ""
-        with open(file.path, "rb") as stream:
+        with open(path, "rb") as stream:
             return base64.b64encode(stream.read()).decode()
     except OSError:  # it is named instead, and a tool that looks for it says what is wrong
         return ""

@@ -31,6 +31,16 @@ def test_a_key_has_one_current_session(connection: sqlite3.Connection) -> None:
     assert sessions.get_or_create(connection, "another", ORIGIN, 100.0).session_id != begun.session_id
 
 
+def test_tokens_add_up_and_begin_anew_with_the_conversation(connection: sqlite3.Connection) -> None:
+    begun = sessions.get_or_create(connection, KEY, ORIGIN, 100.0)
+    for _ in range(2):
+        sessions.count(connection, begun.session_id, 100, 7)
+    counted = sessions.current(connection, KEY)
+    assert counted is not None
+    assert (counted.prompt_tokens, counted.completion_tokens) == (200, 14)
+    assert sessions.reset(connection, KEY, "new", 200.0).prompt_tokens == 0
+
+
 def test_a_session_id_is_the_local_time_and_chance() -> None:
     now = time.mktime((2026, 11, 22, 18, 55, 0, 0, 0, -1))
     first, second = sessions.new_session_id(now), sessions.new_session_id(now)

@@ -56,7 +56,10 @@ def test_what_an_error_means(error: Exception, sentence: str, again: bool, elsew
     [
         ("This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens.", 8192),
         ("the request exceeds the available context size (8192 tokens), try increasing it", 8192),
-        ("prompt is too long: 210000 tokens > 200000 maximum", 0),
+        ("prompt is too long: 210000 tokens > 200000 maximum", 200000),
+        ("The input token count (40000) exceeds the maximum number of tokens allowed (32768).", 32768),
+        ("Prompt contains 40000 tokens, too large for model with 32768 maximum context length", 32768),
+        ("Please reduce the length of the messages or completion.", 0),
         ("Input is over the context window", 0),
     ],
 )
@@ -66,6 +69,13 @@ def test_a_conversation_that_is_too_long_is_known_by_what_is_said(said: str, lim
     assert found.limit == limit
     assert found.sentence.startswith("the conversation is too long for the model big: ")
     assert not found.about_images
+
+
+def test_the_window_that_llama_cpp_names_in_a_field_of_its_own_is_believed() -> None:
+    said = {"code": 400, "message": "the request exceeds the available context size, try increasing it",
+            "type": "exceed_context_size_error", "n_prompt_tokens": 5017, "n_ctx": 4096}  # fmt: skip
+    found = failure_of(status(400, {"error": said}), MODEL)
+    assert (found.too_long, found.limit) == (True, 4096)
 
 
 def test_a_connection_that_ends_after_text_is_an_answer_that_broke_off() -> None:
