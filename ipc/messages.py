@@ -16,6 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from .mcp import ServerSpec, ToolInfo
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -72,6 +74,7 @@ class ServerReport:
     start_ticks: int = 0
     container: str = ""  # as hermesd.workers.containment names it; "" where it has none of its own
     reason: str = ""  # why it is in that state, where there is a why
+    config: str = ""  # `config_hash` of what its process was started by, or would be
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +183,40 @@ class RestartServer(Message):
 
     KIND: ClassVar[str] = "restart_server"
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Equip(Message):
+    """The MCP servers are these from now on: applied when no turn runs, and only to those that differ."""
+
+    KIND: ClassVar[str] = "equip"
+    servers: tuple[ServerSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StartAnswer(Message):
+    """May the server of a `StartRequest` be started? Comes when that is decided: another session may be trying it."""
+
+    KIND: ClassVar[str] = "start_answer"
+    server: str
+    config: str
+    request: int  # its number
+    granted: bool
+    grant: int = 0  # to be told in each `ServerNews` of what is started by it
+    probe: bool = True  # ask for the stateless revision first
+    reason: str = ""  # why it is not granted
+    next_try: float = 0.0  # Unix seconds: when it may be; 0 = not known
+
+
+@dataclass(frozen=True, slots=True)
+class KnownTools(Message):
+    """The tools of the server of a `StartRequest`, which need no process to be known."""
+
+    KIND: ClassVar[str] = "known_tools"
+    server: str
+    config: str
+    request: int
+    tools: tuple[ToolInfo, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,6 +404,45 @@ class Servers(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class StartRequest(Message):
+    """An MCP server is needed and does not run. Answered by `StartAnswer`, or by `KnownTools` if those will do."""
+
+    KIND: ClassVar[str] = "start_request"
+    server: str
+    config: str  # `hermesd.ipc.mcp.config_hash` of it
+    request: int  # its number, among those of this worker
+    for_tools: bool = False  # nobody calls it yet: its list of tools will do
+
+
+@dataclass(frozen=True, slots=True)
+class ServerNews(Message):
+    """What became of an MCP server that was granted: the restart budget over all sessions lives by it.
+
+    Only faults of its process and its connection are told, and what ends a grant. ``event``: "spawned" (again, if the
+    probe broke it), "ready", "failed" (it does not start), "crashed" (it ended when it was ready), "probe_broke" (it
+    died of the question for the stateless revision), "withdrawn" (nothing came of the grant).
+    """
+
+    KIND: ClassVar[str] = "server_news"
+    server: str
+    config: str
+    grant: int
+    event: str
+    reason: str = ""
+    permanent: bool = False  # of "failed": it will do so until somebody mends something
+
+
+@dataclass(frozen=True, slots=True)
+class Listed(Message):
+    """The tools that an MCP server has, as it has just said: for other sessions, which need not start it to know."""
+
+    KIND: ClassVar[str] = "listed"
+    server: str
+    config: str
+    tools: tuple[ToolInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Logs(Message):
     """Log records of the worker; ``dropped`` counts those that did not fit since the last batch.
 
@@ -379,9 +455,10 @@ class Logs(Message):
 
 
 DOWN: tuple[type[Message], ...] = (
-    Welcome, Assign, StartTurn, Interrupt, Steer, Rewind, Answer, RestartServer, Kept, Stop,
+    Welcome, Assign, StartTurn, Interrupt, Steer, Rewind, Answer, RestartServer, Equip, StartAnswer, KnownTools, Kept,
+    Stop,
 )  # fmt: skip
 UP: tuple[type[Message], ...] = (
     Hello, Heartbeat, Ready, Accept, Delta, ToolUse, Status, Finished, Send, Ask, Steered, Described, Snapshot, Servers,
-    Logs,
+    StartRequest, ServerNews, Listed, Logs,
 )  # fmt: skip

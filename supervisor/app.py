@@ -46,6 +46,8 @@ from .instance.keepers import Keepers
 from .instance.paths import Paths
 from .journal import Journal, pauses, workers
 from .lag import LoopLag
+from .mcp.memory import Memory
+from .mcp.servers import McpServers
 from .platforms import Platforms
 from .pool.census import is_contained
 from .pool.curve import Keys
@@ -114,6 +116,8 @@ class App:
         )
         self.stickers = Stickers(paths.home / "sticker_cache.json")
         self.lanes = self._make_lanes()
+        self.memory = Memory(paths.mcp, self.tasks)
+        self.mcp = McpServers(self.memory, lambda worker, message: self.pool.send(worker, message))
         self.pool = self._make_pool()
         self.lanes.use(self.pool)
         self.watch = self._make_watch()
@@ -158,13 +162,16 @@ class App:
 
     def _make_pool(self) -> Pool:
         ours = self.loaded.settings.hermesd
+        template = in_effect.worker_spec(self.loaded, self.paths, self.budget)
+        self.mcp.configure(template.servers)
         return Pool(
             self.lanes,
             make_launcher=self._make_launcher,
             endpoint=ours.workers.endpoint or f"ipc://{self.paths.worker_socket}",
-            template=in_effect.worker_spec(self.loaded, self.paths, self.budget),
+            template=template,
             spare=ours.workers.spare,
             stacks_dir=self.paths.logs / "stacks",
+            servers=self.mcp,
             on_launcher_death=self._keeper_died,
             keys=Keys(self.paths.run / "curve") if ours.workers.endpoint else None,
         )
@@ -376,6 +383,7 @@ class App:
         await self.control.close()
         await self.tasks.settle(LAST_WRITES_SECONDS)
         await self.tasks.close()
+        self.memory.flush()
         await self.journal.close()
         pidfile.remove(self.paths.pid_file)
         self.paths.clear_sockets(remove=True)
@@ -404,6 +412,7 @@ class App:
         await self.tasks.settle(LAST_WRITES_SECONDS)
         await self.pool.let_go(self.budget.worker_grace)
         await self.tasks.close()
+        self.memory.flush()
         await self.journal.close()
         faulthandler.cancel_dump_traceback_later()
         log.info("let go of %d workers", len(self.pool.workers))

@@ -12,10 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from hermesd.ipc.mcp import ServerSpec
+
 from . import in_effect, worker_template
 from .config.diff import Changes, diff, hold
 from .config.errors import ConfigError, Problem
 from .config.loader import Loaded
+from .mcp.plan import Plan, plan
 from .secrets import secrets_in
 from .surroundings import missing_commands
 
@@ -30,6 +33,7 @@ class Reloaded:
     """What a reload found. ``warnings``: of the new reading."""
 
     changes: Changes
+    servers: Plan
     warnings: tuple[Problem, ...]
 
 
@@ -54,9 +58,14 @@ class Reloader:
             changes = replace(
                 changes, new_workers=(*changes.new_workers, *(f"environment.{name}" for name in variables))
             )
+            servers = plan(self._servers(running), self._servers(held))
             if not dry_run:
                 self._apply(held, changes)
-            return Reloaded(changes, warnings)
+            return Reloaded(changes, servers, warnings)
+
+    @staticmethod
+    def _servers(loaded: Loaded) -> tuple[ServerSpec, ...]:
+        return worker_template.servers(loaded.settings.mcp_servers)
 
     def _environment(self, loaded: Loaded) -> dict[str, str]:
         """Of a worker: a variable that is let through may have changed in ``.env``, and is no key."""
@@ -84,8 +93,13 @@ class Reloader:
         app.reception.reconfigure(in_effect.reception_rules(loaded))
         app.watch.reconfigure(loaded.settings.hermesd.workers.hang_timeout_seconds)
         spec = in_effect.worker_spec(loaded, app.paths, app.budget)
+        app.mcp.configure(spec.servers)
         app.pool.reconfigure(spec, loaded.settings.hermesd.workers.spare)
         log.info(
-            "the configuration was reloaded; at once: %s; for new workers: %s; with the next start: %s",
-            *(", ".join(keys) or "nothing" for keys in (changes.live, changes.new_workers, changes.restart)),
+            "the configuration was reloaded; at once: %s; for new workers: %s; when a worker is idle: %s; "
+            "with the next start: %s",
+            *(
+                ", ".join(keys) or "nothing"
+                for keys in (changes.live, changes.new_workers, changes.next_idle, changes.restart)
+            ),
         )

@@ -9,9 +9,10 @@ from __future__ import annotations
 import fnmatch
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from hermesd.ipc.mcp import ServerSpec
+from hermesd.ipc.mcp import ServerSpec, config_hash
 from hermesd.supervisor.config.settings import McpServer, Settings, Workers
 from hermesd.supervisor.instance.paths import Paths
 from hermesd.supervisor.pool import hang
@@ -41,19 +42,20 @@ def servers(configured: Mapping[str, McpServer]) -> tuple[ServerSpec, ...]:
         if server.url or not server.command:
             log.warning("mcp_servers.%s is reached by url; only stdio servers are started", name)
             continue
-        specs.append(
-            ServerSpec(
-                name=name,
-                command=server.command,
-                args=tuple(server.args),
-                env={key: str(value) for key, value in server.env.items()},
-                cwd=server.cwd,
-                timeout=server.timeout_seconds,
-                connect_timeout=server.connect_timeout_seconds,
-                include=tuple(server.tools.include),
-                exclude=tuple(server.tools.exclude),
-            )
+        spec = ServerSpec(
+            name=name,
+            command=server.command,
+            args=tuple(server.args),
+            env={key: str(value) for key, value in server.env.items()},
+            cwd=server.cwd,
+            timeout=server.timeout_seconds,
+            connect_timeout=server.connect_timeout_seconds,
+            include=tuple(server.tools.include),
+            exclude=tuple(server.tools.exclude),
+            idle_timeout=server.idle_timeout_seconds or 0.0,
+            max_lifetime=server.max_lifetime_seconds or 0.0,
         )
+        specs.append(replace(spec, config=config_hash(spec)))
     return tuple(specs)
 
 

@@ -82,12 +82,13 @@ PURE: tuple[str, ...] = (
     "adapters.matrix.outbound", "adapters.matrix.render", "adapters.matrix.threads",
     "ipc.link", "supervisor.access.policy", "supervisor.config.budget", "supervisor.gateway.busy",
     "supervisor.gateway.reconcile", "supervisor.gateway.router", "supervisor.gateway.turn_life",
-    "supervisor.journal.states", "supervisor.platforms.connection_life", "supervisor.pool.backoff",
+    "supervisor.journal.states", "supervisor.mcp.budget", "supervisor.mcp.plan",
+    "supervisor.platforms.connection_life", "supervisor.pool.backoff",
     "supervisor.pool.worker_life", "supervisor.config.models", "supervisor.gateway.time_limits", "supervisor.in_effect",
     "supervisor.sessions.history", "supervisor.sessions.key", "workers.agents.llm.conversation",
     "workers.agents.llm.failures", "workers.agents.llm.stream", "workers.agents.llm.summary",
     "workers.agents.llm.tools", "workers.agents.llm.window", "workers.bond", "workers.keeper.guard_life",
-    "workers.keeper.ward_life", "workers.mcp.escalation", "workers.mcp.slot", "workers.patience",
+    "workers.keeper.ward_life", "workers.mcp.escalation", "workers.mcp.rest", "workers.mcp.slot", "workers.patience",
 )
 ACTING = ("asyncio", "multiprocessing", "random", "socket", "subprocess", "threading", "time", "zmq")
 

@@ -28,9 +28,12 @@ from hermesd.ipc.messages import (
     Ask,
     Assign,
     Entry,
+    Equip,
     Finished,
     Hello,
     Interrupt,
+    KnownTools,
+    Listed,
     Message,
     Ready,
     RestartServer,
@@ -38,6 +41,7 @@ from hermesd.ipc.messages import (
     ServerReport,
     Servers,
     Snapshot,
+    StartAnswer,
     StartTurn,
     Steer,
     Steered,
@@ -51,6 +55,7 @@ from hermesd.workers.agents import factory
 from hermesd.workers.agents.contract import Agent, Session, Turn
 from hermesd.workers.containment import identity, procfs
 from hermesd.workers.errors import NoAgent, TurnFailed
+from hermesd.workers.mcp.gate import Gate
 from hermesd.workers.mcp.servers import Servers as McpServers
 from hermesd.workers.spec import WorkerSpec
 
@@ -115,6 +120,8 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._reaping = False
         self._containment = containment.open_containment(spec.containment, spec.instance, place=spec.container)
+        self._gate = Gate(lambda message: self._link.post(message))
+        self._equip: Equip | None = None  # waits for the end of the turn
         self._servers = McpServers(
             spec.servers,
             containment=self._containment,
@@ -123,6 +130,7 @@ class Worker:
             log_dir=Path(spec.log_dir),
             base_env=dict(os.environ),
             grace=spec.stop_grace,
+            warden=self._gate,
             on_change=self._servers_changed,
         )
         self._link = LinkThread(
@@ -207,6 +215,11 @@ class Worker:
                     answer.set_result(message.choice)
             case RestartServer():
                 self._servers.restart(message.name)
+            case StartAnswer() | KnownTools():
+                self._gate.answered(message)
+            case Equip():
+                self._equip = message
+                self._equip_if_idle()
             case Stop():
                 if not self._stop.done():
                     self._stop.set_result(message)
@@ -223,6 +236,8 @@ class Worker:
             waiter.set_exception(error)
         if isinstance(message, Finished):
             self._post_end(Finished(message.turn, "failed", error=str(error)))
+        if isinstance(message, Listed):
+            log.warning("the tools of MCP server %s are too much to be told to other sessions", message.server)
         if isinstance(message, Snapshot):
             self._link.post(replace(message, text="", breaks=()))  # the text will not fit into the turn's end either
 
@@ -266,6 +281,12 @@ class Worker:
             )
         )
         self._link.post(Servers(self._servers.reports()))
+        self._gate.ask_again()
+
+    def _equip_if_idle(self) -> None:
+        if self._equip is not None and self._turn is None:
+            equip, self._equip = self._equip, None
+            self._servers.equip(equip.servers)
 
     def _servers_changed(self, reports: tuple[ServerReport, ...]) -> None:
         self._link.post(Servers(reports))
@@ -352,6 +373,7 @@ class Worker:
             asked=self._asked,
         )
         outcome, text, error = "done", "", ""
+        cut_calls = self._servers.cut_calls()
         deadline = asyncio.timeout(None)
         try:
             # The agent starts only when the acceptance is on disk: else a crash now would have it run twice.
@@ -398,8 +420,11 @@ class Worker:
         finally:
             self._answers.clear()
             self._asks.clear()
+        if outcome == "interrupted" or deadline.expired():
+            self._servers.end_cut_off(cut_calls)
         self._remember(message, outcome, text)
         self._turn = self._out = None
+        self._equip_if_idle()
         self._link.turn_is("")
         self._handler.turn = ""
         self._post_end(Finished(message.turn, outcome, text, error, out.used))

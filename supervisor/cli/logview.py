@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -131,6 +132,18 @@ def last(path: Path, choice: Choice, count: int, tail: Tail | None = None) -> li
     return found[::-1]
 
 
+def last_raw(path: Path, count: int, tail: Tail) -> list[bytes]:
+    """The last ``count`` lines as they are, oldest first, across rotations. ``tail`` then goes on where they end."""
+    found: list[bytes] = []
+    for file in rotated(path):
+        with file.open("rb") as stream:
+            end = tail.take_over(stream) if file == path else stream.seek(0, os.SEEK_END)
+            found += itertools.islice(backwards(stream, end), count - len(found))
+        if len(found) >= count:
+            break
+    return found[::-1]
+
+
 def backwards(stream: BinaryIO, end: int) -> Iterator[bytes]:
     """The lines of a binary file before ``end``, last first."""
     rest = b""
@@ -179,14 +192,22 @@ class Tail:
 
     def follow(self) -> Iterator[dict[str, Any]]:
         """Every new line, for ever; waits for a file that is not there yet."""
+        return map(parse, self.follow_raw())
+
+    def follow_raw(self) -> Iterator[bytes]:
+        """The same as they are."""
         while True:
-            lines = self.read()
+            lines = self.read_raw()
             yield from lines
             if not lines:
                 time.sleep(_POLL)
 
     def read(self) -> list[dict[str, Any]]:
         """The lines that were completed since the last call."""
+        return [parse(line) for line in self.read_raw()]
+
+    def read_raw(self) -> list[bytes]:
+        """The same as they are."""
         replaced = self._descriptor < 0 or self._is_replaced()
         raw = self._drain()
         if replaced:
@@ -196,7 +217,7 @@ class Tail:
                 self._partial = b""
             self._open()
             raw += self._drain()
-        return [parse(line) for line in raw if line]
+        return [line for line in raw if line]
 
     def _drain(self) -> list[bytes]:
         if self._descriptor < 0:

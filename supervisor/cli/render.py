@@ -22,7 +22,8 @@ STATE_STYLES: Mapping[str, str] = {
     "draining": "yellow", "stopping": "yellow", "backoff": "yellow", "backing_off": "yellow", "quarantined": "red",
     "unavailable": "red", "failed": "red", "error": "red", "dead": "red", "unresponsive": "red", "stopped": "dim",
     "hibernated": "dim", "failing": "red", "lost": "red", "refused": "yellow", "ambiguous": "yellow", "dropped": "dim",
-    "answered": "green", "sent": "green",
+    "answered": "green", "sent": "green", "ready": "green", "good": "green", "trying": "yellow", "asking": "yellow",
+    "parked": "red", "broken": "red", "untried": "dim",
 }  # fmt: skip
 
 

@@ -21,10 +21,11 @@ class How(StrEnum):
 
     LIVE = "live"  # at once, to everything
     NEW_WORKERS = "new_workers"  # to workers that start from now on
+    NEXT_IDLE = "next_idle"  # to each worker as soon as it runs no turn, and only to what differs
     RESTART = "restart"  # with the next start of hermesd
 
 
-_LIVE, _NEW, _RESTART = How.LIVE, How.NEW_WORKERS, How.RESTART
+_LIVE, _NEW, _IDLE, _RESTART = How.LIVE, How.NEW_WORKERS, How.NEXT_IDLE, How.RESTART
 
 TABLE: Mapping[str, How] = {
     "hermesd.agent": _RESTART,  # the keeper has imported it
@@ -58,7 +59,7 @@ TABLE: Mapping[str, How] = {
     "fallback_model": _LIVE,
     "approvals": _LIVE,
     "platforms.*": _RESTART,  # one connection for the life of hermesd
-    "mcp_servers.*": _NEW,
+    "mcp_servers.*": _IDLE,
     "session_reset": _LIVE,
     "reset_by_type.*": _LIVE,
     "reset_by_platform.*": _LIVE,
@@ -76,11 +77,12 @@ class Changes:
 
     live: tuple[str, ...] = ()
     new_workers: tuple[str, ...] = ()
+    next_idle: tuple[str, ...] = ()
     restart: tuple[str, ...] = ()
     no_effect: tuple[str, ...] = ()  # nothing acts on them in this version
 
     def __bool__(self) -> bool:
-        return bool(self.live or self.new_workers or self.restart or self.no_effect)
+        return bool(self.live or self.new_workers or self.next_idle or self.restart or self.no_effect)
 
 
 def how_of(pattern: str) -> How:
@@ -99,7 +101,8 @@ def diff(running: Settings, wanted: Settings) -> Changes:
     for key, pattern in _differences(running, wanted, "", ""):
         how = None if _covered(pattern, NOT_YET) else how_of(pattern)
         found.setdefault(how, []).append(key)
-    return Changes(*(tuple(found.get(how, ())) for how in (How.LIVE, How.NEW_WORKERS, How.RESTART, None)))
+    ways = (How.LIVE, How.NEW_WORKERS, How.NEXT_IDLE, How.RESTART, None)
+    return Changes(*(tuple(found.get(how, ())) for how in ways))
 
 
 def hold(running: Settings, wanted: Settings) -> Settings:

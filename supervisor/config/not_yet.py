@@ -16,8 +16,6 @@ NOT_YET: Mapping[str, str] = {
     "mcp_servers.*.tools.resources": "resources are not offered to the agent",
     "mcp_servers.*.tools.prompts": "prompts are not offered to the agent",
     "mcp_servers.*.scope": "every session has servers of its own",
-    "mcp_servers.*.idle_timeout": "a server runs as long as its worker",
-    "mcp_servers.*.max_lifetime": "a server runs as long as its worker",
     "mcp_servers.*.isolation": "every session has servers of its own",
     "session_reset": "a session starts anew with /new only",
     "reset_by_type": "a session starts anew with /new only",

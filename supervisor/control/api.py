@@ -205,7 +205,24 @@ VERBS: Mapping[str, Verb] = {
             "payload": Param(str, default="", limit=TEXT_LIMIT),
         },
     ),
-    "mcp.list": Verb(Access.READ, "mcp_list", "the MCP servers of each session"),
+    "mcp.list": Verb(
+        Access.READ,
+        "mcp_list",
+        "the MCP servers, and those of each session with CPU and memory",
+        {"figures": Param(bool, default=True)},
+    ),
+    "mcp.show": Verb(
+        Access.READ,
+        "mcp_show",
+        "one MCP server: its configuration, its tools and who uses it",
+        {"server": Param(str, required=True)},
+    ),
+    "mcp.reset": Verb(
+        Access.ADMIN,
+        "mcp_reset",
+        "forget the failures of an MCP server, so that it is tried again at once",
+        {"server": Param(str, required=True)},
+    ),
     "mcp.restart": Verb(
         Access.ADMIN,
         "mcp_restart",

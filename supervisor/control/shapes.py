@@ -505,12 +505,25 @@ class UndrainResult(TypedDict):
 # ---- reload ---------------------------------------------------------------------------------------------------------
 
 
+class ServerPlan(TypedDict):
+    """What a reload means for the MCP servers, by their names; those in none of the lists are not touched."""
+
+    added: list[str]
+    replaced: list[str]  # their processes end, and the next call starts others
+    adjusted: list[str]  # their processes go on
+    removed: list[str]
+
+
 class ReloadDocument(TypedDict):
-    """Keys by what became of them; ``new_workers`` are those of ``applied`` that only workers get which start later."""
+    """Keys by what became of them. Of ``applied``, ``new_workers`` only reach workers that start later, and
+    ``next_idle`` each worker as soon as it runs no turn.
+    """
 
     schema: Literal[1]
     applied: list[str]
     new_workers: list[str]
+    next_idle: list[str]
+    mcp: ServerPlan
     needs_restart: list[str]
     no_effect: list[str]  # nothing acts on them in this version
     unchanged: bool
@@ -536,6 +549,21 @@ class SendDocument(TypedDict):
 # ---- mcp ------------------------------------------------------------------------------------------------------------
 
 
+class McpBudget(TypedDict):
+    """One configured MCP server over all sessions."""
+
+    server: str
+    config: str  # the same as long as the same process would be started
+    state: str  # a word of hermesd.supervisor.mcp.budget.State
+    reason: str  # of its last failure, where it has not started since
+    next_try_at: str | None
+    spawns: int  # processes that were started
+    failures: int  # starts in a row that failed
+    crashes: int  # in a row
+    running: int  # sessions in which a process of it runs
+    tools: int | None  # None: nobody has asked it yet
+
+
 class McpRow(TypedDict):
     """One MCP server of one session."""
 
@@ -545,6 +573,7 @@ class McpRow(TypedDict):
     state: str  # a word of hermesd.workers.mcp.slot.State
     pid: int | None
     generation: int  # how often it was started
+    config: str  # another one than its budget's: its worker takes the new configuration up when it is idle
     reason: str  # why it is in that state, where there is a why
     cpu_seconds: float | None
     memory_bytes: int | None
@@ -552,8 +581,34 @@ class McpRow(TypedDict):
 
 class McpDocument(TypedDict):
     schema: Literal[1]
-    configured: list[str]  # what workers get that start from now on
+    configured: list[str]
+    budgets: list[McpBudget]  # of those
     servers: list[McpRow]
+
+
+class McpServerDocument(McpBudget):
+    """``mcp.show``."""
+
+    schema: Literal[1]
+    command: str
+    args: list[str]
+    env: list[str]  # names only
+    cwd: str
+    timeout_s: float
+    connect_timeout_s: float
+    idle_timeout_s: float | None
+    max_lifetime_s: float | None
+    include: list[str]
+    exclude: list[str]
+    tool_names: list[str] | None
+    log: str  # the file that its stderr goes to
+    sessions: list[McpRow]
+
+
+class McpResetDocument(TypedDict):
+    schema: Literal[1]
+    server: str
+    was: str  # the state before
 
 
 # ---- chat -----------------------------------------------------------------------------------------------------------

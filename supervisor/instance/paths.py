@@ -54,6 +54,11 @@ class Paths:
         return self.ours / "state.db"
 
     @property
+    def mcp(self) -> Path:
+        """What is known of MCP servers (`hermesd.supervisor.mcp.memory`)."""
+        return self.ours / "mcp.json"
+
+    @property
     def logs(self) -> Path:
         return self.ours / "logs"
 

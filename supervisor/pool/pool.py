@@ -24,14 +24,18 @@ from hermesd.ipc.messages import (
     DOWN,
     UP,
     Assign,
+    Equip,
     Heartbeat,
     Hello,
     Kept,
+    Listed,
     Logs,
     Message,
     Ready,
+    ServerNews,
     Servers,
     Snapshot,
+    StartRequest,
     StartTurn,
     Stop,
     Welcome,
@@ -84,6 +88,17 @@ class PoolListener(Protocol):
     def worker_logs(self, worker: Worker, logs: Logs) -> None: ...
 
 
+class ServerListener(Protocol):
+    """Who decides about the MCP servers of all workers. Each call happens on the event loop."""
+
+    def said(self, worker: Worker, message: StartRequest | ServerNews | Listed) -> None: ...
+
+    def taken_over(self, worker: Worker) -> None:
+        """A worker that an earlier hermesd started has told which of its servers run."""
+
+    def gone(self, worker: Worker) -> None: ...
+
+
 class Pool(LauncherListener):
     """``template`` is the `WorkerSpec` of every worker but for its own names."""
 
@@ -96,6 +111,7 @@ class Pool(LauncherListener):
         template: WorkerSpec,
         spare: int,
         stacks_dir: Path,
+        servers: ServerListener,
         on_launcher_death: Callable[[str], None],
         keys: Keys | None = None,
     ):
@@ -103,6 +119,7 @@ class Pool(LauncherListener):
         self._template = template
         self._spare = spare
         self._stacks_dir = stacks_dir
+        self._servers = servers
         self._endpoint = endpoint
         self._codec = Codec(*DOWN, *UP, accepts=UP)
         self._tokens = Tokens()
@@ -260,13 +277,25 @@ class Pool(LauncherListener):
                 self.stop_worker(worker, "hermesd stops", grace)
 
     def reconfigure(self, template: WorkerSpec, spare: int) -> None:
-        """Workers that start from now on are of this template; spares of another one, and those too many, end."""
-        changed, self._template = template != self._template, template
+        """Workers that start from now on are of this template; spares of another one, and those too many, end.
+
+        Other MCP servers reach also the workers that run: each takes them up as soon as it has no turn.
+        """
+        before, self._template = self._template, template
+        changed = replace(template, servers=()) != replace(before, servers=())
         self._spare = spare
         spares = [worker for worker in self._workers.values() if worker.session is None and not worker.ending]
         for worker in spares if changed else spares[spare:]:
             self.stop_worker(worker, "the configuration has changed", template.stop_grace)
+        for worker in list(self._workers.values()):
+            self._equip(worker)
         self._refill()
+
+    def _equip(self, worker: Worker) -> None:
+        """Tell a worker which MCP servers there are now, if that is news to it and it can hear."""
+        if worker.connected and not worker.ending and worker.equipped != self._template.servers:
+            worker.equipped = self._template.servers
+            self.send(worker, Equip(worker.equipped))
 
     # ---- taking over -------------------------------------------------------------------------------------------------
 
@@ -336,6 +365,7 @@ class Pool(LauncherListener):
             self._template, worker=name, tag=tag, endpoint=self._endpoint, token=token, wire_name=wire_name,
             stacks=str(self.stacks_file(name)), curve=self._keys.issue(name) if self._keys is not None else None,
         )  # fmt: skip
+        worker.equipped = self._template.servers
         self._register(worker)
         if self.launcher.state == "running":
             self._ask_for(worker)
@@ -434,6 +464,7 @@ class Pool(LauncherListener):
         if self._keys is not None:
             self._keys.revoke(worker.id)
         worker.servers_changed.set()
+        self._servers.gone(worker)
         if worker.timer is not None:
             worker.timer.cancel()
         worker.cpu_seconds = gone.cpu_seconds
@@ -501,6 +532,8 @@ class Pool(LauncherListener):
             worker.link.send(Stop("not needed", self._template.stop_grace))
         elif worker.assign is not None:
             self._tell_session(worker)
+        if not worker.adopted:
+            self._equip(worker)
         self._flush(worker)
 
     def _tell_session(self, worker: Worker) -> None:
@@ -540,12 +573,17 @@ class Pool(LauncherListener):
             case Servers():
                 worker.servers = message.servers
                 worker.servers_changed.set()
+                if worker.adopted:
+                    self._servers.taken_over(worker)
+            case StartRequest() | ServerNews() | Listed():
+                self._servers.said(worker, message)
             case Ready():
                 worker.ready = True
                 self._listener.worker_ready(worker, message.error)
             case Snapshot():
                 worker.ready = message.ready
                 self._listener.worker_snapshot(worker, message)
+                self._equip(worker)
             case _:
                 self._listener.worker_said(worker, message, lambda: self._settle(worker, seq))
 

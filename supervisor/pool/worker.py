@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from hermesd.ipc.ids import SessionKey, WorkerId
 from hermesd.ipc.link import Link
+from hermesd.ipc.mcp import ServerSpec
 from hermesd.ipc.messages import Assign, ServerReport
 from hermesd.workers.containment.contract import Container, Containment
 from hermesd.workers.spec import WorkerSpec
@@ -56,6 +57,7 @@ class Worker:
     idle: Signs | None = None  # since when it is looked at for what it uses without a turn
     idle_told_at: float = 0.0  # the last figure of its own that was looked at for that
     processes: int = 0  # at the last sample; 0: none was taken
+    equipped: tuple[ServerSpec, ...] | None = None  # the MCP servers that it was last told; None: by an earlier hermesd
     servers: tuple[ServerReport, ...] = ()
     servers_changed: asyncio.Event = field(default_factory=asyncio.Event)  # set by each report; cleared by who waits
     timer: asyncio.TimerHandle | None = None

@@ -195,8 +195,11 @@ def test_mcp_list_shows_each_server_and_restart_gives_it_a_new_process(scene: Sc
     resting = before[scene.session("m3")]
     assert (resting["state"], resting["pid"], resting["generation"]) == ("stopped", None, 0)
     page = daemon.ctl("mcp", "list").stdout.splitlines()
-    assert page[0] == "configured: time"
-    assert page[1].split() == ["SESSION", "SERVER", "STATE", "PID", "GENERATION", "CPU-TIME", "MEM", "REASON"]
+    assert page[0].split()[:3] == ["SERVER", "STATE", "RUNNING"]
+    assert page[1].split()[:3] == ["time", "good", "2"]
+    assert page[3].split() == ["SESSION", "SERVER", "STATE", "PID", "GENERATION", "CPU-TIME", "MEM", "REASON"]
+    assert {line.split()[0] for line in page[4:]} >= {scene.session("m1"), scene.session("m2")}
+    assert scene.session("m3") not in "".join(page), "nothing of it runs"
 
     done = daemon.ctl("mcp", "restart", "time", "--session", scene.session("m1"))
     assert (done.returncode, done.stderr) == (0, ""), done

@@ -124,7 +124,7 @@ def test_the_output_of_a_servers_stderr_is_kept_in_a_log_of_its_own(daemon: Daem
 
 def test_stop_leaves_no_process_of_any_server(daemon: Daemon) -> None:
     """The last one of this file: it ends the daemon."""
-    say(daemon, "!tools", "last")
+    say(daemon, "!start", "last")
     assert len(below(row_of(daemon, "last")["pid"])) >= 6
     tree = identities(daemon.processes())
     took = daemon.stop()

@@ -105,10 +105,9 @@ def test_new_servers_settings_and_variables_reach_new_workers_and_spares(scene: 
     change(daemon, agent_settings={"who": "second"}, workers={"env": ["MY_*"]}, mcp_servers={"time": TIME})
     (daemon.home / ".env").write_text("MY_PLACE=here\n")
     document = daemon.json("reload")
-    assert document["new_workers"] == [
-        "hermesd.agent_settings", "hermesd.workers.env", "mcp_servers.time", "environment.MY_PLACE",
-    ]  # fmt: skip
-    assert document["applied"] == document["new_workers"]
+    assert document["new_workers"] == ["hermesd.agent_settings", "hermesd.workers.env", "environment.MY_PLACE"]
+    assert document["next_idle"] == ["mcp_servers.time"]
+    assert document["applied"] == [*document["new_workers"], *document["next_idle"]]
     assert told(scene, "new") == [{"who": "second"}, "here"]
     assert told(scene, "old") == [{"who": "first"}, None]
     assert "timezone" in scene.fake.talk('!call time.get_current_time {"timezone": "UTC"}', chat="new")

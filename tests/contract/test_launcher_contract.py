@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import psutil
 import pytest
+from harness.unasked import Unasked
 
 from hermesd.ipc.codec import Codec
 from hermesd.ipc.framing import frame
@@ -125,6 +126,7 @@ class Scene:
             template=template,
             spare=spare,
             stacks_dir=self.path / "stacks",
+            servers=Unasked(),
             on_launcher_death=self.deaths.append,
         )
         await self.pool.start()

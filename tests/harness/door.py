@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from harness.unasked import Unasked
 from hermesd.ipc.codec import Codec
 from hermesd.ipc.keeping import Gone
 from hermesd.ipc.link import Link, Received
@@ -100,6 +101,7 @@ class Door:
             template=WorkerSpec("", "0123456789ab", "", "", "", "", "", "demo"),
             spare=0,
             stacks_dir=place / "stacks",
+            servers=Unasked(),
             on_launcher_death=lambda reason: None,
         )
 

@@ -16,7 +16,20 @@ from typing import Any, TypeVar
 
 from hermesd.ipc.codec import Codec, pack_value
 from hermesd.ipc.link import Confirmed, Delivered, Link, Received
-from hermesd.ipc.messages import DOWN, UP, Assign, Hello, LogRecord, Logs, Message, Ready, StartTurn, Welcome
+from hermesd.ipc.messages import (
+    DOWN,
+    UP,
+    Assign,
+    Hello,
+    LogRecord,
+    Logs,
+    Message,
+    Ready,
+    StartAnswer,
+    StartRequest,
+    StartTurn,
+    Welcome,
+)
 from hermesd.ipc.sockets import Router
 from hermesd.workers.containment.tag import make_tag
 from hermesd.workers.spec import WorkerSpec
@@ -94,6 +107,8 @@ class Host:
                             self.unsettled.append((message, seq))
                         elif message.DURABLE:
                             self._link.settle(seq)
+                        elif isinstance(message, StartRequest):
+                            self._link.send(StartAnswer(message.server, message.config, message.request, granted=True))
                     case Confirmed(message=message):
                         self.confirmed.append(message)
                     case Delivered(message=message):

@@ -24,6 +24,9 @@ class Functions:
         self._functions = functions
         self.calls: list[tuple[str, dict[str, Any]]] = []
 
+    async def start(self, *servers: str) -> None:
+        """They need no start."""
+
     async def tools(self) -> list[Tool]:
         return [
             Tool(*name.split(".", 1), f"the tool {name}", {"type": "object", "properties": {}})

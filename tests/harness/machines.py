@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from hermesd.supervisor.gateway import turn_life
 from hermesd.supervisor.journal import states
+from hermesd.supervisor.mcp import budget
 from hermesd.supervisor.platforms import connection_life
 from hermesd.supervisor.pool import worker_life
 from hermesd.workers.keeper import guard_life, ward_life
@@ -55,7 +56,7 @@ def of_steps(table: Mapping[S, Iterable[S]]) -> tuple[Edge, ...]:
 
 
 WORKER, TURN, WARD, SLOT = worker_life.Event, turn_life.Event, ward_life.Event, slot.Event
-GUARD, CONNECTION = guard_life.Event, connection_life.Event
+GUARD, CONNECTION, BUDGET = guard_life.Event, connection_life.Event, budget.Event
 
 MACHINES = (
     Machine(
@@ -135,6 +136,9 @@ MACHINES = (
         edges=tuple(Edge(now, then, event, tuple(actions)) for (now, event), (then, actions) in slot.TABLE.items()),
         events=tuple(SLOT),
         unasked={
+            SLOT.GRANTED: "the supervisor's answer",
+            SLOT.REFUSED: "the supervisor's answer",
+            SLOT.LISTED: "the supervisor's answer",
             SLOT.FAILED: "the time for the handshake, or the process ends",
             SLOT.PROBE_BROKE: "the time for the probe, or the process ends",
             SLOT.DIED: "the process ends",
@@ -142,6 +146,22 @@ MACHINES = (
         },
         performed_in="workers/mcp/server.py:_act",
         actions=tuple(slot.Action),
+    ),
+    Machine(
+        title="The restart budget of an MCP server over all sessions",
+        source="supervisor/mcp/budget.py",
+        states=tuple(budget.State),
+        first=budget.State.UNTRIED,
+        at_rest=frozenset({budget.State.UNTRIED, budget.State.GOOD, budget.State.BACKOFF, budget.State.PARKED}),
+        edges=tuple(Edge(now, then, event, tuple(actions)) for (now, event), (then, actions) in budget.TABLE.items()),
+        events=tuple(BUDGET),
+        unasked={
+            BUDGET.READY: "the server that is tried",
+            BUDGET.FAILED: "the time for the handshake, or the process ends",
+            BUDGET.GIVEN_UP: "the lease's timer, or the worker ends",
+        },
+        performed_in="supervisor/mcp/servers.py:_act",
+        actions=tuple(budget.Action),
     ),
     Machine(
         title="A platform's connection",

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from harness.unasked import Unasked
 
 from hermesd.ipc.codec import Ack, Codec
 from hermesd.ipc.keeping import Gone
@@ -104,6 +105,7 @@ async def pair(tmp_path: Path) -> AsyncIterator[tuple[Pool, Worker, Played]]:
         template=WorkerSpec("", "0123456789ab", "", "", "", "", "", "demo"),
         spare=0,
         stacks_dir=tmp_path / "stacks",
+        servers=Unasked(),
         on_launcher_death=lambda reason: None,
     )
     await pool.start()

@@ -28,6 +28,8 @@ from harness.cases import (
     limits,
     logflood,
     lost,
+    mcp_budget,
+    mcp_reconnect,
     platforms,
     recycled,
     starts,
@@ -78,6 +80,14 @@ def test_a_model_that_fails_rebuilds_nothing_and_works_once_it_is_mended(
     if not has_aimock():
         lacking("no aimock: npm ci --prefix tests/node")
     assert failing_model.run(1, seed, say, messages=5)["messages"] == 50
+
+
+def test_a_server_that_exits_at_once_is_hardly_started_however_often_it_is_called(seed: int) -> None:
+    assert mcp_budget.run(1, seed, say, seconds=6.0)["each"][0]["spawns"] <= 4
+
+
+def test_reconnects_and_reloads_leave_exactly_the_processes_that_are_wanted(seed: int) -> None:
+    assert mcp_reconnect.run(5, seed, say, sessions=3)["reloads"] == 1
 
 
 def test_frames_that_are_nearly_right_are_refused_and_reach_nobody(seed: int) -> None:

@@ -15,12 +15,18 @@ from hermesd.ipc.messages import Entry, File
 
 
 class Tools(Protocol):
-    """``session.mcp``: the MCP servers of the session, started at the first call that needs them."""
+    """``session.mcp``: the MCP servers of the session, each started by the first call that needs it."""
 
     async def tools(self) -> list[Tool]:
-        """Every tool of every configured server. Starts those whose list is not known yet.
+        """Every tool of every configured server. Starts those whose list no session knows yet.
 
         A server that does not start is left out and logged; calling it raises its reason.
+        """
+
+    async def start(self, *servers: str) -> None:
+        """Start these servers now, or all of them, so that no call has to wait for it.
+
+        One that does not start is logged. Raises `hermesd.workers.mcp.errors.NoSuchServer`.
         """
 
     async def call(self, server: str, tool: str, arguments: dict[str, Any]) -> ToolResult:

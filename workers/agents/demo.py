@@ -95,6 +95,10 @@ class Demo:
         lines = [f"{tool.server}.{tool.name} - {_first_line(tool.description)}" for tool in tools]
         return "\n".join([*lines, "Call one with !call SERVER.TOOL {json}."])
 
+    async def start(self, command: Command, out: Out) -> str:
+        await self._session.mcp.start()
+        return await self.tools(command, out)
+
     async def call(self, command: Command, out: Out) -> str:
         server, tool, arguments = parse_call(command.argument)
         name = f"{server}.{tool}"
@@ -216,6 +220,7 @@ class _Entry:
 COMMANDS: dict[str, _Entry] = {
     "help": _Entry("!help", "this list", Demo.help),
     "tools": _Entry("!tools", "the tools of all MCP servers", Demo.tools),
+    "start": _Entry("!start", "start every MCP server, as a call would", Demo.start),
     "call": _Entry("!call SERVER.TOOL {json}", "call a tool and reply with its text", Demo.call),
     "ask": _Entry("!ask TEXT", "ask you to approve or deny", Demo.ask),
     "file": _Entry("!file NAME", "write a small file and send it", Demo.file),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 
@@ -37,6 +38,15 @@ class CannotStart(McpError):
         self.reason = reason
 
 
+class Parked(CannotStart):
+    """It has failed too often, in this session or in others, and is left alone for a while: nothing was started."""
+
+    def __init__(self, server: str, reason: str, wait: float) -> None:
+        again = f"it is tried again in {_span(wait)}" if wait > 0 else "it may be tried again now"
+        super().__init__(server, f"{reason}; {again}, or after: hermesctl mcp reset {server}")
+        self.wait = wait
+
+
 class ServerDied(McpError):
     """The server ended under a call. Whether the tool had its effect is unknown, so nobody repeats the call."""
 
@@ -64,8 +74,18 @@ class CallRejected(McpError):
         self.reason = reason
 
 
+def _span(seconds: float) -> str:
+    """A wait in words.
+
+    >>> _span(3.2), _span(272)
+    ('4 s', '4 min 32 s')
+    """
+    whole = math.ceil(seconds)
+    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
+
+
 class ServersStopped(McpError):
-    """The worker is stopping; nothing is started any more."""
+    """The worker is stopping, or the server was taken out of the configuration; it is not started any more."""
 
     def __init__(self, server: str) -> None:
-        super().__init__(server, f"cannot use MCP server {server!r}: the worker is stopping")
+        super().__init__(server, f"cannot use MCP server {server!r}: its worker stops, or it is configured no more")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from hermesd.workers.containment.errors import ContainmentError
 from hermesd.workers.mcp import sdk
 from hermesd.workers.mcp.errors import CallRejected, CallTimeout, ServerDied
 from hermesd.workers.mcp.escalation import Means, polite_steps
-from hermesd.workers.mcp.process import CannotSpawn, Process, spawn
+from hermesd.workers.mcp.process import SHELL_CANNOT_RUN, SHELL_NOT_FOUND, CannotSpawn, Process, spawn
 from hermesd.workers.mcp.slot import Event
 from hermesd.workers.mcp.stderr import StderrLog, drain
 from hermesd.workers.mcp.transport import wire
@@ -69,6 +70,8 @@ class Generation:
         self.tools: list[Tool] = []
         self.tools_changed = False
         self.protocol = ""
+        self.timeout = plan.spec.timeout  # of a call; may change while it runs
+        self.permanent = False  # why it does not start will not pass by itself
         self._plan = plan
         self._stderr = stderr
         self._tell = tell
@@ -104,7 +107,7 @@ class Generation:
         session = self._session
         if session is None:
             raise ServerDied(self.name, tool, await self._why())
-        seconds = self._plan.spec.timeout
+        seconds = self.timeout
         # In a task of its own: the SDK shields the note to the server that a call is cancelled, and a server that does
         # not read would hold the caller for as long.
         call = asyncio.create_task(sdk.call_tool(session, tool, arguments), name=f"mcp {self.name}.{tool}")
@@ -169,11 +172,14 @@ class Generation:
             self.container.create()
             self.process = await spawn(spec, self._plan.environment, self.container)
         except (CannotSpawn, ContainmentError) as error:
+            self.permanent = isinstance(error, CannotSpawn) and error.permanent
             self._end(Event.FAILED, str(error))
             await self._empty()
             return
         process = self.process
-        self._stderr.begin(f"generation {self.number}, pid {process.pid}: {' '.join([spec.command, *spec.args])}")
+        at = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        command = " ".join([spec.command, *spec.args])
+        self._stderr.begin(f"{at} {self.container.name}, pid {process.pid}: {command}")
         self._on_process()
         copying = asyncio.create_task(drain(process.stderr, self._stderr), name=f"mcp {self.name} stderr")
         self._copying = copying
@@ -243,7 +249,8 @@ class Generation:
             await asyncio.wait([shaking])
             if not shaking.cancelled():
                 shaking.exception()  # retrieved: told above
-        self._end(Event.PROBE_BROKE if progress.unsure else Event.FAILED, reason)
+        self.permanent = process.exit_code in (SHELL_NOT_FOUND, SHELL_CANNOT_RUN)
+        self._end(Event.PROBE_BROKE if progress.unsure and not self.permanent else Event.FAILED, reason)
         return False
 
     async def _shake_hands(self, session: ClientSession, progress: _Progress) -> None:

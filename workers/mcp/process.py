@@ -21,10 +21,18 @@ log = logging.getLogger(__name__)
 PIDFD_SIGNAL_PROCESS_GROUP = 4  # linux/pidfd.h, since Linux 6.9
 READ_AHEAD = 1 << 20  # bytes of output held before the pipe is left alone
 SHELL_NOT_FOUND = 127  # what sh, env and npx end with when the command they were given does not exist
+SHELL_CANNOT_RUN = 126  # the same for one that is no program
 
 
 class CannotSpawn(Exception):
-    """There is no process; the text says why, for the person who wrote the command into the configuration."""
+    """There is no process; the text says why, for the person who wrote the command into the configuration.
+
+    ``permanent``: it will be so until somebody mends the command, its directory or the program.
+    """
+
+    def __init__(self, reason: str, *, permanent: bool = False) -> None:
+        super().__init__(reason)
+        self.permanent = permanent
 
 
 class Process:
@@ -47,6 +55,11 @@ class Process:
         self._spawned = spawned
         self._readers = readers
         self.exited: asyncio.Task[str] = asyncio.create_task(self._exit(), name=f"pid {spawned.pid} exits")
+
+    @property
+    def exit_code(self) -> int | None:
+        """As subprocess has it; None while it runs."""
+        return self._spawned.exit_code
 
     async def _exit(self) -> str:
         return describe_exit(await self._spawned.wait_async())
@@ -97,7 +110,8 @@ async def spawn(spec: ServerSpec, environment: dict[str, str], container: Contai
         )
     except (SpawnError, OSError, ValueError) as error:
         os.close(stderr_read)
-        raise CannotSpawn(str(error)) from error
+        needs_mending = isinstance(error, SpawnError) and error.stage in ("exec", "chdir", "spec")
+        raise CannotSpawn(str(error), permanent=needs_mending) from error
     except BaseException:
         os.close(stderr_read)
         raise

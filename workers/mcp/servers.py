@@ -15,9 +15,11 @@ from hermesd.workers.agents.contract import Tool, ToolResult
 from hermesd.workers.containment.contract import Containment
 from hermesd.workers.mcp.environment import server_environment
 from hermesd.workers.mcp.errors import McpError, NoSuchServer
-from hermesd.workers.mcp.slot import Slot
+from hermesd.workers.mcp.gate import OpenGate, Warden
+from hermesd.workers.mcp.slot import AT_REST, Slot
 
 if TYPE_CHECKING:
+    from hermesd.workers.mcp.generation import Plan
     from hermesd.workers.mcp.server import Server
 
 log = logging.getLogger(__name__)
@@ -25,12 +27,16 @@ log = logging.getLogger(__name__)
 RESTART_SECONDS = 3.0
 """For the polite end of a server that is to be restarted; what is left of it then is killed."""
 
+CUT_OFF_SECONDS = 1.5
+"""The same for one whose call was cut off: what its tool has started is to be gone within 5 s of the /stop."""
+
 
 class Servers:
     """Implements `hermesd.workers.agents.contract.Tools`. A server is started by the first call that needs it.
 
     ``tag`` is the worker's; ``base_env`` the environment that the servers' is filtered from; ``grace`` the seconds
-    between the steps of a polite stop. ``on_change`` gets all reports whenever one changes, on the loop's thread.
+    between the steps of a polite stop. ``warden`` is asked before each start; without one everything may be started.
+    ``on_change`` gets all reports whenever one changes, on the loop's thread.
     """
 
     def __init__(
@@ -43,6 +49,7 @@ class Servers:
         log_dir: str | Path | None,
         base_env: Mapping[str, str],
         grace: float = 3.0,
+        warden: Warden | None = None,
         on_change: Callable[[tuple[ServerReport, ...]], None] | None = None,
     ) -> None:
         self._specs = {spec.name: spec for spec in specs}
@@ -52,6 +59,7 @@ class Servers:
         self._log_dir = Path(log_dir) if log_dir else None
         self._base_env = dict(base_env)
         self._grace = grace
+        self._warden = warden or OpenGate()
         self._on_change = on_change
         self._servers: dict[str, Server] = {}
         self._stopped = False
@@ -60,22 +68,65 @@ class Servers:
         lists = await asyncio.gather(*(self._tools(name) for name in self._specs))
         return [tool for tools in lists for tool in tools]
 
+    async def start(self, *servers: str) -> None:
+        for name in servers:
+            if name not in self._specs:
+                raise NoSuchServer(name, self._specs)
+        await asyncio.gather(*(self._start(name) for name in servers or self._specs))
+
     async def call(self, server: str, tool: str, arguments: dict[str, Any]) -> ToolResult:
         if server not in self._specs:
             raise NoSuchServer(server, self._specs)
         return await self._server(server).call(tool, arguments)
 
     def reports(self) -> tuple[ServerReport, ...]:
-        """Every configured server, in the configuration's order; one that was never needed is stopped."""
-        return tuple(
-            self._servers[name].report() if name in self._servers else ServerReport(name, 0, Slot().state)
-            for name in self._specs
-        )
+        """Every configured server, in the configuration's order, then those that are being removed.
 
-    def restart(self, name: str) -> None:
+        One that was never needed is stopped.
+        """
+        named = {name: server.report() for name, server in self._servers.items()}
+        configured = (
+            named.pop(name) if name in named else ServerReport(name, 0, Slot().state, config=spec.config)
+            for name, spec in self._specs.items()
+        )
+        return (*configured, *named.values())
+
+    def restart(self, name: str, seconds: float = RESTART_SECONDS) -> None:
         """End the process of a server, politely at first; the next call that needs it starts another. Reports tell."""
         if name in self._servers:
-            self._servers[name].restart(RESTART_SECONDS)
+            self._servers[name].restart(seconds)
+
+    def equip(self, specs: Sequence[ServerSpec]) -> None:
+        """These are the servers from now on. Called when no turn runs.
+
+        Those that do not differ are not touched; a process goes on where only what is done with it differs; the others
+        are ended, and forgotten where they are not among ``specs``.
+        """
+        if self._stopped:
+            return
+        before, self._specs = self._specs, {spec.name: spec for spec in specs}
+        for name, server in list(self._servers.items()):
+            if name not in self._specs:
+                server.stop(RESTART_SECONDS)
+                self._forget_at_rest(name)
+            elif self._specs[name] != before.get(name):
+                server.reconfigure(self._plan(self._specs[name]))
+        if self._specs != before:
+            self._report()
+
+    def cut_calls(self) -> dict[str, int]:
+        """At the start of a turn, for `end_cut_off`."""
+        return {name: server.cut_calls for name, server in self._servers.items()}
+
+    def end_cut_off(self, before: Mapping[str, int]) -> None:
+        """A turn was interrupted: end the servers that it was calling, with everything that their tools have started.
+
+        The protocol has a message for "cancelled" and no answer to it, so nobody could tell when a tool has ended.
+        """
+        for name, server in self._servers.items():
+            if server.cut_calls > before.get(name, 0):
+                log.info("MCP server %s is ended: a call of it was cut off", name)
+                server.restart(CUT_OFF_SECONDS)
 
     async def stop(self, seconds: float) -> None:
         """Stop all servers at once, politely first, and start none any more.
@@ -96,6 +147,12 @@ class Servers:
                 wait.cancel()
                 log.warning("MCP server %s is still %s after %g s", server.name, server.slot.state, seconds)
 
+    async def _start(self, name: str) -> None:
+        try:
+            await self._server(name).start()
+        except McpError as error:
+            log.warning("%s", error)
+
     async def _tools(self, name: str) -> list[Tool]:
         try:
             return await self._server(name).tools()
@@ -110,15 +167,34 @@ class Servers:
 
     def _make(self, spec: ServerSpec) -> Server:
         # The SDK takes 0.7 s of CPU to import; a session that needs no server never pays it.
-        from hermesd.workers.mcp.generation import Plan
         from hermesd.workers.mcp.server import Server
 
-        plan = Plan(spec, server_environment(self._base_env, spec.env), self._grace, probe=True)
         container = partial(self._containment.server, self._worker, self._tag, spec.name)
-        server = Server(plan, container=container, log_dir=self._log_dir, on_change=self._report)
+        server = Server(
+            self._plan(spec),
+            container=container,
+            log_dir=self._log_dir,
+            warden=self._warden,
+            on_change=partial(self._changed, spec.name),
+        )
         if self._stopped:
             server.stop(0.0)
         return server
+
+    def _plan(self, spec: ServerSpec) -> Plan:
+        from hermesd.workers.mcp.generation import Plan
+
+        return Plan(spec, server_environment(self._base_env, spec.env), self._grace, probe=True)
+
+    def _changed(self, name: str) -> None:
+        self._forget_at_rest(name)
+        self._report()
+
+    def _forget_at_rest(self, name: str) -> None:
+        """Of one that is configured no more nothing is kept, once nothing of it runs."""
+        server = self._servers.get(name)
+        if server is not None and name not in self._specs and server.slot.state in AT_REST:
+            del self._servers[name]
 
     def _report(self) -> None:
         if self._on_change is not None:

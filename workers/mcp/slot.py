@@ -1,8 +1,9 @@
 """The life of one MCP server of a worker, as a table.
 
 A slot has at most one live generation. A process is replaced in one way only: killed, its container proved empty, and
-then the next one is spawned. A server that did not start or that crashed is *broken*: its reason is kept and the next
-call tries again; a restart budget belongs into the row (BROKEN, NEEDED).
+then the next one is spawned. A server that did not start or that crashed is *broken*: its reason is kept, and the next
+call tries again. Before any start the supervisor is asked, which keeps one restart budget over all sessions; a server
+that it does not let start is *parked*.
 """
 
 from __future__ import annotations
@@ -13,16 +14,21 @@ from enum import StrEnum
 
 class State(StrEnum):
     STOPPED = "stopped"  # nothing runs
+    ASKING = "asking"  # the supervisor is asked whether it may be started; nothing runs
     STARTING = "starting"  # spawned or about to be; the handshake is not finished
     READY = "ready"
     STOPPING = "stopping"  # the polite stop runs, which ends with an empty container
     EMPTYING = "emptying"  # it failed; what is left of it is being killed
     REPLACING = "replacing"  # as emptying, and the next generation starts at once
     BROKEN = "broken"  # nothing runs, and there is a reason
+    PARKED = "parked"  # the same, and it may not be started yet
 
 
 class Event(StrEnum):
     NEEDED = "needed"  # a call or a tool list wants it
+    GRANTED = "granted"  # it may be started
+    REFUSED = "refused"  # it may not
+    LISTED = "listed"  # its tools are known, and nobody needs more
     CONNECTED = "connected"  # the handshake is finished and the tools are known
     FAILED = "failed"  # did not start
     PROBE_BROKE = "probe broke"  # died or hung at the question for the stateless revision
@@ -32,6 +38,8 @@ class Event(StrEnum):
 
 
 class Action(StrEnum):
+    ASK = "ask"  # ask the supervisor
+    WITHDRAW = "withdraw"  # its answer is not needed any more
     SPAWN = "spawn"  # start the slot's new generation
     STOP_POLITELY = "stop politely"  # begin the escalation; ends with EMPTIED
     EMPTY = "empty"  # kill at once; ends with EMPTIED
@@ -40,8 +48,13 @@ class Action(StrEnum):
 _S, _E, _A = State, Event, Action
 
 TABLE: dict[tuple[State, Event], tuple[State, tuple[Action, ...]]] = {
-    (_S.STOPPED, _E.NEEDED): (_S.STARTING, (_A.SPAWN,)),
+    (_S.STOPPED, _E.NEEDED): (_S.ASKING, (_A.ASK,)),
     (_S.STOPPED, _E.STOP): (_S.STOPPED, ()),
+    (_S.ASKING, _E.NEEDED): (_S.ASKING, ()),
+    (_S.ASKING, _E.GRANTED): (_S.STARTING, (_A.SPAWN,)),
+    (_S.ASKING, _E.REFUSED): (_S.PARKED, ()),
+    (_S.ASKING, _E.LISTED): (_S.STOPPED, ()),
+    (_S.ASKING, _E.STOP): (_S.STOPPED, (_A.WITHDRAW,)),
     (_S.STARTING, _E.NEEDED): (_S.STARTING, ()),
     (_S.STARTING, _E.CONNECTED): (_S.READY, ()),
     (_S.STARTING, _E.FAILED): (_S.EMPTYING, (_A.EMPTY,)),
@@ -64,12 +77,14 @@ TABLE: dict[tuple[State, Event], tuple[State, tuple[Action, ...]]] = {
     (_S.REPLACING, _E.NEEDED): (_S.REPLACING, ()),
     (_S.REPLACING, _E.STOP): (_S.STOPPING, ()),
     (_S.REPLACING, _E.EMPTIED): (_S.STARTING, (_A.SPAWN,)),
-    (_S.BROKEN, _E.NEEDED): (_S.STARTING, (_A.SPAWN,)),
+    (_S.BROKEN, _E.NEEDED): (_S.ASKING, (_A.ASK,)),
     (_S.BROKEN, _E.STOP): (_S.BROKEN, ()),
+    (_S.PARKED, _E.NEEDED): (_S.ASKING, (_A.ASK,)),
+    (_S.PARKED, _E.STOP): (_S.PARKED, ()),
 }
 
-# States in which nothing of the server runs.
-AT_REST = frozenset({State.STOPPED, State.BROKEN})
+# States in which nothing of the server runs, and nothing is about to.
+AT_REST = frozenset({State.STOPPED, State.BROKEN, State.PARKED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +103,7 @@ class ImpossibleEvent(Exception):
 def step(slot: Slot, event: Event, generation: int = 0, reason: str = "") -> tuple[Slot, tuple[Action, ...]]:
     """What becomes of the slot. Pure.
 
-    ``generation`` is the one that an event tells about, 0 for NEEDED and STOP, which come from outside. News of an
+    ``generation`` is the one that an event tells about, 0 for those which come from outside. News of an
     older generation changes nothing. Raises `ImpossibleEvent` where the table has no row.
     """
     if generation and generation != slot.generation:

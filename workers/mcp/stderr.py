@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 from collections import deque
 from pathlib import Path
 
+from hermesd.ipc.mcp import log_name
 from hermesd.ipc.redaction import Redactor
 
 FILE_CAP = 1 << 20  # bytes; one older file of the same size is kept as ".1"
@@ -26,8 +26,8 @@ _GLANCE = 2048  # bytes at the end of what is not kept, of which the last lines 
 
 
 def log_path(log_dir: str | Path, server: str) -> Path:
-    """The log file of a server. Its name comes from a configuration and may hold anything, also slashes."""
-    return Path(log_dir) / f"mcp-{re.sub(r'[^A-Za-z0-9._-]', '_', server)[:100]}.log"
+    """The log file of a server, which all sessions share."""
+    return Path(log_dir) / log_name(server)
 
 
 class StderrLog:
@@ -41,6 +41,10 @@ class StderrLog:
         self._partial = b""
         self._skipped = 0
         self.error = ""  # why lines are not in the file, where they are not
+
+    def redact_by(self, redactor: Redactor) -> None:
+        """From now on: its configuration hands it other secrets."""
+        self._redactor = redactor
 
     def begin(self, header: str) -> None:
         """A new generation: a line of ours into the file, and no last lines of the one before."""

@@ -32,11 +32,14 @@ def command(options: Options, dry_run: bool) -> None:
             hint(f"  fix: {words.safe(warning['fix'])}")
     if document["unchanged"]:
         click.echo("nothing has changed")
-    later = set(document["new_workers"])
+    later, idle = set(document["new_workers"]), set(document["next_idle"])
     done = "would apply" if dry_run else "applied"
     for key in document["applied"]:
-        to = " to workers that start from now on" if key in later else ""
+        to = " to workers that start from now on" if key in later else " to each worker when it is idle" * (key in idle)
         click.echo(f"{done}{to}: {words.safe(key)}")
+    for what, names in document["mcp"].items():
+        if names:
+            click.echo(f"MCP servers {what}: {', '.join(map(words.safe, cast('list[str]', names)))}")
     for key in document["needs_restart"]:
         click.echo(f"needs a restart of hermesd: {words.safe(key)}")
     if document["needs_restart"]:

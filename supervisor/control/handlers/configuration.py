@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from hermesd.supervisor.config.errors import ConfigError
@@ -24,8 +25,10 @@ class ConfigurationHandler(Handler):
         changes = reloaded.changes
         return {
             "schema": SCHEMA,
-            "applied": [*changes.live, *changes.new_workers],
+            "applied": [*changes.live, *changes.new_workers, *changes.next_idle],
             "new_workers": list(changes.new_workers),
+            "next_idle": list(changes.next_idle),
+            "mcp": asdict(reloaded.servers),
             "needs_restart": list(changes.restart),
             "no_effect": list(changes.no_effect),
             "unchanged": not changes,

@@ -18,6 +18,7 @@ from typing import Any
 
 import zmq
 
+from harness.unasked import Unasked
 from hermesd.ipc.codec import Codec
 from hermesd.ipc.keeping import Gone
 from hermesd.ipc.messages import DOWN, Assign, Logs, Message, Snapshot, StartTurn, Steer, ToolUse
@@ -94,6 +95,7 @@ class _Ours:
             template=WorkerSpec("", instance, "", "", "", "", "", "demo"),
             spare=0,
             stacks_dir=directory / "stacks",
+            servers=Unasked(),
             on_launcher_death=lambda reason: None,
         )
         self._worker: Worker | None = None

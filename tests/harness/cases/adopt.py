@@ -61,7 +61,7 @@ def _on(ground: Ground, times: int, chance: random.Random, say: Callable[[str], 
 def _adopted(scene: Scene, chat: str, moment: str, chance: random.Random, said: list[tuple[str, str]]) -> float:
     """One death and one new hermesd. Returns the seconds from the death to the new one's readiness."""
     fake = scene.fake
-    assert "plain.echo" in fake.talk("!tools", chat=chat)
+    assert "plain.echo" in fake.talk("!start", chat=chat)
     before = scene.worker(chat)
     text = TEXTS.get(moment, "!sleep 2")
     message = fake.say(text, chat=chat) if text else ""
@@ -92,7 +92,7 @@ def _adopted(scene: Scene, chat: str, moment: str, chance: random.Random, said: 
         if moment == "while it streams":
             assert answer["text"].split() == [str(part) for part in range(1, PARTS + 1)], answer["text"][-100:]
     history = fake.talk("!history", chat=chat)
-    assert "user: !tools" in history, history
+    assert "user: !start" in history, history
     after = scene.worker(chat)
     assert after["pid"] == before["pid"], f"{moment}: the worker was {before}, it is {after}"
     assert after["worker"] == before["worker"], after
@@ -137,7 +137,7 @@ def _alone(ground: Ground) -> float:
             plain=scene.hostile("be_plain"), setsid=scene.hostile("leave_a_child"), hidden=scene.hostile("hide")
         )
         scene.start()
-        scene.fake.talk("!tools", chat="one")
+        scene.fake.talk("!start", chat="one")
         scene.fake.say("!sleep 600", chat="one")
         _wait_busy(scene, "one")
         scene.daemon.kill()

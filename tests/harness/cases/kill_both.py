@@ -44,7 +44,7 @@ def _one(ground: Ground, chance: random.Random, *, hold_the_gil: bool) -> float:
         scene.start()
         fake = scene.fake
         for chat in ("one", "two"):
-            fake.talk("!tools", chat=chat)
+            fake.talk("!start", chat=chat)
         fake.say("!sleep 600", chat="one")
         fake.say("!regex" if hold_the_gil else "!spin", chat="two")
         until = time.monotonic() + 10.0

@@ -71,13 +71,13 @@ class _Lives:
         self.started.append(time.monotonic() - began)
         chats = [f"round-{number}-{place}" for place in range(3)]
         for chat in chats[:2]:
-            fake.talk("!tools", chat=chat)
+            fake.talk("!start", chat=chat)
         if moment == "mid-turn":
             for chat in chats[:2]:
                 self._say("!sleep 600", chat, running=True)
             self._wait_running(2)
         elif moment == "while servers start":
-            self._say("!tools", chats[2], running=False)
+            self._say("!start", chats[2], running=False)
             time.sleep(self._chance.uniform(0.0, 0.3))
         elif moment == "after many messages":
             for turn in range(20):

@@ -50,7 +50,7 @@ def _on(ground: Ground, times: int, chance: random.Random, say: Callable[[str], 
 def _one(scene: Scene, number: int, chance: random.Random) -> float:
     """Returns the seconds from the death to the first answer of a new session."""
     fake, chat = scene.fake, f"chat-{number}"
-    fake.talk("!tools", chat=chat)
+    fake.talk("!start", chat=chat)
     keeper = scene.daemon.ask("ps")["keeper"]["pid"]
     message = fake.say(f"!sleep {TURN_SECONDS:g}", chat=chat)
     until = time.monotonic() + 10.0
@@ -65,7 +65,7 @@ def _one(scene: Scene, number: int, chance: random.Random) -> float:
     took = time.monotonic() - began
     answer = fake.final(message, chat=chat)
     assert "Slept for" in answer["text"], answer
-    fake.talk("!tools", chat=chat)
+    fake.talk("!start", chat=chat)
     after = scene.worker(chat)
     assert after["pid"] == before["pid"], f"the worker was {before}, it is {after}"
     status = scene.daemon.json("status")
@@ -78,7 +78,7 @@ def _workers_of_dead_keepers_can_be_ended(scene: Scene) -> None:
     """By the new keeper, and their ends are noticed."""
     before = scene.worker("chat-0")
     kill(before["pid"])
-    assert "user: !tools" in scene.fake.talk("!history", chat="chat-0")
+    assert "user: !start" in scene.fake.talk("!history", chat="chat-0")
     after = scene.worker("chat-0")
     assert after["pid"] != before["pid"], after
     assert after["restarts"] == 1, after

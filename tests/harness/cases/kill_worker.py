@@ -53,7 +53,7 @@ def _rounds(ground: Ground, times: int, rounds: random.Random, gone: list[float]
 
 def _kill_one(scene: Scene, chat: str, *, mid_turn: bool, gone: list[float], answered: list[float]) -> None:
     fake = scene.fake
-    tools = fake.talk("!tools", chat=chat)
+    tools = fake.talk("!start", chat=chat)
     wanted = ["plain.echo", "setsid.echo", "stubborn.echo", "hidden.echo", "npx.echo"]
     assert all(name in tools for name in wanted), tools
     calling = scene.roll.wait_alive(CALLERS)
@@ -77,7 +77,7 @@ def _kill_one(scene: Scene, chat: str, *, mid_turn: bool, gone: list[float], ans
     began = time.monotonic()
     history = fake.talk("!history", chat=chat)
     answered.append(time.monotonic() - began)
-    assert "user: !tools" in history, f"the new worker does not know the conversation: {history!r}"
+    assert "user: !start" in history, f"the new worker does not know the conversation: {history!r}"
     after = scene.worker(chat)
     assert after["pid"] != worker["pid"], after
     assert after["restarts"] == 1, after

@@ -177,7 +177,7 @@ class _World:
         others = [one for one in chats if one not in starting]
         for kill, chat in others:
             if kill.moment != "before hello":
-                self._say("!tools", chat)
+                self._say("!start", chat)
         self._settle(chat for kill, chat in others if kill.moment != "before hello")
         for kill, chat in others:
             if kill.moment in ("mid-turn", "while draining", "while being killed"):
@@ -219,7 +219,7 @@ class _World:
         if target is None:
             known = {child.pid for child in self._below_keeper()}
             called = set(self.scene.roll.alive())
-            self._try(lambda: self._say("!tools", chat))
+            self._try(lambda: self._say("!start", chat))
             target = Target(self._wait_new(kill.victim, known, called))
         if target.send(HOWS[kill.how]):
             self.killed[kill] += 1

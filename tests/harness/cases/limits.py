@@ -147,7 +147,7 @@ def _hibernation() -> float:
         scene.configure_ours(workers={"idle_timeout": "1s"})
         scene.configure(plain=scene.hostile("be_plain"))
         scene.start()
-        scene.fake.talk("!tools", chat="a")
+        scene.fake.talk("!start", chat="a")
         pid = scene.worker("a")["pid"]
         began = time.monotonic()
         # Looking at it must not keep it awake.
@@ -158,7 +158,7 @@ def _hibernation() -> float:
         began = time.monotonic()
         history = scene.fake.talk("!history", chat="a")
         took = time.monotonic() - began
-        assert "user: !tools" in history, history
+        assert "user: !start" in history, history
         assert scene.worker("a")["pid"] != pid
         return took
 

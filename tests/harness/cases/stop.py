@@ -31,7 +31,7 @@ def _stop(scene: Scene) -> float:
     scene.configure(plain=scene.hostile("be_plain"), stubborn=scene.hostile("ignore_everything"))
     scene.start()
     with ThreadPoolExecutor(SESSIONS) as pool:
-        for text in pool.map(lambda number: scene.fake.talk("!tools", chat=f"chat-{number}"), range(SESSIONS)):
+        for text in pool.map(lambda number: scene.fake.talk("!start", chat=f"chat-{number}"), range(SESSIONS)):
             assert "plain.echo" in text, text
             assert "stubborn.echo" in text, text
     scene.roll.wait_alive(2 * SESSIONS)

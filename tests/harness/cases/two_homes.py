@@ -45,7 +45,7 @@ class _Bystander:
     def __init__(self, scene: Scene):
         self._scene = scene
         self._said = 0
-        scene.fake.talk("!tools", chat="neighbour")
+        scene.fake.talk("!start", chat="neighbour")
         self._callers = scene.roll.wait_alive(CALLERS)
         self.known: set[Identity] = identities([*scene.daemon.processes(), *self._callers])
         assert len(self.known) >= CALLERS + 4, [command(one.pid) for one in self.known]
@@ -63,7 +63,7 @@ class _Bystander:
 
 def _busy(scene: Scene, chat: str) -> None:
     scene.start()
-    scene.fake.talk("!tools", chat=chat)
+    scene.fake.talk("!start", chat=chat)
     scene.roll.wait_alive(CALLERS)
 
 

@@ -72,7 +72,7 @@ class Pen:
         self.reports = []
         self.all = []
 
-    def servers(self, *specs, grace=2.0, base_env=None):
+    def servers(self, *specs, grace=2.0, base_env=None, warden=None):
         made = Servers(
             specs,
             containment=self.containment,
@@ -81,6 +81,7 @@ class Pen:
             log_dir=self.log_dir,
             base_env=os.environ if base_env is None else base_env,
             grace=grace,
+            warden=warden,
             on_change=self.reports.append,
         )
         self.all.append(made)
@@ -92,12 +93,13 @@ class Pen:
         return ServerSpec(name, sys.executable, ("-S", str(HOSTILE), habit), env, **options)
 
     def states(self, name="h"):
-        """Each (state, generation) that was reported of one server, without repetitions."""
+        """Each (state, generation) that was reported of one server, without repetitions and without the questions."""
         seen = []
         for reports in self.reports:
             for report in reports:
-                if report.name == name and (not seen or seen[-1] != (report.state, report.generation)):
-                    seen.append((str(report.state), report.generation))
+                now = (str(report.state), report.generation)
+                if report.name == name and report.state != "asking" and (not seen or seen[-1] != now):
+                    seen.append(now)
         return seen
 
     def members(self):

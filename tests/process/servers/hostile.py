@@ -110,6 +110,8 @@ class Server:
             sys.stderr.write("x" * arguments["size"] + "\n")
             sys.stderr.flush()
             self.reply(number, "done")
+        elif name == "grow":
+            child(lambda: grow(arguments["deep"]))
         elif name == "environment":
             self.reply(number, json.dumps(dict(os.environ)))
         elif name == "cancelled":
@@ -157,6 +159,13 @@ def child(work, *, session=False, orphan=False):
     connect_back()
     work()
     os._exit(0)
+
+
+def grow(deep):
+    """A chain of processes below this one, each in a session of its own, none of which wants to end."""
+    if deep > 1:
+        child(lambda: grow(deep - 1), session=True)
+    linger()
 
 
 def linger():
@@ -239,6 +248,12 @@ def die_at_once(server):
     sys.exit("no API key: set HOSTILE_KEY")
 
 
+def die_until_healed(server):
+    if not os.path.exists(os.environ["HEALED"]):
+        die_at_once(server)
+    server.serve()
+
+
 def never_read(server):
     time.sleep(LIMIT)
 
@@ -269,7 +284,7 @@ HABITS = {
     habit.__name__: habit
     for habit in (
         be_plain, ignore_everything, leave_a_child, double_fork, hide, hold_the_pipes, stop_itself, write_garbage,
-        die_of_the_probe, hang_at_the_probe, refuse_oddly, die_at_once, never_read, flood_stderr,
+        die_of_the_probe, hang_at_the_probe, refuse_oddly, die_at_once, die_until_healed, never_read, flood_stderr,
         fill_stdout_at_the_end,
     )
 }  # fmt: skip

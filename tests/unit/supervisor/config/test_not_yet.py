@@ -51,8 +51,7 @@ mcp_servers:
     )
     assert {key for key, *_ in told(result)} == {
         "mcp_servers.a.headers", "mcp_servers.a.transport", "mcp_servers.a.tools.resources",
-        "mcp_servers.a.tools.prompts", "mcp_servers.b.scope", "mcp_servers.b.idle_timeout",
-        "mcp_servers.b.max_lifetime", "mcp_servers.b.isolation",
+        "mcp_servers.a.tools.prompts", "mcp_servers.b.scope", "mcp_servers.b.isolation",
     }  # fmt: skip
 
 

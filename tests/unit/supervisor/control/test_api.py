@@ -14,7 +14,7 @@ from hermesd.supervisor.control.errors import CannotServe, Code, Refused
 
 READING = {
     "version", "status", "ps", "doctor", "logs.path", "sessions.list", "sessions.show", "inbox.list", "inbox.show",
-    "outbox.list", "platforms.list", "outbox.show", "mcp.list", "webhook.list",
+    "outbox.list", "platforms.list", "outbox.show", "mcp.list", "mcp.show", "webhook.list",
 }  # fmt: skip
 
 

@@ -37,6 +37,11 @@ class Said:
 
 
 class OneServer:
+    started = 0
+
+    async def start(self, *servers):
+        self.started += 1
+
     async def tools(self):
         return [Tool("echo", "say", "Says it again.\nAt length.", {})]
 
@@ -87,6 +92,11 @@ async def test_help_names_every_command(agent):
 
 async def test_tools_are_listed_with_their_first_line(agent):
     assert "echo.say - Says it again.\n" in await say(agent, "!tools")
+
+
+async def test_servers_are_started_on_request(agent):
+    assert "echo.say" in await say(agent, "!start")
+    assert agent._session.mcp.started == 1
 
 
 async def test_a_call_replies_with_the_tools_text(agent):

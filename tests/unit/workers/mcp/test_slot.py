@@ -8,10 +8,21 @@ from hypothesis import strategies as st
 
 from hermesd.workers.mcp.slot import AT_REST, TABLE, Action, Event, ImpossibleEvent, Slot, State, step
 
-WITH_REASON = {Event.FAILED, Event.DIED, Event.PROBE_BROKE}
-FROM_OUTSIDE = {Event.NEEDED, Event.STOP}
+WITH_REASON = {Event.FAILED, Event.DIED, Event.PROBE_BROKE, Event.REFUSED}
+FROM_OUTSIDE = {Event.NEEDED, Event.STOP, Event.GRANTED, Event.REFUSED, Event.LISTED}
+START = (Event.NEEDED, Event.GRANTED)
+RUNNING = {State.STARTING, State.READY, State.STOPPING, State.EMPTYING, State.REPLACING}
 # What happens without anybody's wish: time-outs end a start, and what is killed is over some time.
-BY_ITSELF = {Event.CONNECTED, Event.FAILED, Event.DIED, Event.EMPTIED, Event.PROBE_BROKE}
+BY_ITSELF = {
+    Event.GRANTED,
+    Event.REFUSED,
+    Event.LISTED,
+    Event.CONNECTED,
+    Event.FAILED,
+    Event.DIED,
+    Event.EMPTIED,
+    Event.PROBE_BROKE,
+}
 
 
 def run(*events, slot=None):
@@ -25,39 +36,55 @@ def run(*events, slot=None):
 
 
 def test_the_first_call_spawns_and_later_ones_do_not():
-    slot, actions = run(Event.NEEDED, Event.NEEDED, Event.CONNECTED, Event.NEEDED)
-    assert (slot.state, slot.generation, actions) == (State.READY, 1, [Action.SPAWN])
+    slot, actions = run(Event.NEEDED, Event.NEEDED, Event.GRANTED, Event.NEEDED, Event.CONNECTED, Event.NEEDED)
+    assert (slot.state, slot.generation, actions) == (State.READY, 1, [Action.ASK, Action.SPAWN])
+
+
+def test_nothing_is_spawned_that_was_not_granted():
+    slot, actions = run(Event.NEEDED, Event.REFUSED)
+    assert (slot.state, slot.generation, slot.reason, actions) == (
+        State.PARKED, 0, "because refused", [Action.ASK],
+    )  # fmt: skip
+    slot, actions = run(*START, slot=slot)
+    assert (slot.state, actions) == (State.STARTING, [Action.ASK, Action.SPAWN])
+
+
+def test_a_list_of_tools_needs_no_process_and_a_stop_no_answer():
+    slot, actions = run(Event.NEEDED, Event.LISTED)
+    assert (slot.state, slot.generation, actions) == (State.STOPPED, 0, [Action.ASK])
+    slot, actions = run(Event.NEEDED, Event.STOP)
+    assert (slot.state, actions) == (State.STOPPED, [Action.ASK, Action.WITHDRAW])
 
 
 def test_a_crashed_server_is_emptied_before_the_next_generation_can_start():
-    slot, actions = run(Event.NEEDED, Event.CONNECTED, Event.DIED, Event.NEEDED)
-    assert (slot.state, actions) == (State.EMPTYING, [Action.SPAWN, Action.EMPTY])
+    slot, actions = run(*START, Event.CONNECTED, Event.DIED, Event.NEEDED)
+    assert (slot.state, actions) == (State.EMPTYING, [Action.ASK, Action.SPAWN, Action.EMPTY])
     slot, actions = run(Event.EMPTIED, slot=slot)
     assert (slot.state, slot.reason, actions) == (State.BROKEN, "because died", [])
-    slot, actions = run(Event.NEEDED, slot=slot)
-    assert (slot.state, slot.generation, actions) == (State.STARTING, 2, [Action.SPAWN])
+    slot, actions = run(*START, slot=slot)
+    assert (slot.state, slot.generation, actions) == (State.STARTING, 2, [Action.ASK, Action.SPAWN])
 
 
 def test_a_broken_probe_replaces_the_process_by_itself():
-    slot, actions = run(Event.NEEDED, Event.PROBE_BROKE, Event.EMPTIED)
+    slot, actions = run(*START, Event.PROBE_BROKE, Event.EMPTIED)
     assert (slot.state, slot.generation) == (State.STARTING, 2)
-    assert actions == [Action.SPAWN, Action.EMPTY, Action.SPAWN]
+    assert actions == [Action.ASK, Action.SPAWN, Action.EMPTY, Action.SPAWN]
 
 
 def test_a_stop_during_the_replacement_starts_nothing():
-    slot, actions = run(Event.NEEDED, Event.PROBE_BROKE, Event.STOP, Event.EMPTIED)
-    assert (slot.state, actions) == (State.STOPPED, [Action.SPAWN, Action.EMPTY])
+    slot, actions = run(*START, Event.PROBE_BROKE, Event.STOP, Event.EMPTIED)
+    assert (slot.state, actions) == (State.STOPPED, [Action.ASK, Action.SPAWN, Action.EMPTY])
 
 
 def test_the_reason_is_kept_until_the_server_is_ready_again():
-    slot, _ = run(Event.NEEDED, Event.FAILED, Event.EMPTIED, Event.NEEDED)
+    slot, _ = run(*START, Event.FAILED, Event.EMPTIED, *START)
     assert slot.reason == "because failed"
     slot, _ = run(Event.CONNECTED, slot=slot)
     assert slot.reason == ""
 
 
 def test_news_of_an_older_generation_changes_nothing():
-    slot, _ = run(Event.NEEDED, Event.FAILED, Event.EMPTIED, Event.NEEDED)
+    slot, _ = run(*START, Event.FAILED, Event.EMPTIED, *START)
     assert step(slot, Event.EMPTIED, 1) == (slot, ())
 
 
@@ -101,11 +128,11 @@ def test_there_is_never_more_than_one_live_generation(events):
         if Action.SPAWN in actions:
             live.add(slot.generation)
         assert len(live) <= 1
-        assert bool(live) == (slot.state not in AT_REST)
+        assert bool(live) == (slot.state in RUNNING)
 
 
 def test_a_spawn_happens_only_where_nothing_runs():
     for (before, event), (_, actions) in TABLE.items():
         if Action.SPAWN in actions:
-            assert before in AT_REST or (before, event) == (State.REPLACING, Event.EMPTIED)
+            assert before is State.ASKING or (before, event) == (State.REPLACING, Event.EMPTIED)
     assert all(len(set(group)) == len(group) for group in itertools.chain(actions for _, actions in TABLE.values()))
