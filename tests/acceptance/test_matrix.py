@@ -134,7 +134,7 @@ def test_a_question_is_answered_by_a_reaction_or_by_text(scene: Scene, how: str,
 def test_a_long_answer_is_shown_while_it_is_written_and_ends_whole(scene: Scene) -> None:
     bot, anna, chat = scene.bot, scene.anna, scene.chat()
     asked = anna.say(chat, "!stream 400")
-    first = anna.wait_answer(chat, asked, bot.user_id)
+    first = anna.wait(lambda: anna.answers(chat, asked, bot.user_id))[0]
 
     def last_edit() -> str:
         edits = [one["content"] for one in anna.events[chat] if "m.new_content" in one.get("content", {})]

@@ -11,6 +11,9 @@ from typing import Any
 from .http import Http
 
 V3 = "/_matrix/client/v3"
+CURSOR = "\u2589"
+"""What an answer ends with that is still being written."""
+
 Event = dict[str, Any]
 
 
@@ -131,8 +134,12 @@ class Person:
         ]
 
     def wait_answer(self, room: str, to: str, sender: str, seconds: float = 20.0) -> Event:
-        found = self.wait(lambda: self.answers(room, to, sender), seconds, what=f"an answer to {to}")
-        return dict(found[0])
+        """The first answer that is not being written any more."""
+
+        def whole() -> list[Event]:
+            return [one for one in self.answers(room, to, sender) if not str(one["content"]["body"]).endswith(CURSOR)]
+
+        return dict(self.wait(whole, seconds, what=f"an answer to {to}")[0])
 
     def event(self, room: str, event: str) -> Event:
         """As the server has it now."""
