@@ -7,7 +7,7 @@ begins below, after a tool's call or when the platform's limit is near.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -424,6 +424,18 @@ def _end_of(text: str, final: str, at: int) -> int:
             return -1
         at += 1
     return at
+
+
+def found(state: State, ids: Mapping[int, str]) -> State:
+    """The same with the ids, by number, of messages that turned out to be there; one without text now is of before."""
+    messages, known = list(state.messages), list(state.known)
+    there = {message.id for message in messages} | {one.id for one in known}
+    for number, message_id in ids.items():
+        if number < len(messages) and not messages[number].id:
+            messages[number] = replace(messages[number], id=message_id)
+        elif message_id not in there:
+            known.append(Known(0, message_id))
+    return replace(state, messages=tuple(messages), known=tuple(known))
 
 
 def restored(style: Style, known: Sequence[Known], *, uncertain: bool = False) -> State:

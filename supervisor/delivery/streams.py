@@ -135,8 +135,9 @@ class Streams:
             if stream.call is not None:
                 await asyncio.wait([stream.call], timeout=LAST_CALL_SECONDS)
             if stream.state is not None:
+                state = await self._with_unknown(stream.state, turn, target)
                 self._streams.pop(turn, None)
-                return stream.state
+                return state
         rows, uncertain = await self._of_turn(turn, target)
         self._streams.pop(turn, None)
         if not rows and not uncertain:
@@ -226,10 +227,22 @@ class Streams:
                 await self._persistence.write(kept.retract, turn, row.number)
         return await self._journal.read(kept.of_turn, turn), uncertain
 
+    async def _with_unknown(self, state: progress.State, turn: str, target: Target) -> progress.State:
+        """A call that failed may have shown its message all the same: with the ids of those, where they can be had."""
+        announced = {row.number for row in await self._journal.read(kept.announced, turn)}
+        if not announced:
+            return state
+        rows, uncertain = await self._of_turn(turn, target)
+        state = progress.found(state, {row.number: row.message_id for row in rows if row.number in announced})
+        return replace(state, uncertain=state.uncertain or uncertain)
+
     async def _sent_again(self, row: ProgressRow) -> str | None:
         """The id of a message that may be there already; "" where that cannot be known, None for not now."""
         until = self._now() + SEEK_SECONDS
         while (adapter := self._adapters.get(row.target.platform)) is not None and self._now() < until:
+            if (closed := self._rates_of(row.target.platform).closed_for(row.target.chat_id, self._now())) > 0:
+                await asyncio.sleep(closed)
+                continue
             try:
                 return (
                     await adapter.send(row.target, self._message(row.turn, row.number, row.target, row.text))
@@ -328,7 +341,10 @@ class Streams:
                 shown = stream.state.messages[action.index]
                 row = ProgressRow(stream.turn, action.index, target, "", shown.segment, shown.begins, action.text)
                 await self._persistence.write(kept.announce, row)
-            return progress.Done((await adapter.send(target, message)).message_id)
+            sent = await adapter.send(target, message)
+            if not sent.message_id:  # there is nothing to be found under an id
+                await self._persistence.write(kept.retract, stream.turn, action.index)
+            return progress.Done(sent.message_id)
         except Retry as error:
             self._rates_of(target.platform).close(target.chat_id, self._now() + error.after)
             self._not_sent(stream, action, exact)

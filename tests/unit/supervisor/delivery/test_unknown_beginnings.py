@@ -11,6 +11,7 @@ import pytest
 from hermesd.adapters.contract import Capabilities, Outbound, Sent, Target
 from hermesd.adapters.errors import Retry, Uncertain
 from hermesd.supervisor.delivery.deliverer import PERHAPS_AGAIN, Deliverer
+from hermesd.supervisor.delivery.stale import NOTHING
 from hermesd.supervisor.journal import Journal
 from hermesd.supervisor.tasks import Tasks
 
@@ -25,6 +26,7 @@ class Platform:
     def __init__(self) -> None:
         self.facts = Capabilities()
         self.texts: list[str] = []
+        self.keys: dict[str, str] = {}
         self.trouble: Exception | None = None
         self.arrives = False  # the message does, although there is trouble
         self.silent = False  # it never says what it has done
@@ -35,7 +37,10 @@ class Platform:
 
     async def send(self, target: Target, message: Outbound) -> Sent:
         trouble, self.trouble = self.trouble, None
+        if self.facts.exact_resends and message.key in self.keys:
+            return Sent(self.keys[message.key])
         if trouble is None or self.arrives:
+            self.keys[message.key] = str(len(self.texts))
             self.texts.append(message.text)
         self.called.set()
         if self.silent:
@@ -147,10 +152,22 @@ async def test_one_that_certainly_is_not_there_needs_no_mark(
         await life.end()
 
 
+@pytest.mark.parametrize("arrives", [False, True])
+@pytest.mark.parametrize("trouble", [Uncertain("cut", after=0.01), Retry("cut", after=0.01)])
 async def test_a_platform_that_knows_a_message_again_has_it_once(
-    tmp_path: Path, life: Life, platform: Platform
+    life: Life, platform: Platform, trouble: Exception, arrives: bool
 ) -> None:
     platform.facts = Capabilities(exact_resends=True)
-    platform.trouble = Uncertain("cut", after=0.0)
+    platform.trouble, platform.arrives = trouble, arrives
     await life.show_beginning()
     assert await life.answer() == [WHOLE]
+
+
+async def test_one_of_a_try_whose_worker_died_is_ended_by_the_next_try(life: Life, platform: Platform) -> None:
+    platform.facts = Capabilities(exact_resends=True)
+    platform.trouble, platform.arrives = Retry("cut", after=0.01), True
+    await life.show_beginning()
+    while life.deliverer.streams._streams["t1"].call is not None:
+        await asyncio.sleep(0)
+    life.deliverer.streams.again("t1")  # its answer comes before a word of it is shown
+    assert await life.answer() == [NOTHING, WHOLE]
