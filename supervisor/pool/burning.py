@@ -11,8 +11,10 @@ from typing import NamedTuple
 WINDOW = 15.0
 """Seconds that it has to last. What is left to do after a turn (an index, a memory) is done sooner."""
 
-SHARE = 0.2
-"""Of one core. A busy loop may get no more on a machine that has other work; idle, an agent uses a thousandth."""
+SHARE, WHOLE_SHARE = 0.1, 0.3
+"""Of one core: of its own process, and of all below it, for tool servers may have work of their own. A busy loop may
+get no more on a machine that has other work; an idle agent uses a thousandth.
+"""
 
 
 class Signs(NamedTuple):
@@ -45,4 +47,5 @@ def judge(before: Signs | None, now: Signs) -> tuple[Signs, Burn | None]:
     if seconds < WINDOW:
         return before, None
     used = now.cpu - before.cpu
-    return now, Burn(used, seconds) if used >= SHARE * seconds else None
+    share = WHOLE_SHARE if now.whole else SHARE
+    return now, Burn(used, seconds) if used >= share * seconds else None

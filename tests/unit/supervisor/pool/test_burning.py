@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from hermesd.supervisor.pool.burning import SHARE, WINDOW, Signs, judge
+from hermesd.supervisor.pool.burning import SHARE, WHOLE_SHARE, WINDOW, Signs, judge
 
 
-def test_half_a_core_for_as_long_as_the_window_is_told() -> None:
+def test_half_a_core_used_for_as_long_as_the_window_is_told() -> None:
     begun, burn = judge(None, Signs(3, 100.0, 7.0))
     assert burn is None
     begun, burn = judge(begun, Signs(3, 100.0 + WINDOW - 1.0, 14.0))
@@ -21,3 +21,9 @@ def test_little_work_a_turn_between_or_another_way_of_counting_is_nothing() -> N
     assert judge(begun, Signs(3, 120.0, 7.0 + SHARE * 20.0 - 0.1))[1] is None
     assert judge(begun, Signs(4, 120.0, 27.0)) == (Signs(4, 120.0, 27.0), None)
     assert judge(begun, Signs(3, 120.0, 90.0, whole=True)) == (Signs(3, 120.0, 90.0, whole=True), None)
+
+
+def test_what_tool_servers_do_by_themselves_may_be_more() -> None:
+    begun = Signs(3, 100.0, 7.0, whole=True)
+    assert judge(begun, Signs(3, 120.0, 7.0 + (WHOLE_SHARE - 0.01) * 20.0, whole=True))[1] is None
+    assert judge(begun, Signs(3, 120.0, 7.0 + (WHOLE_SHARE + 0.01) * 20.0, whole=True))[1] is not None
