@@ -14,6 +14,7 @@ from collections.abc import Callable
 from markdown_it.token import Token
 
 from hermesd.adapters.markdown import parse
+from hermesd.adapters.text import clean
 
 _HEADING = re.compile(r"^( {0,3})(#{4,6})[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*$")
 _TICKS = re.compile(r"`+")
@@ -26,8 +27,8 @@ _SLOT = "\x00"
 
 def render(text: str) -> str:
     """The text for a message's ``content``."""
-    # As markdown-it-py counts lines; its slots below need a character that is nowhere.
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace(_SLOT, "")
+    # Line ends are as markdown-it-py counts them then, and the slots below have a character that is nowhere.
+    text = clean(text)
     lines = text.split("\n")
     verbatim: set[int] = set()
     replaced: dict[int, tuple[int, list[str]]] = {}  # first line: (line after the last, what stands there instead)

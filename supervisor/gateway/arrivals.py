@@ -42,6 +42,8 @@ class _Waiting:
     """The messages of one session that are on their way."""
 
     rows: deque[InboxRow] = field(default_factory=deque)
+    at: InboxRow | None = None  # the one that is being completed
+    work: asyncio.Task[InboxRow] | None = None  # that does so
     more: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -86,7 +88,10 @@ class Arrivals:
         waiting = self._waiting.get(key)
         if waiting is None:
             return []
-        rows = list(waiting.rows)
+        rows = [waiting.at, *waiting.rows] if waiting.at is not None else list(waiting.rows)
+        waiting.at = None
+        if waiting.work is not None:
+            waiting.work.cancel()
         waiting.rows.clear()
         waiting.more.set()
         return rows
@@ -97,11 +102,19 @@ class Arrivals:
                 rows = await self._gather(waiting)
                 if not rows:
                     continue
-                row = await self._merge(rows)
-                row = await self._complete(row)
-                self._hand_on(row, key)
+                waiting.at = rows[0]
+                waiting.work = asyncio.create_task(self._whole(rows), name=f"message {rows[0].id}")
+                await asyncio.wait([waiting.work])
+                if waiting.at is not None:  # not taken back meanwhile
+                    waiting.at = None
+                    self._hand_on(waiting.work.result(), key)
         finally:
+            if waiting.work is not None:
+                waiting.work.cancel()
             del self._waiting[key]
+
+    async def _whole(self, rows: list[InboxRow]) -> InboxRow:
+        return await self._complete(await self._merge(rows))
 
     async def _gather(self, waiting: _Waiting) -> list[InboxRow]:
         """The next message and what comes in time and belongs to it; empty when it was taken back meanwhile."""

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hermesd.adapters.discord.render import render
+from hermesd.adapters.text import clean
 
 SAME = [
     "", "plain", "**bold** *italic* _italic_ ~~gone~~ `code`", "# one\n## two\n### three", "- a\n  - b\n1. c",
@@ -65,6 +66,10 @@ def test_it_never_grows_and_never_fails(text: str) -> None:
     assert len(render(text)) <= len(text)
 
 
-@given(st.text(alphabet=st.characters(exclude_characters="`~\x00\r"), max_size=60))
+@given(st.text(alphabet=st.characters(exclude_characters="`~").filter(lambda char: clean(char) == char), max_size=60))
 def test_code_is_never_touched(code: str) -> None:
     assert f"```\n{code}\n```" in render(f"before\n\n```\n{code}\n```\n\nafter")
+
+
+def test_what_no_chat_may_get_is_left_out() -> None:
+    assert render("a\x1b[31mb\x00c\ud83d") == "a[31mbc\ufffd"

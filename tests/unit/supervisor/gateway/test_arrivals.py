@@ -122,6 +122,18 @@ async def test_a_stop_takes_back_what_is_not_there_yet(gateway: Gateway, platfor
     assert not gateway.pool.all
 
 
+async def test_a_stop_takes_back_a_message_whose_file_is_being_fetched(gateway: Gateway, platform: Platform) -> None:
+    platform.slow.clear()
+    await gateway.start()
+    await hand_in(gateway, 1, "look", attachments=(Attachment("", "a.png", "image/png", "image", "r1"),))
+    await until(lambda: platform.fetches)
+    await hand_in(gateway, 2, "/stop")
+    await until(lambda: gateway.texts)
+    await hand_in(gateway, 3, "other")
+    assert (await (await gateway.pool.ready()).turn()).text == "other"
+    assert (await gateway.inbox())[:2] == ["dropped", "answered"]
+
+
 async def test_a_message_does_not_overtake_one_whose_file_takes_its_time(gateway: Gateway, platform: Platform) -> None:
     platform.bursts = None
     platform.slow.clear()
