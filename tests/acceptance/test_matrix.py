@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -155,19 +155,30 @@ def test_lines_that_come_at_once_are_one_message(synapse: Synapse, bot: Person, 
         assert text(answer).startswith("You said: one\ntwo\n")
 
 
-def test_strangers_start_no_worker_and_are_told_nothing(scene: Scene, people: Callable[[], Person]) -> None:
+@pytest.mark.slow
+def test_a_hundred_strangers_start_no_worker_and_are_told_nothing(
+    synapse: Synapse, scene: Scene, people: Callable[[], Person]
+) -> None:
     before = len(scene.daemon.workers())
     rooms = [(stranger := people(), stranger.create_room(scene.bot.user_id, direct=True)) for _ in range(10)]
     for stranger, room in rooms:
-        for number in range(5):
+        for number in range(3):
             stranger.say(room, f"let me in {number}")
+    # The others come into a room of the first one's, where they mention the bot.
+    shared = rooms[0][0].create_room(scene.bot.user_id, public=True)
+    for _ in range(90):
+        with closing(synapse.person("stranger", limited=True)) as stranger:
+            stranger.join(shared)
+            stranger.say(shared, "let me in", mention=scene.bot.user_id)
 
     def refused() -> int:
-        rows = scene.daemon.json("inbox", "ls", "--limit", "1000")["messages"]
-        return sum(row["state"] == "refused" for row in rows)
+        rows = scene.daemon.json("inbox", "ls", "--state", "refused", "--limit", "1000")["messages"]
+        return len(rows)
 
-    wait_until(lambda: refused() == 50, 60.0)
+    wait_until(lambda: refused() == 120, 60.0)
     assert len(scene.daemon.workers()) == before
+    rooms[0][0].look()
+    assert rooms[0][0].messages(shared, scene.bot.user_id) == []
     for stranger, room in rooms:
         stranger.look()
         assert stranger.messages(room, scene.bot.user_id) == []
