@@ -29,7 +29,7 @@ from hermesd.adapters.contract import CanAttach, HasConsole, HasMenu, MenuEntry,
 from hermesd.adapters.errors import AdapterError
 from hermesd.workers.containment.errors import ContainmentError
 
-from . import housekeeping, in_effect, logs, worker_records
+from . import hermes_home, housekeeping, in_effect, logs, worker_records
 from .config.budget import StopBudget, derive
 from .config.loader import Loaded
 from .control.handlers import ControlHandlers
@@ -158,6 +158,7 @@ class App:
             keepers=self._keepers,
             lock=self.paths.lock,
             start_by=ours.workers.start_by,
+            python=ours.python,
         )
 
     def _make_pool(self) -> Pool:
@@ -204,6 +205,8 @@ class App:
 
     async def start(self) -> None:
         """Everything is up when this returns. Raises `HermesdError`, or what the part that failed raised."""
+        if self.loaded.settings.hermesd.agent == hermes_home.AGENT:
+            hermes_home.write(self.loaded, self.paths.home, self.paths.hermes_view)
         await self.journal.open()
         await self.deliverer.recover()
         found = survey(await self.journal.read(workers.left), self._claims, self.paths.instance)

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from hermesd.ipc.mcp import ServerSpec
 
-from . import in_effect, worker_template
+from . import hermes_home, in_effect, worker_template
 from .config.diff import Changes, diff, hold
-from .config.errors import ConfigError, Problem
+from .config.errors import ConfigError, Origin, Problem
 from .config.loader import Loaded
+from .errors import StartFailed
 from .mcp.plan import Plan, plan
 from .secrets import secrets_in
 from .surroundings import missing_commands
@@ -60,6 +61,7 @@ class Reloader:
             )
             servers = plan(self._servers(running), self._servers(held))
             if not dry_run:
+                await self._show_to_agent(held)
                 self._apply(held, changes)
             return Reloaded(changes, servers, warnings)
 
@@ -67,9 +69,19 @@ class Reloader:
     def _servers(loaded: Loaded) -> tuple[ServerSpec, ...]:
         return worker_template.servers(loaded.settings.mcp_servers)
 
+    async def _show_to_agent(self, loaded: Loaded) -> None:
+        """What its workers read by themselves is in its place before anything applies: writing it may fail."""
+        if loaded.settings.hermesd.agent != hermes_home.AGENT:
+            return
+        paths = self._app.paths
+        try:
+            await asyncio.to_thread(hermes_home.write, loaded, paths.home, paths.hermes_view)
+        except StartFailed as error:
+            raise ConfigError([Problem("", str(error), "", Origin(str(paths.hermes_view)))]) from error
+
     def _environment(self, loaded: Loaded) -> dict[str, str]:
         """Of a worker: a variable that is let through may have changed in ``.env``, and is no key."""
-        return worker_template.environment(loaded.environ, loaded.settings.hermesd.workers.env, self._app.paths.home)
+        return worker_template.environment_of(loaded.settings, loaded.environ, self._app.paths)
 
     async def on_signal(self) -> None:
         """SIGHUP: the same with nobody to answer to but the log."""

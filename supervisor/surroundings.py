@@ -18,8 +18,9 @@ from hermesd.adapters import registry
 from hermesd.supervisor.config.complaints import shown
 from hermesd.supervisor.config.errors import Problem, nearest
 from hermesd.supervisor.config.loader import Loaded
+from hermesd.workers import elsewhere
 
-from . import worker_template
+from . import hermes_home, interpreters, worker_template
 
 AGENT_SECONDS = 30.0
 """For the import of an agent; large libraries take ten."""
@@ -69,20 +70,38 @@ def unknown_platforms(loaded: Loaded) -> list[Problem]:
     return problems
 
 
+def interpreter_problem(loaded: Loaded) -> Problem | None:
+    """What is wrong with ``hermesd.python``, or lacks where hermes-agent is to run on hermesd's own interpreter.
+
+    Asks that interpreter, which takes some 50 ms; not from the event loop's thread.
+    """
+    ours = loaded.settings.hermesd
+    if not ours.python and ours.agent != hermes_home.AGENT:
+        return None
+    key, origin = loaded.origin(("hermesd", "python" if ours.python else "agent"))
+    if (reason := interpreters.why_unfit(ours.python, ours.agent)) is None:
+        return None
+    return Problem(key, *reason, origin)
+
+
 def agent_problem(loaded: Loaded, home: Path) -> Problem | None:
     """Why the agent cannot be made; None if it can. Imports it in a process of its own, which may take its time."""
     ours = loaded.settings.hermesd
+    if ours.agent == hermes_home.AGENT:
+        return None  # it is hermes-agent's presence that counts; importing it would make files in a home
     environment = worker_template.environment(loaded.environ, ours.workers.env, home)
-    reason = _import_agent(ours.agent, ours.agent_path, environment)
+    reason = _import_agent(ours.agent, ours.agent_path, environment, ours.python)
     if reason is None:
         return None
     key, origin = loaded.origin(("hermesd", "agent"))
     return Problem(key, reason, "use demo, or package.module:factory with its directory in hermesd.agent_path", origin)
 
 
-def _import_agent(name: str, agent_path: tuple[str, ...], environment: Mapping[str, str]) -> str | None:
+def _import_agent(name: str, agent_path: tuple[str, ...], environment: Mapping[str, str], python: str) -> str | None:
     # -P: the directory that somebody happens to be in is on no worker's sys.path either.
-    command = [sys.executable, "-P", "-m", "hermesd.workers.agents", name, *agent_path]
+    module = "hermesd.workers.agents"
+    start = elsewhere.command(module, python) if python else [sys.executable, "-P", "-m", module]
+    command = [*start, name, *agent_path]
     with subprocess.Popen(
         command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -104,5 +123,6 @@ def examine(loaded: Loaded, home: Path) -> Iterator[tuple[str, Problem]]:
     """Everything, as severity ("error", "warning") and problem."""
     yield from (("warning", problem) for problem in unknown_platforms(loaded))
     yield from (("warning", problem) for problem in missing_commands(loaded))
-    if (problem := agent_problem(loaded, home)) is not None:
+    problem = interpreter_problem(loaded) or agent_problem(loaded, home)
+    if problem is not None:
         yield "error", problem

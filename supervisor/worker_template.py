@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hermesd.ipc.mcp import ServerSpec, config_hash
+from hermesd.supervisor import hermes_home
 from hermesd.supervisor.config.settings import McpServer, Settings, Workers
 from hermesd.supervisor.instance.paths import Paths
 from hermesd.supervisor.pool import hang
@@ -26,8 +27,14 @@ BASE = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_*", "TZ", "TERM", "SHELL"
 """What a worker's environment is made of besides ``hermesd.workers.env``."""
 
 
+def environment_of(settings: Settings, environ: Mapping[str, str], paths: Paths) -> dict[str, str]:
+    """The environment of keeper and workers as this configuration has it."""
+    ours = settings.hermesd
+    return environment(environ, ours.workers.env, paths.hermes_view if ours.agent == hermes_home.AGENT else paths.home)
+
+
 def environment(environ: Mapping[str, str], more: Iterable[str], home: Path) -> dict[str, str]:
-    """The environment of keeper and workers. ``more``: names or globs that the configuration lets through."""
+    """``more``: names or globs that the configuration lets through; ``home``: what a worker takes for its home."""
     wanted = (*BASE, *more)
     passed = {name: value for name, value in environ.items() if any(fnmatch.fnmatchcase(name, glob) for glob in wanted)}
     return {**passed, "HERMES_HOME": str(home), "PYTHONUNBUFFERED": "1"}
@@ -85,7 +92,7 @@ def template(settings: Settings, paths: Paths, environ: Mapping[str, str], stop_
         agent=ours.agent,
         agent_path=tuple(ours.agent_path),
         servers=servers(settings.mcp_servers),
-        environment=environment(environ, ours.workers.env, paths.home),
+        environment=environment_of(settings, environ, paths),
         log_dir=str(paths.logs),
         log_level=ours.log_level,
         adopt_timeout=ours.adopt_timeout_seconds,

@@ -38,14 +38,14 @@ RULES: tuple[Rule, ...] = (
     Rule("adapters", ("adapters",), "adapters know platforms only"),
     Rule("supervisor", (
         "ipc", "supervisor", "adapters.contract", "adapters.errors", "adapters.registry", "adapters.text",
-        "adapters.media", "workers.spec",
+        "adapters.media", "workers.elsewhere", "workers.spec",
     ), "it sees platforms through contract and registry, workers through the wire, containers through the pool"),
     Rule("supervisor.app", (
         "ipc", "supervisor", "adapters.contract", "adapters.errors", "adapters.media", "adapters.registry",
         "workers.spec", "workers.containment",
     ), "concrete adapters are named by the registry alone"),
     Rule("supervisor.pool", (
-        "ipc", "supervisor", "workers.spec", "workers.containment",
+        "ipc", "supervisor", "workers.elsewhere", "workers.spec", "workers.containment",
     ), "the pool knows workers, not platforms"),
     Rule("supervisor.cli.hermesd", (
         "ipc", "supervisor", "workers.containment.prctl",
@@ -85,7 +85,8 @@ PURE: tuple[str, ...] = (
     "supervisor.journal.states", "supervisor.mcp.budget", "supervisor.mcp.plan",
     "supervisor.platforms.connection_life", "supervisor.pool.backoff",
     "supervisor.pool.worker_life", "supervisor.config.models", "supervisor.gateway.time_limits", "supervisor.in_effect",
-    "supervisor.sessions.history", "supervisor.sessions.key", "workers.agents.llm.conversation",
+    "supervisor.sessions.history", "supervisor.sessions.key", "workers.agents.hermes.results",
+    "workers.agents.llm.conversation",
     "workers.agents.llm.failures", "workers.agents.llm.stream", "workers.agents.llm.summary",
     "workers.agents.llm.tools", "workers.agents.llm.window", "workers.bond", "workers.keeper.guard_life",
     "workers.keeper.ward_life", "workers.mcp.escalation", "workers.mcp.rest", "workers.mcp.slot", "workers.patience",

@@ -36,6 +36,8 @@ def check(home: Path, file: Path | None, *, everything: bool = True) -> Report:
         problems += surroundings.examine(loaded, home)
     else:
         problems += (("warning", problem) for problem in surroundings.missing_commands(loaded))
+        if (unfit := surroundings.interpreter_problem(loaded)) is not None:
+            problems.append(("error", unfit))
     return Report(tuple(problems), loaded.files)
 
 

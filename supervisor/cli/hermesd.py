@@ -141,6 +141,7 @@ def _run(
     from hermesd.supervisor.config.loader import load
     from hermesd.supervisor.instance import keepers, lock, replacing
     from hermesd.supervisor.pool.launchers.claiming import claim_all
+    from hermesd.supervisor.surroundings import interpreter_problem
     from hermesd.workers.containment import prctl
 
     # Tokens are read next: from here on another process of this user cannot read our memory or environment.
@@ -159,6 +160,8 @@ def _run(
         click.echo(_warning(warning), err=True)
     if check:
         return _check(loaded, paths.home)
+    if (unfit := interpreter_problem(loaded)) is not None:
+        return EXIT_CONFIG, unfit.render("error")
     loaded = with_level(loaded)
     try:
         paths.prepare()

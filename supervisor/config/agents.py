@@ -9,12 +9,10 @@ from importlib.machinery import PathFinder
 
 from .errors import nearest
 
-BUILT_IN = frozenset({"demo", "llm"})
+BUILT_IN = frozenset({"demo", "hermes", "llm"})
 
 GROUP = "hermesd.agents"
 """The entry-point group in which other distributions offer agents by a short name."""
-
-_LATER = frozenset({"hermes"})
 
 
 def why_not(name: str) -> tuple[str, str] | None:
@@ -26,14 +24,12 @@ def why_not(name: str) -> tuple[str, str] | None:
         return None
     known = sorted(BUILT_IN | offered)
     fix = f"use {', '.join(known)} or package.module:factory"
-    if name in _LATER:
-        return f"{name} is not part of this version", fix
     near = nearest(name, known)
     return f'"{name}" is no agent', f"did you mean {near}? {fix}" if near else f"{fix}, as in {name}:make"
 
 
 def lacks_library(name: str) -> str:
-    """What has to be installed for a built-in agent; "" if nothing has."""
+    """What has to be installed beside hermesd for a built-in agent; "" if nothing has."""
     return "hermesd[llm]" if name == "llm" and importlib.util.find_spec("openai") is None else ""
 
 

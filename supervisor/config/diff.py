@@ -30,6 +30,7 @@ _LIVE, _NEW, _IDLE, _RESTART = How.LIVE, How.NEW_WORKERS, How.NEXT_IDLE, How.RES
 TABLE: Mapping[str, How] = {
     "hermesd.agent": _RESTART,  # the keeper has imported it
     "hermesd.agent_path": _RESTART,
+    "hermesd.python": _RESTART,
     "hermesd.agent_settings": _NEW,
     "hermesd.workers.max": _LIVE,
     "hermesd.workers.max_turns": _LIVE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -43,6 +44,7 @@ class Loaded:
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     files: tuple[Path, ...] = ()
     origin: Callable[[KeyPath], tuple[str, Origin]] = field(default=_nowhere, repr=False, compare=False)
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)  # config.yaml as it was written
 
     def with_log_level(self, level: str) -> Loaded:
         """The same with ``--log-level`` of the command line, which beats every file."""
@@ -80,7 +82,8 @@ def load(home: Path, config_file: Path | None, environ: Mapping[str, str]) -> Lo
         settings, more = _checked(sources, path.parent)
     except ConfigError as error:
         raise ConfigError(error.problems, (*warnings, *error.warnings)) from error.__cause__
-    return Loaded(settings, tuple(warnings + more), dict(environment.values), tuple(files), sources.origin)
+    return Loaded(settings, tuple(warnings + more), dict(environment.values), tuple(files), sources.origin,
+                  document.values)  # fmt: skip
 
 
 def _checked(sources: _Sources, directory: Path) -> tuple[Settings, list[Problem]]:
@@ -89,7 +92,7 @@ def _checked(sources: _Sources, directory: Path) -> tuple[Settings, list[Problem
         settings = Settings.model_validate(sources.values)
     except ValidationError as error:
         raise ConfigError(explain(error, sources.values, sources.origin)) from error
-    settings = _with_agent_path(_with_api_server(settings, sources), directory)
+    settings = _with_paths(_with_api_server(settings, sources), directory, sources.environ)
     problems, warnings = _cross_check(settings, sources)
     if problems:
         raise ConfigError(problems, warnings)
@@ -203,11 +206,20 @@ def _with_api_server(settings: Settings, sources: _Sources) -> Settings:
     return settings.model_copy(update={"platforms": platforms})
 
 
-def _with_agent_path(settings: Settings, directory: Path) -> Settings:
-    """With an absolute ``agent_path``: hermesd, its workers and ``--check`` run in different directories."""
+def _with_paths(settings: Settings, directory: Path, environ: Mapping[str, str]) -> Settings:
+    """With absolute paths: hermesd, its workers and ``--check`` run in different directories."""
     ours = settings.hermesd
-    found = tuple(os.path.abspath(os.path.join(directory, os.path.expanduser(path))) for path in ours.agent_path)
-    return settings.model_copy(update={"hermesd": ours.model_copy(update={"agent_path": found})})
+
+    def absolute(path: str) -> str:
+        return os.path.abspath(os.path.join(directory, os.path.expanduser(path)))
+
+    python = ours.python
+    if python and "/" not in python:
+        python = shutil.which(python, path=environ.get("PATH")) or python
+    elif python:
+        python = absolute(python)
+    found = {"agent_path": tuple(map(absolute, ours.agent_path)), "python": python}
+    return settings.model_copy(update={"hermesd": ours.model_copy(update=found)})
 
 
 def _cross_check(settings: Settings, sources: _Sources) -> tuple[list[Problem], list[Problem]]:
@@ -234,10 +246,10 @@ def _cross_check(settings: Settings, sources: _Sources) -> tuple[list[Problem], 
     agent, agent_path = settings.hermesd.agent, settings.hermesd.agent_path
     if wrong := agents.why_not(agent):
         errors.append(at(("hermesd", "agent"), *wrong))
-    elif agents.is_missing(agent, agent_path):
+    elif not settings.hermesd.python and agents.is_missing(agent, agent_path):
         message = f'there is no module "{agent.partition(":")[0].partition(".")[0]}", in agent_path or installed'
         warnings.append(at(("hermesd", "agent"), message, "name its directory in hermesd.agent_path, or install it"))
-    if package := agents.lacks_library(agent):
+    if not settings.hermesd.python and (package := agents.lacks_library(agent)):
         warnings.append(at(("hermesd", "agent"), "its library is not installed", f"pip install '{package}'"))
     for wrong_model in models.wrong_with(settings, sources.environ) if agent == models.AGENT else ():
         problem = at(wrong_model.path, wrong_model.message, wrong_model.fix)

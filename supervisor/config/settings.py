@@ -84,6 +84,7 @@ class Hermesd(Section):
 
     agent: str = "demo"
     agent_path: Texts = ()  # absolute, once loaded
+    python: Text = ""  # the interpreter of keeper and workers, absolute once loaded; "": the one that runs hermesd
     agent_settings: dict[str, Any] = Field(default_factory=dict, repr=False)
     workers: Workers = Workers()
     containment: Literal["auto", "cgroup", "subreaper", "pgroup", "job"] = "auto"

@@ -22,6 +22,7 @@ from hermesd.ipc.messages import (
     Interrupt,
     Logs,
     Message,
+    Send,
     Snapshot,
 )
 from hermesd.supervisor.delivery.deliverer import Deliverer
@@ -429,6 +430,9 @@ class Lanes:
         lane = self.lane_with(worker)
         turn = lane.current if lane is not None else None
         about = getattr(message, "turn", "")
+        if lane is not None and isinstance(message, Send) and (turn is None or about != turn.id):
+            self.turns.send_late(lane, message, settle)
+            return
         if lane is None or turn is None or about != turn.id:
             # Said before the supervisor's word that this turn is over reached the worker; nobody waits for it.
             log.info("a %s of worker %s is about turn %s, which is over", message.KIND, worker.id, about)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hermesd.adapters.contract import Attachment, Outbound, Question
+from hermesd.adapters.contract import Attachment, Outbound, Question, Target
 from hermesd.ipc.errors import LocalError
 from hermesd.ipc.ids import AskId, SessionKey
 from hermesd.ipc.keeping import Gone
@@ -35,7 +35,7 @@ from hermesd.ipc.messages import (
     ToolUse,
 )
 from hermesd.supervisor.delivery.deliverer import Deliverer
-from hermesd.supervisor.journal import Journal, answers, inbox, outbox, persistence, sessions, turns
+from hermesd.supervisor.journal import Journal, answers, chats, inbox, outbox, persistence, sessions, turns
 from hermesd.supervisor.journal.errors import JournalError
 from hermesd.supervisor.journal.persistence import Persistence
 from hermesd.supervisor.journal.rows import InboxRow, OutboxRow
@@ -45,7 +45,7 @@ from hermesd.supervisor.pool import worker_life
 from hermesd.supervisor.pool.worker import Worker
 from hermesd.supervisor.tasks import Tasks
 
-from . import prompt, turn_life, words
+from . import prompt, targets, turn_life, words
 from .approvals import Approvals
 from .lane import Lane, Turn
 from .lane_settings import LaneSettings
@@ -159,7 +159,7 @@ class Turns:
                 self._finished(lane, turn, message, settle)
             case Send():
                 self._deliverer.boundary(turn.id)
-                self._send(turn, message, settle)
+                self._send(turn.target, message, settle)
             case Ask():
                 self._deliverer.boundary(turn.id)
                 self._ask(lane, turn, message, settle)
@@ -447,12 +447,40 @@ class Turns:
         while lane.steering:
             self._lanes.submit(lane.steering.popleft(), lane.key)
 
-    def _send(self, turn: Turn, message: Send, settle: Callable[[], None]) -> None:
+    def send_late(self, lane: Lane, message: Send, settle: Callable[[], None]) -> None:
+        """Of a turn that is over: what an agent does in the background ends when it ends."""
+        if lane.session is None or lane.ephemeral:
+            log.warning("a message of turn %s came too late for its chat", message.turn)
+            settle()
+            return
+        origin = lane.session.origin
+        self._send(Target(origin.platform, origin.chat_id, origin.thread_id), message, settle)
+
+    def _send(self, here: Target, message: Send, settle: Callable[[], None]) -> None:
         files = tuple(Attachment(file.path, file.name, file.mime) for file in message.files)
-        outgoing = Outbound(f"{turn.id}:send:{message.id}", message.text, files=files, kind="extra", final=False)
+        outgoing = Outbound(f"{message.turn}:send:{message.id}", message.text, files=files, kind="extra", final=False)
+        if message.target:
+            self._tasks.job(self._send_elsewhere(here, outgoing, message, settle), f"send {message.id}")
+            return
         # Queued for the disk at once: it must not come after the end of its turn, which may be right behind it.
-        written = self._persistence.keep(outbox.add, turn.target, outgoing, time.time(), turn=turn.id)
+        written = self._persistence.keep(outbox.add, here, outgoing, time.time(), turn=message.turn)
         self._tasks.job(self._sent(written, settle), f"send {message.id}")
+
+    async def _send_elsewhere(
+        self, here: Target, outgoing: Outbound, message: Send, settle: Callable[[], None]
+    ) -> None:
+        """To another chat, if anybody has ever written from there: an agent is no way to reach strangers."""
+        target = targets.parse(message.target)
+        if target is None or not await self._knows(target):
+            text = words.cannot_send(message.target)
+            target, outgoing = here, Outbound(outgoing.key, text, kind="notice", final=False)
+        await self._sent(self._persistence.keep(outbox.add, target, outgoing, time.time(), turn=message.turn), settle)
+
+    async def _knows(self, target: Target) -> bool:
+        try:
+            return await self._journal.read(chats.seen, target.platform, target.chat_id)
+        except JournalError:
+            return False
 
     async def _sent(self, written: Coroutine[Any, Any, OutboxRow | None], settle: Callable[[], None]) -> None:
         row = await written

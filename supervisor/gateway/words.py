@@ -47,6 +47,10 @@ def failed(error: str) -> str:
     return f"The agent failed: {error}"
 
 
+def cannot_send(target: str) -> str:
+    return f"A message of the agent was not sent: nobody has ever written from {target!r}."
+
+
 def cannot_be_given(error: str) -> str:
     return f"This message cannot be given to the agent: {error}. The conversation goes on without it."
 

@@ -75,6 +75,11 @@ class Paths:
         return self.ours / "media"
 
     @property
+    def hermes_view(self) -> Path:
+        """The home as the agent ``hermes`` sees it."""
+        return self.ours / "hermes-home"
+
+    @property
     def control_socket(self) -> Path:
         return self.sockets / "control.sock"
 

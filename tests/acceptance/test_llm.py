@@ -14,6 +14,7 @@ import pytest
 from harness.aimock import AiMock, aimock, has_aimock
 from harness.chat import Chat
 from harness.lacking import lacking
+from harness.memory import memory_of
 from harness.running import TIME, wait_until
 from harness.scene import Scene
 
@@ -170,8 +171,8 @@ def test_the_key_is_in_no_argument_environment_or_log_and_in_no_process_of_a_ser
             assert KEY.encode() not in Path(f"/proc/{pid}/{name}").read_bytes(), f"{name} of {pid}"
     assert looked > 6
     (server,) = row["mcp"]
-    assert KEY.encode() not in _memory(server["pid"])
-    assert KEY.encode() in _memory(row["pid"]), "or the search finds nothing at all"
+    assert KEY.encode() not in memory_of(server["pid"])
+    assert KEY.encode() in memory_of(row["pid"]), "or the search finds nothing at all"
     for path in (scene.daemon.home / "hermesd").rglob("*"):
         if path.is_file() and path.suffix in (".log", ".json", ".jsonl", ".txt", ".stack"):
             assert KEY.encode() not in path.read_bytes(), path
@@ -201,19 +202,3 @@ def test_config_check_names_what_the_agent_lacks(scene: Scene) -> None:
     done = scene.daemon.ctl("config", "check")
     assert done.returncode == 6
     assert "model: names no model" in done.stderr
-
-
-def _memory(pid: int) -> bytes:
-    found = []
-    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
-        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-            span, mode = line.split()[:2]
-            begin, end = (int(one, 16) for one in span.split("-"))
-            if "rw" not in mode or end - begin > 256 << 20:
-                continue
-            try:
-                memory.seek(begin)
-                found.append(memory.read(end - begin))
-            except OSError:
-                continue  # a mapping that cannot be read
-    return b"".join(found)

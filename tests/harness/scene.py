@@ -88,6 +88,10 @@ class Scene:
         self._merge("fallback_providers", list(models[1:]))
         self._merge("agent", agent)
 
+    def configure_section(self, name: str, section: Mapping[str, Any]) -> None:
+        """Add to a section of hermes-agent's, before the start or before a reload."""
+        self._merge(name, section)
+
     def _merge(self, section: str, more: Mapping[str, Any] | list[Any]) -> None:
         path = self.daemon.home / "config.yaml"
         config = json.loads(path.read_text("utf-8"))

@@ -17,6 +17,7 @@ from harness.cases import (
     failing_model,
     frames,
     hang,
+    hermes,
     hogs,
     journal,
     kill_both,
@@ -36,6 +37,7 @@ from harness.cases import (
     stop,
     two_homes,
 )
+from harness.hermes.scene import why_not
 
 SEED = int(os.environ["HERMESD_SEED"])
 """In the name of each test, so that a failure can be run again: HERMESD_SEED=N ./scripts/test ..."""
@@ -88,6 +90,15 @@ def test_a_server_that_exits_at_once_is_hardly_started_however_often_it_is_calle
 
 def test_reconnects_and_reloads_leave_exactly_the_processes_that_are_wanted(seed: int) -> None:
     assert mcp_reconnect.run(5, seed, say, sessions=3)["reloads"] == 1
+
+
+def test_hermes_agent_keeps_its_conversation_and_its_servers_over_a_model_that_fails(
+    seed: int, lacking: Callable[[str], NoReturn]
+) -> None:
+    if reason := why_not():
+        lacking(reason)
+    result = hermes.run(1, seed, say, versions=("",), failing=3)
+    assert result["0.19.0"]["failed"] == 3
 
 
 def test_frames_that_are_nearly_right_are_refused_and_reach_nobody(seed: int) -> None:
@@ -167,8 +178,9 @@ def test_messages_of_three_networks_in_bad_weather_are_answered_once_and_in_orde
 
 def test_every_case_has_a_test_here_and_a_line_for_the_list(seed: int) -> None:
     modules = (
-        adopt, cpu, crashes, failing_model, frames, hang, hogs, journal, kill_both, kill_hermesd, kill_keeper,
-        kill_worker, kills, leak, limits, logflood, lost, platforms, recycled, starts, stop, two_homes,
+        adopt, cpu, crashes, failing_model, frames, hang, hermes, hogs, journal, kill_both, kill_hermesd,
+        kill_keeper, kill_worker, kills, leak, limits, logflood, lost, mcp_budget, mcp_reconnect, platforms, recycled,
+        starts, stop, two_homes,
     )  # fmt: skip
     tested = {module.__name__.rpartition(".")[2] for module in modules}
     assert tested == {name.replace("-", "_") for name in soak.names()}

@@ -94,7 +94,11 @@ class Out(Protocol):
         """One line for people on what is going on; never part of the answer."""
 
     async def send(self, target: str, text: str, files: Sequence[str] = ()) -> None:
-        """A message besides the answer, ``target`` "" to this chat. Returns when the supervisor has it on disk."""
+        """A message besides the answer. Returns when the supervisor has it on disk. Possible after the turn, too.
+
+        ``target``: "" for this chat, or ``platform:chat`` or ``platform:chat:thread`` of one that somebody has written
+        from; else this chat is told that it was not sent.
+        """
 
     async def usage(self, tokens: Mapping[str, int]) -> None:
         """Count what the turn has used: ``prompt_tokens``, ``completion_tokens``. Several calls add up."""

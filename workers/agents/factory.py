@@ -21,6 +21,7 @@ GROUP = "hermesd.agents"  # the entry-point group in which other distributions o
 
 BUILT_IN = {
     "demo": "hermesd.workers.agents.demo:make",
+    "hermes": "hermesd.workers.agents.hermes.agent:make",
     "llm": "hermesd.workers.agents.llm.agent:make",
 }
 

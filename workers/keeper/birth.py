@@ -9,10 +9,15 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterable
 
-BUILT_IN_AGENTS = {"demo": "hermesd.workers.agents.demo", "llm": "hermesd.workers.agents.llm.agent"}
+from hermesd.workers import elsewhere
+
+BUILT_IN_AGENTS = {
+    "demo": "hermesd.workers.agents.demo",
+    "hermes": "hermesd.workers.agents.hermes.agent",
+    "llm": "hermesd.workers.agents.llm.agent",
+}
 
 
 def agent_modules(agent: str) -> tuple[str, ...]:
@@ -48,7 +53,7 @@ def spawn(tag: str, spec_fd: int, places: Iterable[str] = ()) -> int:
     ceilings, ``places``; until then its pidfd is what a kill goes by.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "hermesd.workers", str(spec_fd), *places],
+        [*elsewhere.command("hermesd.workers"), str(spec_fd), *places],
         pass_fds=(spec_fd,),
         env={**os.environ, "HERMESD_TAG": tag},
         stdin=subprocess.DEVNULL,

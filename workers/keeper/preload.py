@@ -14,11 +14,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-PROBE = """
-import importlib, os, sys
-importlib.import_module(sys.argv[1])
-print(len(os.listdir('/proc/self/task')))
-"""
+from hermesd.workers import elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +33,12 @@ def threads() -> int:
 def preload(modules: Iterable[str], *, probed: Iterable[str] = ()) -> Preloaded:
     """Import ``modules``; import ``probed`` ones only if a throw-away process shows that they start no thread.
 
-    Ours are trusted, an agent's own modules are probed first: once such a thread exists it is too late.
+    Ours are trusted, and what they import; an agent's own modules are probed first: once such a thread exists it is too
+    late.
     """
     warnings: list[str] = []
     for module in probed:
-        if not _starts_no_thread(module, warnings):
+        if not module.startswith("hermesd.") and not _starts_no_thread(module, warnings):
             continue
         _import(module, warnings)
     for module in modules:
@@ -72,7 +69,11 @@ def _starts_no_thread(module: str, warnings: list[str]) -> bool:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
     try:
         probe = subprocess.run(
-            [sys.executable, "-c", PROBE, module], env=environment, capture_output=True, text=True, timeout=30
+            [*elsewhere.command("hermesd.workers.keeper.probe"), module],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
         )
     except subprocess.TimeoutExpired:
         warnings.append(f"{module} left out of the preload: importing it takes over 30 s")

@@ -14,7 +14,7 @@ from hermesd.supervisor.findings import BETTER_CONTAINMENT, of_host, of_leftover
 from hermesd.supervisor.logs import rfc3339
 from hermesd.supervisor.pool import worker_life
 from hermesd.supervisor.pool.hang import Verdict
-from hermesd.supervisor.surroundings import missing_commands
+from hermesd.supervisor.surroundings import interpreter_problem, missing_commands
 
 from . import leftovers
 from .handler import Handler, Params
@@ -34,6 +34,8 @@ class DoctorHandler(Handler):
         found = [*findings(app, everything=True), *of_survivors(app.pool.launcher.containment)]
         found += of_limits(app.pool.launcher.memory_limit, app.pool.launcher.tasks_limit)
         found += of_host(figures, app.paths.home)
+        if (unfit := await asyncio.to_thread(interpreter_problem, app.loaded)) is not None:
+            found.append({**of_problem(unfit), "severity": "error"})
         left = await leftovers.found(app)
         return {"schema": SCHEMA, "findings": [*found, of_leftovers(left)], "leftovers": left}
 

@@ -12,7 +12,6 @@ import os
 import secrets
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from hermesd.ipc.messages import Message
 from hermesd.supervisor.errors import StartFailed
 from hermesd.supervisor.instance.keepers import KeeperRecord, Keepers
 from hermesd.supervisor.instance.process import start_ticks
+from hermesd.workers import elsewhere
 from hermesd.workers.spec import KeeperSpec, WorkerSpec
 
 from .connection import KeeperConnection
@@ -35,7 +35,8 @@ READY_SECONDS = 60.0
 class KeeperLauncher(HeldKeeper):
     """Implements `hermesd.supervisor.pool.launchers.contract.Launcher` with one keeper process.
 
-    ``lock``: the instance's lock file, which the keeper's guard watches; None = there is no guard.
+    ``lock``: the instance's lock file, which the keeper's guard watches; None = there is no guard. ``python``: the
+    interpreter of keeper and workers; "" = the one that runs hermesd.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class KeeperLauncher(HeldKeeper):
         keepers: Keepers,
         lock: Path | None = None,
         start_by: str = "fork",
-        python: str = sys.executable,
+        python: str = "",
     ):
         super().__init__(listener, keepers)
         self._path = run_dir / f"keeper-{secrets.token_hex(4)}.sock"
@@ -96,7 +97,7 @@ class KeeperLauncher(HeldKeeper):
         try:
             with open(self._log_file, "ab") as log_stream:
                 self._process = subprocess.Popen(
-                    [self._python, "-m", "hermesd.workers.keeper"],
+                    elsewhere.command("hermesd.workers.keeper", self._python),
                     stdin=told_read,
                     stdout=log_stream,
                     stderr=log_stream,

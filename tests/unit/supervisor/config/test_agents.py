@@ -24,7 +24,7 @@ def test_the_built_in_ones_are_those_of_the_worker() -> None:
 @pytest.mark.parametrize(
     ("name", "why", "fix"),
     [
-        ("hermes", "hermes is not part of this version", "use demo, llm or package.module:factory"),
+        ("hermess", '"hermess" is no agent', "did you mean hermes? use demo, hermes, llm or package.module:factory"),
         ("demmo", '"demmo" is no agent', "did you mean demo?"),
         ("mine", '"mine" is no agent', "as in mine:make"),
     ],

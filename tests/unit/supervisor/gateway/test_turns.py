@@ -184,11 +184,42 @@ class TestEndsOfATurn:
         worker = await gateway.pool.ready()
         start = await worker.answer("re one")
         await gateway.shown(1)
-        late = Send("s1", start.turn, "", "late")
+        late = Finished(start.turn, "done", "twice")
         worker.say(late)
-        worker.say(Finished(start.turn, "done", "twice"))
         assert late in worker.settled
         assert gateway.texts == ["re one"]
+
+    async def test_what_an_agent_sends_after_its_turn_comes_into_the_chat(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("one", chat="c1")
+        worker = await gateway.pool.ready()
+        start = await worker.answer("re one")
+        await gateway.shown(1)
+        late = Send("s1", start.turn, "", "by the way")
+        worker.say(late)
+        await gateway.shown(2)
+        assert late in worker.settled
+        assert gateway.texts == ["re one", "by the way"]
+
+    async def test_an_agent_sends_to_chats_that_somebody_has_written_from_and_to_no_other(
+        self, gateway: Gateway
+    ) -> None:
+        await gateway.start()
+        for number, chat in enumerate(("c1", "c2"), 1):
+            await gateway.say("one", chat=chat)
+            worker = await gateway.pool.ready(number)
+            start = await worker.accept()
+            if chat == "c1":
+                worker.finish(start, "re one")
+                await gateway.shown(1)
+        worker.say(Send("s1", start.turn, "fake:c1", "psst"))
+        await gateway.shown(2)
+        worker.say(Send("s2", start.turn, "fake:c9", "psst"))
+        await gateway.shown(3)
+        assert [(shown.chat, shown.text) for shown in gateway.chat.transcript()[1:]] == [
+            ("c1", "psst"),
+            ("c2", "A message of the agent was not sent: nobody has ever written from 'fake:c9'."),
+        ]
 
     async def test_an_ack_comes_only_after_the_disk_has_it(
         self, gateway: Gateway, monkeypatch: pytest.MonkeyPatch

@@ -66,7 +66,7 @@ def test_an_installed_distribution_can_offer_an_agent(place):
 
 def test_an_unknown_name_lists_the_known_ones():
     assert refusal("gpt") == (
-        "cannot load agent 'gpt': it is neither one of demo, llm nor of the form package.module:factory"
+        "cannot load agent 'gpt': it is neither one of demo, hermes, llm nor of the form package.module:factory"
         " (as in gpt:make)"
     )
 
