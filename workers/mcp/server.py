@@ -58,6 +58,7 @@ class Server:
             log_path(log_dir, plan.spec.name) if log_dir is not None else None, redactor=_redactor(plan)
         )
         self._changed = asyncio.Event()
+        self._rested = self.slot.state  # the last state at rest: nobody outside is told of each question
         self._generation: Generation | None = None
         self._live_plan = plan  # that of the last generation; another one is in effect only for the next
         self._grant = Grant()
@@ -158,7 +159,7 @@ class Server:
         return ServerReport(
             name=self.name,
             generation=self.slot.generation,
-            state=self.slot.state,
+            state=self._rested if self.slot.state is State.ASKING else self.slot.state,
             pid=process.pid if process is not None else 0,
             start_ticks=process.start_ticks if process is not None else 0,
             container=generation.container.name if generation is not None and runs else "",
@@ -231,6 +232,8 @@ class Server:
     def _event(self, event: Event, generation: int = 0, reason: str = "") -> None:
         before = self.slot
         self.slot, actions = step(self.slot, event, generation, reason)
+        if self.slot.state in AT_REST:
+            self._rested = self.slot.state
         if event is Event.CONNECTED and self.slot != before:
             self._became_ready()  # its tools first: for them other sessions may be waiting
         if generation == self.slot.generation or not generation:

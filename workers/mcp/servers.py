@@ -63,6 +63,7 @@ class Servers:
         self._on_change = on_change
         self._servers: dict[str, Server] = {}
         self._stopped = False
+        self._reported = self.reports()
 
     async def tools(self) -> list[Tool]:
         lists = await asyncio.gather(*(self._tools(name) for name in self._specs))
@@ -197,5 +198,7 @@ class Servers:
             del self._servers[name]
 
     def _report(self) -> None:
-        if self._on_change is not None:
-            self._on_change(self.reports())
+        reports = self.reports()
+        if self._on_change is not None and reports != self._reported:
+            self._reported = reports
+            self._on_change(reports)

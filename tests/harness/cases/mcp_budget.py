@@ -16,6 +16,7 @@ SESSIONS = 10
 SECONDS = 300.0
 SPAWNS = 8
 SHARE = 0.03  # of a core, for hermesd and for each worker
+READ_EVERY = 30  # messages: the fake looks through all that was ever shown, and that is hermesd's time
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -74,9 +75,13 @@ def _call_on(scene: Scene, chat: str, seconds: float) -> list[float]:
     for number in range(int(seconds)):
         time.sleep(max(0.0, began + number - time.monotonic()))
         said = time.monotonic()
-        text = scene.fake.talk("!call bad.echo", chat=chat)
+        message = scene.fake.say("!call bad.echo", chat=chat)
+        answered = scene.fake.ask("wait", count=1, timeout=60.0, chat=chat, reply_to=message, final=True)["met"]
         waits.append(time.monotonic() - said)
-        assert "no API key: set HOSTILE_KEY" in text, text
+        assert answered, f"no answer to {message} in {chat}"
+        if number % READ_EVERY == 0:
+            text = scene.fake.final(message, chat=chat)["text"]
+            assert "no API key: set HOSTILE_KEY" in text, text
     return waits
 
 

@@ -93,12 +93,12 @@ class Pen:
         return ServerSpec(name, sys.executable, ("-S", str(HOSTILE), habit), env, **options)
 
     def states(self, name="h"):
-        """Each (state, generation) that was reported of one server, without repetitions and without the questions."""
+        """Each (state, generation) that was reported of one server, without repetitions."""
         seen = []
         for reports in self.reports:
             for report in reports:
                 now = (str(report.state), report.generation)
-                if report.name == name and report.state != "asking" and (not seen or seen[-1] != now):
+                if report.name == name and (not seen or seen[-1] != now):
                     seen.append(now)
         return seen
 
