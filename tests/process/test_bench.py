@@ -14,7 +14,9 @@ import pytest
 from harness.aimock import has_aimock
 from harness.bench.catalogue import MEASUREMENTS
 from harness.bench.row import Row, Series
+from harness.hermes.scene import why_not
 from harness.lacking import lacking
+from harness.matrix import synapse
 
 TESTS = Path(__file__).parents[1]
 
@@ -41,6 +43,10 @@ def bench(home: Path, temporary: Path, *words: str) -> subprocess.CompletedProce
 def test_every_row_has_numbers(name: str, tmp_path: Path, temporary: Path) -> None:
     if name in ("failing", "llm-sessions") and not has_aimock():
         lacking("no aimock: npm ci --prefix tests/node")
+    if name == "latency":
+        synapse.python()
+        if reason := why_not():
+            lacking(reason)
     written = tmp_path / "figures.json"
     done = bench(tmp_path, temporary, name, "--quick", "--json", str(written))
     assert done.returncode == 0, done.stderr

@@ -21,6 +21,7 @@ MEASUREMENTS: dict[str, str] = {
     "turns": "whole turns through a running hermesd",
     "neighbours": "what quiet sessions notice of one that spins, forks, allocates, logs or floods",
     "failing": "CPU of a message whose model answers with an error",
+    "latency": "from a message in a chat to its answer, with hermes-agent",
     "status": "hermesctl status, as a program",
     "kill": "the end of a hostile tree of 100 processes",
     "usage": "one look at CPU and memory of 100 processes",

@@ -27,6 +27,7 @@ class Effort:
     kills: int = 8  # by each of our strategies, in each run
     idle_workers: int = 200
     idle_seconds: float = 20.0
+    messages: int = 15  # on each chat platform, in each run
 
 
 WHOLE = Effort()
@@ -47,5 +48,6 @@ QUICK = Effort(
     kills=1,
     idle_workers=2,
     idle_seconds=21.0,
+    messages=1,
 )
 """Enough to see that every measurement works; its figures mean nothing."""
