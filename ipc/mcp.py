@@ -15,11 +15,35 @@ NOT_OF_THE_PROCESS: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
+class Sampling:
+    """What an MCP server may ask of its session's model (``sampling/createMessage``)."""
+
+    model: str = ""  # asked in place of the session's own; "" = that one
+    allowed_models: tuple[str, ...] = ()  # those that a server may choose by a hint
+    max_tokens: int = 4096  # cap of one answer
+    timeout: float = 30.0  # seconds, one request
+    per_minute: int = 10  # requests
+    tool_rounds: int = 5  # answers in a row that call a tool of the server's; 0 = none
+    log_level: str = "INFO"  # at which each request is logged
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How a server is reached over https."""
+
+    verify: bool = True
+    authorities: str = ""  # file with the certificates to trust; "" = the usual ones
+    certificate: str = ""  # the client's own, a PEM file
+    key: str = ""  # its key, where that is in another file
+    password: str = field(default="", repr=False)  # of the key
+
+
+@dataclass(frozen=True, slots=True)
 class ServerSpec:
-    """One MCP stdio server as the configuration has it, ``${VAR}`` resolved."""
+    """One MCP server as the configuration has it, ``${VAR}`` resolved: a command, or the address of a running one."""
 
     name: str
-    command: str
+    command: str = ""
     args: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)  # what its configuration names; the base is added by the worker
     cwd: str = ""
@@ -30,6 +54,17 @@ class ServerSpec:
     idle_timeout: float = 0.0  # seconds without a call after which its process is ended; 0 = never
     max_lifetime: float = 0.0  # seconds of a process, which is ended at the next moment without a call; 0 = for ever
     config: str = ""  # `config_hash` of this
+    url: str = ""  # of a server that somebody else runs
+    transport: str = "http"  # how a url is spoken to: "http" (streamable) or "sse"
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    tls: Tls | None = None  # None: as usual
+    oauth: bool = False  # each request carries a token that the supervisor has
+    keepalive: float = 180.0  # seconds between two looks at whether a url still answers
+    resources: bool = True  # offer a server's resources as tools
+    prompts: bool = True
+    sampling: Sampling | None = None  # None: it may ask for nothing
+    shared: bool = False  # one instance for all sessions, in a worker of its own
+    fresh: bool = False  # a new process, or connection, for each call
 
 
 @dataclass(frozen=True, slots=True)

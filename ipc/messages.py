@@ -220,6 +220,28 @@ class KnownTools(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class AccessToken(Message):
+    """Answer to a `TokenWanted`: the token and for how long it is good, or ``error``, a sentence on what to do."""
+
+    KIND: ClassVar[str] = "access_token"
+    server: str
+    token: str = field(default="", repr=False)
+    seconds: float = 0.0  # until a new one should be asked for; 0 = until the server refuses it
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Serve(Message):
+    """Binds the worker to holding the one instance of an MCP server that all sessions share, instead of to a session.
+
+    Sent once. It answers each `SharedCall` with a `SharedResult` from then on.
+    """
+
+    KIND: ClassVar[str] = "serve"
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
 class Kept(Message):
     """Another keeper holds the worker from now on: the one that forked it is dead. Its death is what to watch for."""
 
@@ -235,6 +257,44 @@ class Stop(Message):
     KIND: ClassVar[str] = "stop"
     reason: str
     grace: float
+
+
+# ---- both ways: from a session's worker by way of the supervisor to the worker that holds a server, and back --------
+
+
+@dataclass(frozen=True, slots=True)
+class SharedCall(Message):
+    """A call of an MCP server that all sessions share; ``tool`` "" asks for its list of tools.
+
+    ``call`` is unique among those of its sender: the supervisor gives it another name on its way.
+    """
+
+    KIND: ClassVar[str] = "shared_call"
+    call: str
+    server: str
+    tool: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedCancel(Message):
+    """Nobody waits for the result of this call any more."""
+
+    KIND: ClassVar[str] = "shared_cancel"
+    call: str
+
+
+@dataclass(frozen=True, slots=True)
+class SharedResult(Message):
+    """The result of a `SharedCall`, or ``error``: a sentence on why there is none."""
+
+    KIND: ClassVar[str] = "shared_result"
+    call: str
+    text: str = ""
+    is_error: bool = False
+    structured: Any = None
+    tools: tuple[ToolInfo, ...] = ()
+    error: str = ""
 
 
 # ---- up: worker to supervisor ---------------------------------------------------------------------------------------
@@ -443,6 +503,15 @@ class Listed(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class TokenWanted(Message):
+    """The worker needs an access token for an MCP server. ``refused``: the one that the server does not take, or ""."""
+
+    KIND: ClassVar[str] = "token_wanted"
+    server: str
+    refused: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Logs(Message):
     """Log records of the worker; ``dropped`` counts those that did not fit since the last batch.
 
@@ -455,10 +524,10 @@ class Logs(Message):
 
 
 DOWN: tuple[type[Message], ...] = (
-    Welcome, Assign, StartTurn, Interrupt, Steer, Rewind, Answer, RestartServer, Equip, StartAnswer, KnownTools, Kept,
-    Stop,
+    Welcome, Assign, StartTurn, Interrupt, Steer, Rewind, Answer, RestartServer, Equip, StartAnswer, KnownTools,
+    AccessToken, Serve, SharedCall, SharedCancel, SharedResult, Kept, Stop,
 )  # fmt: skip
 UP: tuple[type[Message], ...] = (
     Hello, Heartbeat, Ready, Accept, Delta, ToolUse, Status, Finished, Send, Ask, Steered, Described, Snapshot, Servers,
-    StartRequest, ServerNews, Listed, Logs,
+    StartRequest, ServerNews, Listed, TokenWanted, SharedCall, SharedCancel, SharedResult, Logs,
 )  # fmt: skip

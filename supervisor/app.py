@@ -29,7 +29,7 @@ from hermesd.adapters.contract import CanAttach, HasConsole, HasMenu, MenuEntry,
 from hermesd.adapters.errors import AdapterError
 from hermesd.workers.containment.errors import ContainmentError
 
-from . import hermes_home, housekeeping, in_effect, logs, worker_records
+from . import hermes_home, housekeeping, in_effect, logs, worker_records, worker_template
 from .config.budget import StopBudget, derive
 from .config.loader import Loaded
 from .control.handlers import ControlHandlers
@@ -46,8 +46,10 @@ from .instance.keepers import Keepers
 from .instance.paths import Paths
 from .journal import Journal, pauses, workers
 from .lag import LoopLag
+from .mcp.holders import Holders
 from .mcp.memory import Memory
 from .mcp.servers import McpServers
+from .oauth.broker import Broker
 from .platforms import Platforms
 from .pool.census import is_contained
 from .pool.curve import Keys
@@ -115,6 +117,8 @@ class App:
             self.journal, self.platforms.live, self.tasks, settings, on_missing=self.platforms.hurry
         )
         self.stickers = Stickers(paths.home / "sticker_cache.json")
+        self.tokens = Broker(paths.home, lambda: self.loaded.settings.mcp_servers, self.tasks)
+        self.holders = Holders(lambda: self.pool, lambda: self.lanes.settings.stop_grace)
         self.lanes = self._make_lanes()
         self.memory = Memory(paths.mcp, self.tasks)
         self.mcp = McpServers(self.memory, lambda worker, message: self.pool.send(worker, message))
@@ -153,7 +157,7 @@ class App:
             containment=ours.containment,
             agent=ours.agent,
             agent_path=ours.agent_path,
-            preload=("hermesd.workers.mcp.server",) if template.servers else (),
+            preload=worker_template.preload(template.servers),
             adopt_timeout=ours.adopt_timeout_seconds,
             keepers=self._keepers,
             lock=self.paths.lock,
@@ -165,6 +169,7 @@ class App:
         ours = self.loaded.settings.hermesd
         template = in_effect.worker_spec(self.loaded, self.paths, self.budget)
         self.mcp.configure(template.servers)
+        self.holders.configure(template.servers)
         return Pool(
             self.lanes,
             make_launcher=self._make_launcher,
@@ -175,6 +180,8 @@ class App:
             servers=self.mcp,
             on_launcher_death=self._keeper_died,
             keys=Keys(self.paths.run / "curve") if ours.workers.endpoint else None,
+            on_token_wanted=self.tokens.wanted,
+            holders=self.holders,
         )
 
     def _make_watch(self) -> Watch:
@@ -183,7 +190,7 @@ class App:
             hang_timeout=self.loaded.settings.hermesd.workers.hang_timeout_seconds,
             directory=self.paths.logs / "hangs",
             tasks=self.tasks,
-            has_turn=self.lanes.recycling.has_turn,
+            has_turn=lambda worker: self.lanes.recycling.has_turn(worker) or self.holders.under_way(worker) > 0,
             on_hung=self.lanes.worker_hung,
             on_look=self.lanes.check_time_limits,
         )

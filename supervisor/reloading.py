@@ -107,6 +107,7 @@ class Reloader:
         spec = in_effect.worker_spec(loaded, app.paths, app.budget)
         app.mcp.configure(spec.servers)
         app.pool.reconfigure(spec, loaded.settings.hermesd.workers.spare)
+        app.holders.configure(spec.servers)
         log.info(
             "the configuration was reloaded; at once: %s; for new workers: %s; when a worker is idle: %s; "
             "with the next start: %s",

@@ -23,6 +23,8 @@ def secrets_in(settings: Settings) -> Iterator[str]:
             yield value
             # "Bearer abc": the part behind the scheme also appears alone.
             yield value.rpartition(" ")[2]
+        yield server.oauth.client_secret
+        yield from server.client_cert[2:]
 
 
 def _named(extra: Mapping[str, Any]) -> Iterator[str]:

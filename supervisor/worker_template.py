@@ -7,20 +7,18 @@ Platform tokens are in the supervisor's environment and stay there.
 from __future__ import annotations
 
 import fnmatch
-import logging
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hermesd.ipc.mcp import ServerSpec, config_hash
+from hermesd.ipc.mcp import Sampling, ServerSpec, Tls, config_hash
 from hermesd.supervisor import hermes_home
 from hermesd.supervisor.config.settings import McpServer, Settings, Workers
 from hermesd.supervisor.instance.paths import Paths
 from hermesd.supervisor.pool import hang
 from hermesd.supervisor.pool.limits import Limits
 from hermesd.workers.spec import WorkerSpec
-
-log = logging.getLogger("hermesd.app")
 
 BASE = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_*", "TZ", "TERM", "SHELL", "TMPDIR", "XDG_*", "PYTHONPATH",
         "SSL_CERT_FILE", "SSL_CERT_DIR", "VIRTUAL_ENV")  # fmt: skip
@@ -41,29 +39,68 @@ def environment(environ: Mapping[str, str], more: Iterable[str], home: Path) -> 
 
 
 def servers(configured: Mapping[str, McpServer]) -> tuple[ServerSpec, ...]:
-    """The stdio servers that are enabled. A server by url is named in the log: it belongs to agents that bring HTTP."""
-    specs = []
-    for name, server in configured.items():
-        if not server.enabled:
-            continue
-        if server.url or not server.command:
-            log.warning("mcp_servers.%s is reached by url; only stdio servers are started", name)
-            continue
-        spec = ServerSpec(
-            name=name,
-            command=server.command,
-            args=tuple(server.args),
-            env={key: str(value) for key, value in server.env.items()},
-            cwd=server.cwd,
-            timeout=server.timeout_seconds,
-            connect_timeout=server.connect_timeout_seconds,
-            include=tuple(server.tools.include),
-            exclude=tuple(server.tools.exclude),
-            idle_timeout=server.idle_timeout_seconds or 0.0,
-            max_lifetime=server.max_lifetime_seconds or 0.0,
+    """Those that are enabled."""
+    return tuple(_server(name, server) for name, server in configured.items() if server.enabled)
+
+
+def _server(name: str, server: McpServer) -> ServerSpec:
+    sampling = server.sampling
+    spec = ServerSpec(
+        name=name,
+        command="" if server.url else server.command,
+        args=tuple(server.args),
+        env={key: str(value) for key, value in server.env.items()},
+        cwd=server.cwd,
+        timeout=server.timeout_seconds,
+        connect_timeout=server.connect_timeout_seconds,
+        include=tuple(server.tools.include),
+        exclude=tuple(server.tools.exclude),
+        idle_timeout=server.idle_timeout_seconds or 0.0,
+        max_lifetime=server.max_lifetime_seconds or 0.0,
+        url=server.url.strip(),
+        transport="sse" if server.transport == "sse" else "http",
+        headers=dict(server.headers),
+        tls=tls_of(server),
+        oauth=server.auth == "oauth",
+        keepalive=server.keepalive_interval_seconds,
+        resources=server.tools.resources,
+        prompts=server.tools.prompts,
+        shared=server.is_shared,
+        fresh=server.isolation == "call",
+        sampling=Sampling(
+            model=sampling.model,
+            allowed_models=tuple(sampling.allowed_models),
+            max_tokens=sampling.max_tokens_cap,
+            timeout=sampling.timeout_seconds,
+            per_minute=sampling.max_rpm,
+            tool_rounds=sampling.max_tool_rounds,
+            log_level=sampling.log_level.upper(),
         )
-        specs.append(replace(spec, config=config_hash(spec)))
-    return tuple(specs)
+        if sampling.enabled
+        else None,
+    )
+    return replace(spec, config=config_hash(spec))
+
+
+def tls_of(server: McpServer) -> Tls | None:
+    """Certificates of a server by url, where the usual ones will not do."""
+    verify = server.ssl_verify
+    if not server.url or (verify is True and not server.client_cert):
+        return None
+    certificate, key, password = (*server.client_cert, "", "", "")[:3]
+    return Tls(
+        verify=verify is not False,
+        authorities=os.path.expanduser(verify) if isinstance(verify, str) else "",
+        certificate=os.path.expanduser(certificate),
+        key=os.path.expanduser(server.client_key or key),
+        password=password,
+    )
+
+
+def preload(specs: Sequence[ServerSpec]) -> tuple[str, ...]:
+    """Modules that a keeper imports once for all its workers."""
+    needed = {"hermesd.workers.mcp.server": bool(specs), "hermesd.workers.mcp.remote": any(spec.url for spec in specs)}
+    return tuple(module for module, wanted in needed.items() if wanted)
 
 
 def limits(workers: Workers) -> Limits:

@@ -67,6 +67,9 @@ RULES: tuple[Rule, ...] = (
     Rule("supervisor.cli.configfile", (
         "supervisor.config", "supervisor.surroundings",
     ), "a configuration is checked as hermesd would, also where none runs"),
+    Rule("supervisor.cli.authorizing", (
+        "supervisor.cli", "supervisor.config", "supervisor.oauth",
+    ), "a login needs a person and the MCP SDK, and no hermesd that runs"),
     Rule("supervisor.config", ("supervisor.config",), "the configuration is read before anything else exists"),
     Rule("supervisor.instance", (
         "ipc.version", "supervisor.instance",

@@ -15,6 +15,7 @@ import os
 import signal
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from hermesd.ipc import codec
@@ -24,6 +25,7 @@ from hermesd.ipc.messages import (
     DOWN,
     UP,
     Accept,
+    AccessToken,
     Answer,
     Ask,
     Assign,
@@ -38,8 +40,12 @@ from hermesd.ipc.messages import (
     Ready,
     RestartServer,
     Rewind,
+    Serve,
     ServerReport,
     Servers,
+    SharedCall,
+    SharedCancel,
+    SharedResult,
     Snapshot,
     StartAnswer,
     StartTurn,
@@ -52,11 +58,13 @@ from hermesd.ipc.sockets import CurveClient
 from hermesd.ipc.version import VERSION
 from hermesd.workers import containment
 from hermesd.workers.agents import factory
-from hermesd.workers.agents.contract import Agent, Session, Turn
+from hermesd.workers.agents.contract import Agent, Sample, SampleRequest, Session, Turn
 from hermesd.workers.containment import identity, procfs
 from hermesd.workers.errors import NoAgent, TurnFailed
 from hermesd.workers.mcp.gate import Gate
 from hermesd.workers.mcp.servers import Servers as McpServers
+from hermesd.workers.mcp.shared import Holder, SharedCalls
+from hermesd.workers.mcp.tokens import Tokens
 from hermesd.workers.spec import WorkerSpec
 
 from . import snapshots, stickers
@@ -119,6 +127,9 @@ class Worker:
         self._asks: dict[str, Ask] = {}  # whose answers are waited for
         self._tasks: set[asyncio.Task[None]] = set()
         self._reaping = False
+        self._tokens = Tokens(self._post)
+        self._shared = SharedCalls(self._post)
+        self._holder: Holder | None = None
         self._containment = containment.open_containment(spec.containment, spec.instance, place=spec.container)
         self._gate = Gate(lambda message: self._link.post(message))
         self._equip: Equip | None = None  # waits for the end of the turn
@@ -132,6 +143,9 @@ class Worker:
             grace=spec.stop_grace,
             warden=self._gate,
             on_change=self._servers_changed,
+            model=self,
+            token=self._tokens.token,
+            shared=self._shared,
         )
         self._link = LinkThread(
             endpoint=spec.endpoint,
@@ -220,6 +234,17 @@ class Worker:
             case Equip():
                 self._equip = message
                 self._equip_if_idle()
+            case AccessToken():
+                self._tokens.got(message)
+            case SharedResult():
+                self._shared.got(message)
+            case Serve():
+                self._hold(message.server)
+            case SharedCall() if self._holder is not None:
+                self._holder.take(message)
+                self._reap_while_needed()
+            case SharedCancel() if self._holder is not None:
+                self._holder.cancel(message)
             case Stop():
                 if not self._stop.done():
                     self._stop.set_result(message)
@@ -238,6 +263,10 @@ class Worker:
             self._post_end(Finished(message.turn, "failed", error=str(error)))
         if isinstance(message, Listed):
             log.warning("the tools of MCP server %s are too much to be told to other sessions", message.server)
+        if isinstance(message, SharedCall):
+            self._shared.got(SharedResult(message.call, error=str(error)))
+        if isinstance(message, SharedResult):
+            self._link.post(SharedResult(message.call, error=f"the result cannot be handed on: {error}"))
         if isinstance(message, Snapshot):
             self._link.post(replace(message, text="", breaks=()))  # the text will not fit into the turn's end either
 
@@ -265,6 +294,33 @@ class Worker:
         self._link.post(ask)
         return answer
 
+    def _post(self, message: Message) -> None:
+        self._link.post(message)
+
+    # ---- what MCP servers ask for ------------------------------------------------------------------------------------
+
+    def can_sample(self) -> bool:
+        return self._agent is not None and factory.has(self._agent, "sample")
+
+    async def sample(self, request: SampleRequest) -> Sample:
+        found = await factory.optional(self._agent, "sample", request)
+        if not isinstance(found, Sample):
+            raise TypeError(f"the agent's sample() returned a {type(found).__name__}; it must return a Sample")
+        return found
+
+    def _hold(self, server: str) -> None:
+        if self._holder is None:
+            self._holder = Holder(
+                server,
+                self._post,
+                partial(self._servers.call, server),
+                partial(self._servers.tools_of, server),
+                partial(self._servers.start_one, server),
+            )
+            self._servers.hold(server)
+
+    # ---- what a new supervisor has to be told ------------------------------------------------------------------------
+
     def _tell_state(self) -> None:
         """For a supervisor that has taken over and knows no more than the journal does."""
         assign = self._assign_message
@@ -282,6 +338,8 @@ class Worker:
         )
         self._link.post(Servers(self._servers.reports()))
         self._gate.ask_again()
+        self._tokens.ask_again()
+        self._shared.lost()
 
     def _equip_if_idle(self) -> None:
         if self._equip is not None and self._turn is None:

@@ -175,7 +175,7 @@ def _worker(row: WorkerRow, now: datetime, depth: int) -> Row:
         note = f"silent {words.short_duration(silent)}"
     return Row(
         depth,
-        words.safe(row["session"] or "(spare)"),
+        words.safe(row["session"] or (f"(mcp {row['serves']})" if "serves" in row else "(spare)")),
         {
             "PLATFORM": words.safe(row["platform"]) or words.NOTHING,
             "USER": words.safe(row["user"]) or words.NOTHING,

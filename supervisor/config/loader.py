@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from . import agents, models
+from . import agents, models, urls
 from . import environment as env
 from .complaints import explain, shown
 from .document import Document, KeyPath, parse, read_text
@@ -279,6 +279,18 @@ def _cross_check(settings: Settings, sources: _Sources) -> tuple[list[Problem], 
             warnings.append(at(path, "has a command and a url; the url is used", "keep one of them"))
         elif server.enabled and not server.command and not server.url:
             errors.append(at(path, "has no command", "add command: (a program) or url:, or enabled: false"))
+        if server.scope == "host" and server.isolation == "call":
+            fix = "keep one of them"
+            warnings.append(at((*path, "isolation"), "call and scope: host are at odds: each call is alone", fix))
+        if server.enabled and server.url:
+            errors += [at((*path, key), message, fix) for key, message, fix in urls.wrong_with(server)]
+            for place, value in urls.texts(server):
+                for missing in env.unresolved(value):
+                    fix = f"set {missing} in the environment or in .env"
+                    warnings.append(at((*path, *place), f"{shown(missing)} is not set", fix))
+        elif server.enabled:
+            fix = "remove it, or replace the command by a url"
+            warnings += [at((*path, key), "has no effect without a url", fix) for key in urls.keys_of_urls(server)]
     return errors, warnings
 
 

@@ -11,12 +11,6 @@ from .errors import Origin, Problem
 # Key path ("*": every name there) -> what happens instead. A section's line speaks for all that is in it.
 NOT_YET: Mapping[str, str] = {
     "hermesd.web": "there is no page and there are no metrics; hermesctl status and top show the figures",
-    "mcp_servers.*.headers": "only servers with a command are started",
-    "mcp_servers.*.transport": "every server is spoken to over stdio",
-    "mcp_servers.*.tools.resources": "resources are not offered to the agent",
-    "mcp_servers.*.tools.prompts": "prompts are not offered to the agent",
-    "mcp_servers.*.scope": "every session has servers of its own",
-    "mcp_servers.*.isolation": "every session has servers of its own",
     "session_reset": "a session starts anew with /new only",
     "reset_by_type": "a session starts anew with /new only",
     "reset_by_platform": "a session starts anew with /new only",

@@ -166,6 +166,37 @@ class ToolFilter(Section):
     prompts: bool = True
 
 
+class Sampling(Section):
+    """``mcp_servers.<name>.sampling``: what a server may ask of the model of its session."""
+
+    enabled: bool = True
+    model: Text = ""  # asked in place of the session's own
+    allowed_models: Texts = ()  # which the server may choose by a hint
+    max_tokens_cap: Count = Field(default=4096, ge=1)
+    timeout_seconds: Seconds = Field(default=30.0, alias="timeout", gt=0)
+    max_rpm: Count = Field(default=10, ge=1)
+    max_tool_rounds: Count = Field(default=5, ge=0)
+    log_level: Literal["debug", "info", "warning"] = "info"
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _any_case(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
+
+class OAuth(Section):
+    """``mcp_servers.<name>.oauth``, all of it for ``hermesctl mcp login``. "": the authorization server decides."""
+
+    client_id: Text = ""  # registered by hand; "": hermesd registers itself
+    client_secret: Text = Field(default="", repr=False)
+    scope: Text = ""
+    redirect_port: Port = 0  # 0: a free one
+    redirect_uri: Text = ""  # where the browser comes back to, if that is not this machine
+    redirect_host: Text = "127.0.0.1"
+    client_name: Text = "hermesd"
+    timeout_seconds: Seconds = Field(default=300.0, alias="timeout", gt=0)
+
+
 class McpServer(Section):
     """``mcp_servers.<name>``, in the schema of hermes-agent; scope, limits and isolation are ours."""
 
@@ -174,16 +205,40 @@ class McpServer(Section):
     args: Texts = ()
     env: dict[str, Text] = Field(default_factory=dict, repr=False)
     cwd: str = ""
-    url: str = ""
+    url: Text = ""
     headers: dict[str, Text] = Field(default_factory=dict, repr=False)
-    transport: str = ""
+    transport: Literal["", "http", "streamable_http", "sse"] = ""
+    ssl_verify: bool | Text = True  # or a file with the certificates to trust
+    client_cert: Texts = ()  # a PEM file; or certificate, key and the key's password
+    client_key: Text = ""
+    auth: Literal["", "oauth"] = ""
+    oauth: OAuth = OAuth()
     timeout_seconds: Seconds = Field(default=300.0, alias="timeout", gt=0)
     connect_timeout_seconds: Seconds = Field(default=60.0, alias="connect_timeout", gt=0)
+    keepalive_interval_seconds: Seconds = Field(default=180.0, alias="keepalive_interval", ge=5)
     tools: ToolFilter = ToolFilter()
+    sampling: Sampling = Sampling()
     scope: Literal["session", "host"] = "session"
     idle_timeout_seconds: Seconds | None = Field(default=None, alias="idle_timeout")
     max_lifetime_seconds: Seconds | None = Field(default=None, alias="max_lifetime")
-    isolation: Literal["worker", "session", "call", "shared"] = "session"
+    isolation: Literal["worker", "session", "call", "shared"] = "session"  # shared: as scope: host
+
+    @property
+    def is_shared(self) -> bool:
+        """One instance serves all sessions."""
+        return self.scope == "host" or self.isolation == "shared"
+
+    @field_validator("transport", mode="before")
+    @classmethod
+    def _as_others_write_it(cls, value: Any) -> Any:
+        return value.lower().replace("-", "_") if isinstance(value, str) else value
+
+    @field_validator("client_cert")
+    @classmethod
+    def _one_to_three(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(value) > 3:
+            raise ValueError("has more than a certificate, a key and its password")
+        return value
 
 
 class SessionReset(Section):

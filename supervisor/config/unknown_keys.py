@@ -18,8 +18,7 @@ _HERMES: Mapping[KeyPath, frozenset[str]] = {
     ("platforms", "*"): frozenset({"gateway_restart_notification", "unauthorized_dm_behavior"}),
     ("platforms", "webhook"): frozenset({*WEBHOOK_KEYS, "gateway_restart_notification"}),
     ("mcp_servers", "*"): frozenset(
-        {"auth", "oauth", "sampling", "ssl_verify", "client_cert", "client_key", "keepalive_interval", "lifecycle",
-         "elicitation", "skip_preflight", "description"}
+        {"lifecycle", "elicitation", "skip_preflight", "supports_parallel_tool_calls", "description"}
     ),
 }  # fmt: skip
 _SHARED: Mapping[type[BaseModel], frozenset[str]] = {

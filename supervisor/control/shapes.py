@@ -242,6 +242,7 @@ class WorkerRow(TypedDict):
     platform: str  # of its session; "" for a spare
     user: str
     usage: NotRequired[UsageRow]  # of its session
+    serves: NotRequired[str]  # the MCP server that it holds for all sessions, instead of having one
     turn_s: NotRequired[float]  # how long the turn has been running
     heard_s: NotRequired[float]  # since the last sign of life of a worker that has given one
     silent_s: NotRequired[float]  # it is silent: so long without a heartbeat, hermesd's own pauses not counted
@@ -565,9 +566,9 @@ class McpBudget(TypedDict):
 
 
 class McpRow(TypedDict):
-    """One MCP server of one session."""
+    """One MCP server of one session, or the one that all sessions share."""
 
-    session: str
+    session: str  # "" for the shared one
     worker: str
     server: str
     state: str  # a word of hermesd.workers.mcp.slot.State
@@ -590,7 +591,8 @@ class McpServerDocument(McpBudget):
     """``mcp.show``."""
 
     schema: Literal[1]
-    command: str
+    command: str  # "" for one by url
+    url: str
     args: list[str]
     env: list[str]  # names only
     cwd: str

@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +24,7 @@ from hermesd.ipc.link import Confirmed, Delivered, Event, Link, Received, Refuse
 from hermesd.ipc.messages import (
     DOWN,
     UP,
+    AccessToken,
     Assign,
     Equip,
     Heartbeat,
@@ -32,12 +34,17 @@ from hermesd.ipc.messages import (
     Logs,
     Message,
     Ready,
+    Serve,
     ServerNews,
     Servers,
+    SharedCall,
+    SharedCancel,
+    SharedResult,
     Snapshot,
     StartRequest,
     StartTurn,
     Stop,
+    TokenWanted,
     Welcome,
 )
 from hermesd.ipc.sockets import Router
@@ -99,6 +106,14 @@ class ServerListener(Protocol):
     def gone(self, worker: Worker) -> None: ...
 
 
+class HolderListener(Protocol):
+    """Who knows which worker holds an MCP server for all sessions. Each call happens on the event loop."""
+
+    def said(self, worker: Worker, message: SharedCall | SharedCancel | SharedResult) -> None: ...
+
+    def gone(self, worker: Worker, gone: Gone) -> None: ...
+
+
 class Pool(LauncherListener):
     """``template`` is the `WorkerSpec` of every worker but for its own names."""
 
@@ -114,10 +129,13 @@ class Pool(LauncherListener):
         servers: ServerListener,
         on_launcher_death: Callable[[str], None],
         keys: Keys | None = None,
+        holders: HolderListener | None = None,
+        on_token_wanted: Callable[[TokenWanted, Callable[[AccessToken], None]], None] | None = None,
     ):
         self._listener = listener
         self._template = template
         self._spare = spare
+        self._holders = holders
         self._stacks_dir = stacks_dir
         self._servers = servers
         self._endpoint = endpoint
@@ -133,6 +151,7 @@ class Pool(LauncherListener):
         self._closing = self._closed = False
         self._all_gone = asyncio.Event()
         self._keys = keys
+        self._on_token_wanted = on_token_wanted
         self._dropped = Dropped()
         self.cpu_of_the_gone = 0.0  # seconds, of all workers that have ended
 
@@ -181,13 +200,27 @@ class Pool(LauncherListener):
         Raises `hermesd.ipc.errors.LocalError`, and takes none, when the wire cannot carry the session.
         """
         self._codec.pack(assign)
-        worker = next((w for w in self._workers.values() if w.session is None and not w.ending), None) or self._launch()
+        worker = self._spare_one()
         worker.session = SessionKey(assign.session_key)
         worker.assign, worker.assigned_at = assign, time.monotonic()
         if worker.connected:
             self._tell_session(worker)
         self._refill()
         return worker
+
+    def take_holder(self, server: str) -> Worker:
+        """A worker to hold an MCP server for all sessions: a spare that is there already, or a new process."""
+        worker = self._spare_one()
+        worker.serves = server
+        if worker.connected:
+            self.send(worker, Serve(server))
+        else:
+            worker.errands.append(Serve(server))
+        self._refill()
+        return worker
+
+    def _spare_one(self) -> Worker:
+        return next((w for w in self._workers.values() if w.is_spare and not w.ending), None) or self._launch()
 
     def send(self, worker: Worker, message: Message) -> None:
         worker.link.send(message)
@@ -270,7 +303,7 @@ class Pool(LauncherListener):
         return True
 
     def stop_spares(self, grace: float) -> None:
-        """Part of a stop: no spare is made any more and the idle ones end."""
+        """Part of a stop: no spare is made any more, and those that have no session end."""
         self._closing = True
         for worker in list(self._workers.values()):
             if worker.session is None and not worker.ending:
@@ -284,7 +317,7 @@ class Pool(LauncherListener):
         before, self._template = self._template, template
         changed = replace(template, servers=()) != replace(before, servers=())
         self._spare = spare
-        spares = [worker for worker in self._workers.values() if worker.session is None and not worker.ending]
+        spares = [worker for worker in self._workers.values() if worker.is_spare and not worker.ending]
         for worker in spares if changed else spares[spare:]:
             self.stop_worker(worker, "the configuration has changed", template.stop_grace)
         for worker in list(self._workers.values()):
@@ -392,7 +425,7 @@ class Pool(LauncherListener):
     def _refill(self) -> None:
         if self._closing:
             return
-        spares = sum(1 for worker in self._workers.values() if worker.session is None and not worker.ending)
+        spares = sum(1 for worker in self._workers.values() if worker.is_spare and not worker.ending)
         for _ in range(self._spare - spares):
             self._launch()
 
@@ -476,9 +509,11 @@ class Pool(LauncherListener):
             self.prune_stacks(time.time())  # not once a day only: who crashes does so more often
         else:
             stacks.unlink(missing_ok=True)
+        if self._holders is not None:
+            self._holders.gone(worker, gone)
         if worker.session is not None:
             self._listener.worker_gone(worker, gone)
-        elif not worker.ending and not self._closing:
+        elif worker.is_spare and not worker.ending and not self._closing:
             log.error("a spare worker died before it had a session, exit code %s", gone.exit_code)
         if not self._workers:
             self._all_gone.set()
@@ -526,8 +561,9 @@ class Pool(LauncherListener):
         # What was said to it before its hello goes after the welcome.
         early = worker.link.new_epoch(max(epoch, hello.epoch) + 1) if worker.adopted else ()
         worker.link.send(Welcome())
-        for message in early:
+        for message in (*worker.errands, *early):
             worker.link.send(message)
+        worker.errands.clear()
         if worker.ending and not worker.adopted:
             worker.link.send(Stop("not needed", self._template.stop_grace))
         elif worker.assign is not None:
@@ -577,6 +613,12 @@ class Pool(LauncherListener):
                     self._servers.taken_over(worker)
             case StartRequest() | ServerNews() | Listed():
                 self._servers.said(worker, message)
+            case SharedCall() | SharedCancel() | SharedResult():
+                if self._holders is not None:
+                    self._holders.said(worker, message)
+            case TokenWanted():
+                if self._on_token_wanted is not None:
+                    self._on_token_wanted(message, partial(self.send, worker))
             case Ready():
                 worker.ready = True
                 self._listener.worker_ready(worker, message.error)

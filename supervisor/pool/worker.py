@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hermesd.ipc.ids import SessionKey, WorkerId
 from hermesd.ipc.link import Link
 from hermesd.ipc.mcp import ServerSpec
-from hermesd.ipc.messages import Assign, ServerReport
+from hermesd.ipc.messages import Assign, Message, ServerReport
 from hermesd.workers.containment.contract import Container, Containment
 from hermesd.workers.spec import WorkerSpec
 
@@ -36,11 +36,13 @@ class Worker:
     adopted: bool = False  # an earlier hermesd started it
     doomed: bool = False  # to be killed as soon as something holds it again
     spec: WorkerSpec | None = None  # until it is launched; it holds the token
-    session: SessionKey | None = None  # None: a spare
+    session: SessionKey | None = None  # None: a spare, or one that `serves`
     assign: Assign | None = None  # what to tell it once it has said hello
     pid: int = 0
     start_ticks: int = 0
     connected: bool = False
+    serves: str = ""  # the MCP server that it holds for all sessions, instead of having one
+    errands: list[Message] = field(default_factory=list)  # what to tell it once it has said hello, besides
     ready: bool = False
     ending: bool = False
     last_heard: float = 0.0
@@ -65,3 +67,8 @@ class Worker:
     disowned: bool = False  # it has spoken for another session: nothing more is heard from it
     peer_errors: int = 0
     cpu_seconds: float = 0.0
+
+    @property
+    def is_spare(self) -> bool:
+        """Nothing has been given to it yet."""
+        return self.session is None and not self.serves

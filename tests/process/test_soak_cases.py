@@ -31,8 +31,10 @@ from harness.cases import (
     lost,
     mcp_budget,
     mcp_reconnect,
+    oauth,
     platforms,
     recycled,
+    shared,
     starts,
     stop,
     two_homes,
@@ -185,3 +187,12 @@ def test_every_case_has_a_test_here_and_a_line_for_the_list(seed: int) -> None:
     tested = {module.__name__.rpartition(".")[2] for module in modules}
     assert tested == {name.replace("-", "_") for name in soak.names()}
     assert all(soak.purpose(name).endswith(".") for name in soak.names())
+
+
+def test_workers_that_share_an_authorization_never_use_a_refresh_token_twice(seed: int) -> None:
+    found = oauth.run(2, seed, say, workers=4)
+    assert found["refreshed"] >= 1
+
+
+def test_a_server_that_all_sessions_share_takes_along_the_calls_under_way_and_nobody_else(seed: int) -> None:
+    shared.run(2, seed, say, sessions=3)

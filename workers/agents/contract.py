@@ -52,6 +52,39 @@ class ToolResult:
     structured: Any = None
 
 
+@dataclass(frozen=True, slots=True)
+class SampleRequest:
+    """An MCP server asks the session's model. Messages, tools and tool choice are in OpenAI's chat format."""
+
+    server: str
+    messages: list[dict[str, Any]]
+    max_tokens: int
+    model: str = ""  # "" = the session's own
+    temperature: float | None = None
+    stop: tuple[str, ...] = ()
+    tools: list[dict[str, Any]] = field(default_factory=list)
+    tool_choice: str = ""  # "auto" | "required" | "none" | "" = as the model likes
+
+
+@dataclass(frozen=True, slots=True)
+class SampleCall:
+    """A tool of the server's that the model wants called; the server calls it."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What the model said to a `SampleRequest`. ``finish``: "stop", "length" or "tool_calls"."""
+
+    text: str
+    model: str
+    finish: str = "stop"
+    calls: tuple[SampleCall, ...] = ()
+
+
 @dataclass(slots=True)
 class Session:
     """What an agent knows of the conversation it serves. One per worker, for the worker's life."""
@@ -110,8 +143,9 @@ class Out(Protocol):
 
 class Agent(Protocol):
     """What a factory returns. Optional besides: ``interrupt(reason)``, ``steer(text) -> bool``, ``close()``,
-    ``snapshot() -> bytes``, ``restore(bytes)``, ``describe(path) -> str``, and ``settled()``: the end of the last turn
-    is in hermesd's journal. Each may be a coroutine function.
+    ``snapshot() -> bytes``, ``restore(bytes)``, ``describe(path) -> str``, ``settled()``: the end of the last turn is
+    in hermesd's journal, and ``sample(request: SampleRequest) -> Sample``: without it MCP servers are told that there
+    is no model for them to ask. Each may be a coroutine function.
     """
 
     async def turn(self, turn: Turn, out: Out) -> str | None:

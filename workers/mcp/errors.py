@@ -56,6 +56,28 @@ class ServerDied(McpError):
         self.reason = reason
 
 
+class Unauthorised(McpError):
+    """A server with OAuth cannot be used: the text says what the person who owns hermesd has to do."""
+
+    def __init__(self, server: str, reason: str) -> None:
+        super().__init__(server, reason)
+        self.reason = reason
+
+
+class SharedFailed(McpError):
+    """A call of a server that all sessions share gave no result; the text is what the worker that holds it says."""
+
+
+class SessionExpired(ServerDied):
+    """A server that is reached by url has forgotten our session and refused the call, which had no effect.
+
+    `hermesd.workers.mcp.server.Server` makes the call again on a new connection.
+    """
+
+    def __init__(self, server: str, tool: str) -> None:
+        super().__init__(server, tool, "it has forgotten the session")
+
+
 class CallTimeout(McpError):
     """The tool did not answer within the server's ``timeout``. The server was told and goes on living."""
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +21,11 @@ from hermesd.ipc.mcp import ServerSpec
 from hermesd.workers.agents.contract import Tool, ToolResult
 from hermesd.workers.containment.contract import Container
 from hermesd.workers.containment.errors import ContainmentError
-from hermesd.workers.mcp import sdk
+from hermesd.workers.mcp import sdk, utilities
 from hermesd.workers.mcp.errors import CallRejected, CallTimeout, ServerDied
 from hermesd.workers.mcp.escalation import Means, polite_steps
 from hermesd.workers.mcp.process import SHELL_CANNOT_RUN, SHELL_NOT_FOUND, CannotSpawn, Process, spawn
+from hermesd.workers.mcp.sampling import Sampler
 from hermesd.workers.mcp.slot import Event
 from hermesd.workers.mcp.stderr import StderrLog, drain
 from hermesd.workers.mcp.transport import wire
@@ -49,6 +51,8 @@ class Plan:
     environment: dict[str, str]
     grace: float
     probe: bool  # ask for the stateless revision first
+    sampler: Sampler | None = None  # answers what the server asks of the session's model
+    token: Callable[[str], Awaitable[str]] | None = None  # for a url with OAuth: see `hermesd.workers.mcp.http.Token`
 
 
 class Generation:
@@ -80,6 +84,7 @@ class Generation:
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._leave = asyncio.Event()
         self._budget = 0.0  # seconds for the polite steps; 0 = kill at once
+        self._utilities: frozenset[str] = frozenset()
         self._abandoned: set[asyncio.Task[ToolResult]] = set()
         self._task: asyncio.Task[None] | None = None
         self._copying: asyncio.Task[None] | None = None
@@ -110,9 +115,9 @@ class Generation:
         seconds = self.timeout
         # In a task of its own: the SDK shields the note to the server that a call is cancelled, and a server that does
         # not read would hold the caller for as long.
-        call = asyncio.create_task(sdk.call_tool(session, tool, arguments), name=f"mcp {self.name}.{tool}")
+        call = asyncio.create_task(self._ask(session, tool, arguments), name=f"mcp {self.name}.{tool}")
         try:
-            await _first(call, self._ended, timeout=seconds)
+            await first(call, self._ended, timeout=seconds)
         except asyncio.CancelledError:
             self._abandon(call)
             raise
@@ -131,9 +136,20 @@ class Generation:
         self.tools_changed = False
         try:
             async with asyncio.timeout(self._plan.spec.connect_timeout):
-                self.tools = await sdk.list_tools(session, self.name)
+                await self._list_tools(session)
         except (sdk.RemoteError, RuntimeError, ValueError, TimeoutError, anyio.ClosedResourceError) as error:
             log.warning("MCP server %s: cannot list its changed tools: %s", self.name, sdk.describe(error))
+
+    async def _ask(self, session: ClientSession, tool: str, arguments: dict[str, Any]) -> ToolResult:
+        if tool in self._utilities:
+            return await utilities.call(session, self.name, tool, arguments)
+        return await sdk.call_tool(session, tool, arguments)
+
+    async def _list_tools(self, session: ClientSession) -> None:
+        own = await sdk.list_tools(session, self.name)
+        has = await utilities.present(session, self._plan.spec)
+        more = utilities.offer(self._plan.spec, has, [tool.name for tool in own])
+        self.tools, self._utilities = [*own, *more], frozenset(tool.name for tool in more)
 
     async def _result(self, call: asyncio.Task[ToolResult], tool: str) -> ToolResult:
         try:
@@ -205,17 +221,18 @@ class Generation:
         # The session is entered and left in this task and never awaited on here: its requests run in others.
         async with (
             wire(self.name, process.stdout, process.stdin) as (reading, writing, closed),
-            sdk.session(reading, writing, self._on_tools_changed) as session,
+            sdk.session(reading, writing, self._on_tools_changed, self._sample()) as session,
         ):
             if not await self._connect(session, process, closed):
                 return
             self._session = session
             self.container.members()  # for a death without notice, as in _ask_to_leave
             self._tell(Event.CONNECTED, self.number, "")
-            await _first(process.exited, closed.wait(), self._leave.wait())
+            async with self._watching(session):
+                await first(process.exited, closed.wait(), self._leave.wait())
             if not self._leave.is_set():
                 if process.exited.done():
-                    await _first(closed.wait(), timeout=LAST_WORDS_SECONDS)
+                    await first(closed.wait(), timeout=LAST_WORDS_SECONDS)
                 self._end(Event.DIED, await self._reason(process))
             else:
                 self._settle("it was stopped")
@@ -224,11 +241,11 @@ class Generation:
     async def _connect(self, session: ClientSession, process: Process, closed: asyncio.Event) -> bool:
         """Shake hands and list the tools; False when that is over without success and told."""
         spec = self._plan.spec
-        progress = _Progress()
+        progress = Progress()
         seconds = spec.connect_timeout
         shaking = asyncio.create_task(self._shake_hands(session, progress), name=f"mcp {self.name} handshake")
         try:
-            await _first(shaking, process.exited, closed.wait(), self._leave.wait(), timeout=seconds)
+            await first(shaking, process.exited, closed.wait(), self._leave.wait(), timeout=seconds)
             if shaking.done() and not self._leave.is_set():
                 try:
                     shaking.result()
@@ -253,7 +270,7 @@ class Generation:
         self._end(Event.PROBE_BROKE if progress.unsure and not self.permanent else Event.FAILED, reason)
         return False
 
-    async def _shake_hands(self, session: ClientSession, progress: _Progress) -> None:
+    async def _shake_hands(self, session: ClientSession, progress: Progress) -> None:
         if self._plan.probe and sdk.can_probe(session):
             progress.unsure = True
             patience = self._plan.spec.connect_timeout
@@ -271,7 +288,7 @@ class Generation:
                     progress.unsure = False
         else:
             await sdk.handshake(session)
-        self.tools = await sdk.list_tools(session, self.name)
+        await self._list_tools(session)
         self.protocol = sdk.protocol(session)
 
     async def _ask_to_leave(self, process: Process) -> None:
@@ -307,6 +324,24 @@ class Generation:
         self._settle("it was stopped")
         self._tell(Event.EMPTIED, self.number, "")
 
+    @asynccontextmanager
+    async def _watching(self, session: ClientSession) -> AsyncIterator[None]:
+        """Hear of changes of the tool list, also in the revision where they are to be asked for."""
+        watching = asyncio.create_task(
+            sdk.watch_tools(session, self._on_tools_changed), name=f"mcp {self.name} listens"
+        )
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
+            if not watching.cancelled() and (error := watching.exception()) is not None:
+                log.warning("MCP server %s: changes of its tools are not heard of: %r", self.name, error)
+
+    def _sample(self) -> sdk.Sample | None:
+        sampler = self._plan.sampler
+        return sampler.answer if sampler is not None and sampler.can() else None
+
     def _roots(self) -> tuple[int, ...]:
         return () if self.process is None else (self.process.pidfd,)
 
@@ -336,11 +371,11 @@ class Generation:
 
 
 @dataclass(slots=True)
-class _Progress:
+class Progress:
     unsure: bool = False  # a failure now may be the probe's fault
 
 
-async def _first(*what: asyncio.Future[Any] | Any, timeout: float | None = None) -> None:
+async def first(*what: asyncio.Future[Any] | Any, timeout: float | None = None) -> None:
     """Wait for the first of futures and coroutines; the coroutines are cancelled then, the futures are left alone."""
     own = [asyncio.create_task(each) for each in what if asyncio.iscoroutine(each)]
     try:

@@ -15,12 +15,13 @@ from hermesd.ipc.messages import ServerReport
 from hermesd.ipc.redaction import Redactor, secrets_of
 from hermesd.workers.agents.contract import Tool, ToolResult
 from hermesd.workers.containment.contract import Container
-from hermesd.workers.mcp.errors import CannotStart, McpError, NoSuchTool, Parked, ServersStopped
+from hermesd.workers.mcp.errors import CannotStart, McpError, NoSuchTool, Parked, ServersStopped, SessionExpired
 from hermesd.workers.mcp.gate import Grant, Refusal, Verdict, Warden
 from hermesd.workers.mcp.generation import Generation, Plan
 from hermesd.workers.mcp.rest import Times, next_look, rest_reason
 from hermesd.workers.mcp.slot import AT_REST, Action, Event, Slot, State, step
 from hermesd.workers.mcp.stderr import StderrLog, log_path
+from hermesd.workers.mcp.tool_filter import allows
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ class Server:
             with self._use():
                 await self._generation.list_again()
             self._take_tools(self._generation.tools)
-        return [tool for tool in self._tools or () if self._allows(tool.name)]
+        return [tool for tool in self._tools or () if allows(self._plan.spec, tool.name)]
 
     async def start(self) -> None:
         """Have it running, as if it had been called. Raises `CannotStart`."""
@@ -103,10 +104,19 @@ class Server:
 
     async def call(self, tool: str, arguments: dict[str, Any]) -> ToolResult:
         """Start the server if need be and call; raises an `hermesd.workers.mcp.errors.McpError`."""
-        if not self._allows(tool):
+        if not allows(self._plan.spec, tool):
             raise NoSuchTool(self.name, tool)
         generation = await self._ready()
-        # Nothing is awaited between the two: a server that is ready is not put to rest under a call.
+        try:
+            return await self._call_on(generation, tool, arguments)
+        except SessionExpired:
+            # It has refused the call, which is not the call's fault, nor one that a restart budget has to know of.
+            if self._generation is generation:
+                self._end(0.0)
+            return await self._call_on(await self._ready(), tool, arguments)
+
+    async def _call_on(self, generation: Generation, tool: str, arguments: dict[str, Any]) -> ToolResult:
+        # Nothing is awaited before: a server that is ready is not put to rest under a call.
         with self._use():
             self._called = True
             try:
@@ -299,8 +309,15 @@ class Server:
         self._stop_budget = budget
         self._event(Event.STOP)
 
+    def _kind(self) -> type[Generation]:
+        if not self._live_plan.spec.url:
+            return Generation
+        from hermesd.workers.mcp.remote import RemoteGeneration  # HTTP takes its time to import
+
+        return RemoteGeneration
+
     def _new_generation(self, number: int) -> Generation:
-        return Generation(
+        return self._kind()(
             self._live_plan,
             number,
             self._container(number),
@@ -308,10 +325,6 @@ class Server:
             tell=self._event,
             on_process=self._on_change,
         )
-
-    def _allows(self, tool: str) -> bool:
-        spec = self._plan.spec
-        return tool in spec.include if spec.include else tool not in spec.exclude
 
     # ---- rest --------------------------------------------------------------------------------------------------------
 

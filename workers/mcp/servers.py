@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 from hermesd.ipc.mcp import ServerSpec
 from hermesd.ipc.messages import ServerReport
 from hermesd.workers.agents.contract import Tool, ToolResult
-from hermesd.workers.containment.contract import Containment
+from hermesd.workers.containment.contract import Container, Containment
 from hermesd.workers.mcp.environment import server_environment
 from hermesd.workers.mcp.errors import McpError, NoSuchServer
 from hermesd.workers.mcp.gate import OpenGate, Warden
+from hermesd.workers.mcp.nowhere import NOWHERE
+from hermesd.workers.mcp.shared import SharedCalls, SharedServer
 from hermesd.workers.mcp.slot import AT_REST, Slot
 
 if TYPE_CHECKING:
     from hermesd.workers.mcp.generation import Plan
+    from hermesd.workers.mcp.sampling import Model
     from hermesd.workers.mcp.server import Server
 
 log = logging.getLogger(__name__)
@@ -36,7 +39,10 @@ class Servers:
 
     ``tag`` is the worker's; ``base_env`` the environment that the servers' is filtered from; ``grace`` the seconds
     between the steps of a polite stop. ``warden`` is asked before each start; without one everything may be started.
-    ``on_change`` gets all reports whenever one changes, on the loop's thread.
+    ``on_change`` gets all reports whenever one changes, on the loop's thread. ``model`` answers what servers ask of the
+    session's model; ``token(server, refused)`` gives the access token of one that is reached by url, ``refused`` being
+    one that it does not take any more. Calls of a server that all sessions share go to ``shared``; without it, it is
+    started here as the others are.
     """
 
     def __init__(
@@ -51,6 +57,9 @@ class Servers:
         grace: float = 3.0,
         warden: Warden | None = None,
         on_change: Callable[[tuple[ServerReport, ...]], None] | None = None,
+        model: Model | None = None,
+        token: Callable[[str, str], Awaitable[str]] | None = None,
+        shared: SharedCalls | None = None,
     ) -> None:
         self._specs = {spec.name: spec for spec in specs}
         self._containment = containment
@@ -61,6 +70,11 @@ class Servers:
         self._grace = grace
         self._warden = warden or OpenGate()
         self._on_change = on_change
+        self._model = model
+        self._token = token
+        self._shared = shared
+        self._holds = ""
+        self._alone: dict[str, asyncio.Lock] = {}  # for servers that are fresh for each call
         self._servers: dict[str, Server] = {}
         self._stopped = False
         self._reported = self.reports()
@@ -78,10 +92,21 @@ class Servers:
     async def call(self, server: str, tool: str, arguments: dict[str, Any]) -> ToolResult:
         if server not in self._specs:
             raise NoSuchServer(server, self._specs)
-        return await self._server(server).call(tool, arguments)
+        if not self._specs[server].fresh:
+            return await self._whose(server).call(tool, arguments)
+        async with self._alone.setdefault(server, asyncio.Lock()):
+            try:
+                return await self._whose(server).call(tool, arguments)
+            finally:
+                self.restart(server)
+
+    def hold(self, name: str) -> None:
+        """This worker has the instance of ``name`` that all sessions share."""
+        self._holds = name
+        self._report()
 
     def reports(self) -> tuple[ServerReport, ...]:
-        """Every configured server, in the configuration's order, then those that are being removed.
+        """Every server that is to run here, in the configuration's order, then those that are being removed.
 
         One that was never needed is stopped.
         """
@@ -89,6 +114,7 @@ class Servers:
         configured = (
             named.pop(name) if name in named else ServerReport(name, 0, Slot().state, config=spec.config)
             for name, spec in self._specs.items()
+            if self._is_here(name)
         )
         return (*configured, *named.values())
 
@@ -107,7 +133,7 @@ class Servers:
             return
         before, self._specs = self._specs, {spec.name: spec for spec in specs}
         for name, server in list(self._servers.items()):
-            if name not in self._specs:
+            if not self._is_here(name):
                 server.stop(RESTART_SECONDS)
                 self._forget_at_rest(name)
             elif self._specs[name] != before.get(name):
@@ -150,16 +176,38 @@ class Servers:
 
     async def _start(self, name: str) -> None:
         try:
-            await self._server(name).start()
+            await self.start_one(name)
         except McpError as error:
             log.warning("%s", error)
 
+    async def start_one(self, name: str) -> None:
+        """Raises an `McpError`."""
+        await self._whose(name).start()
+
+    async def tools_of(self, name: str) -> list[Tool]:
+        """Of one server. Raises an `McpError`."""
+        if name not in self._specs:
+            raise NoSuchServer(name, self._specs)
+        return await self._whose(name).tools()
+
     async def _tools(self, name: str) -> list[Tool]:
         try:
-            return await self._server(name).tools()
+            return await self._whose(name).tools()
         except McpError as error:
             log.warning("no tools of MCP server %s: %s", name, error)
             return []
+
+    def _is_here(self, name: str) -> bool:
+        """Whether it is configured, and to run in this worker."""
+        spec = self._specs.get(name)
+        if spec is None or (self._holds and name != self._holds):
+            return False
+        return bool(self._holds) or self._shared is None or not spec.shared
+
+    def _whose(self, name: str) -> Server | SharedServer:
+        if self._shared is not None and not self._is_here(name):
+            return SharedServer(self._specs[name], self._shared)
+        return self._server(name)
 
     def _server(self, name: str) -> Server:
         if name not in self._servers:
@@ -170,10 +218,9 @@ class Servers:
         # The SDK takes 0.7 s of CPU to import; a session that needs no server never pays it.
         from hermesd.workers.mcp.server import Server
 
-        container = partial(self._containment.server, self._worker, self._tag, spec.name)
         server = Server(
             self._plan(spec),
-            container=container,
+            container=partial(self._container, spec),
             log_dir=self._log_dir,
             warden=self._warden,
             on_change=partial(self._changed, spec.name),
@@ -184,8 +231,16 @@ class Servers:
 
     def _plan(self, spec: ServerSpec) -> Plan:
         from hermesd.workers.mcp.generation import Plan
+        from hermesd.workers.mcp.sampling import Sampler
 
-        return Plan(spec, server_environment(self._base_env, spec.env), self._grace, probe=True)
+        return Plan(
+            spec,
+            server_environment(self._base_env, spec.env),
+            self._grace,
+            probe=True,
+            sampler=Sampler(spec.name, spec.sampling, self._model) if spec.sampling and self._model else None,
+            token=partial(self._token, spec.name) if spec.oauth and self._token is not None else None,
+        )
 
     def _changed(self, name: str) -> None:
         self._forget_at_rest(name)
@@ -194,8 +249,11 @@ class Servers:
     def _forget_at_rest(self, name: str) -> None:
         """Of one that is configured no more nothing is kept, once nothing of it runs."""
         server = self._servers.get(name)
-        if server is not None and name not in self._specs and server.slot.state in AT_REST:
+        if server is not None and not self._is_here(name) and server.slot.state in AT_REST:
             del self._servers[name]
+
+    def _container(self, spec: ServerSpec, generation: int) -> Container:
+        return NOWHERE if spec.url else self._containment.server(self._worker, self._tag, spec.name, generation)
 
     def _report(self) -> None:
         reports = self.reports()

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
+from anyio.abc import ObjectReceiveStream
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.shared.message import SessionMessage
 
@@ -53,6 +54,34 @@ async def wire(
         await asyncio.wait(tasks)
         for stream in (incoming, reading, writing, outgoing):
             stream.close()
+
+
+@asynccontextmanager
+async def relay(
+    name: str, reading: ObjectReceiveStream[SessionMessage | Exception]
+) -> AsyncIterator[tuple[Reading, asyncio.Event]]:
+    """The same stream, and an event that is set at its end, which the SDK's own transports keep to themselves."""
+    passing, passed = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+    closed = asyncio.Event()
+
+    async def run() -> None:
+        try:
+            async for message in reading:
+                await passing.send(message)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+            log.debug("MCP server %s: reading ended: %r", name, error)
+        finally:
+            closed.set()
+            passing.close()
+
+    task = asyncio.create_task(run(), name=f"mcp {name} reads")
+    try:
+        yield passed, closed
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        passed.close()
+        await reading.aclose()  # version 1 of the SDK leaves it to the collector, which warns of it
 
 
 async def _read(

@@ -18,6 +18,7 @@ from ..options import Options, hint, verb, with_global_options
 from ..outcomes import report
 from ..render import Column
 from ..waiting import watch
+from .mcp_login import login
 
 if TYPE_CHECKING:
     from hermesd.supervisor.control.shapes import (
@@ -52,7 +53,7 @@ def list_(options: Options) -> None:
         click.echo("no MCP server is configured")
     else:
         _print_budgets(options, document["budgets"])
-    rows = [row for row in document["servers"] if row["pid"] or row["reason"]]
+    rows = [row for row in document["servers"] if row["pid"] or row["reason"] or row["state"] == "ready"]
     if rows:
         click.echo()
         _print_rows(options, rows)
@@ -102,7 +103,7 @@ def _print_rows(options: Options, shown: Sequence[McpRow]) -> None:
     )
     rows = [
         (
-            words.safe(row["session"]),
+            words.safe(row["session"] or "(all sessions)"),
             words.safe(row["server"]),
             words.safe(row["state"]),
             str(row["pid"] or words.NOTHING),
@@ -141,7 +142,8 @@ def show(options: Options, server: str) -> None:
         "Next try": "" if document["next_try_at"] is None else _until(document["next_try_at"], now),
         "Starts": f"{words.count(document['spawns'], 'process')}; in a row {document['failures']} failed, "
         f"{document['crashes']} crashed",
-        "Command": " ".join([document["command"], *document["args"]]),
+        "Command": " ".join([document["command"], *document["args"]]) if document["command"] else "",
+        "Address": document["url"],
         "Environment": ", ".join(document["env"]),
         "Directory": document["cwd"],
         "Times": _times(document),
@@ -153,7 +155,7 @@ def show(options: Options, server: str) -> None:
     for name, value in facts.items():
         if value:
             click.echo(f"{name:<12}{words.safe(value)}")
-    rows = [row for row in document["sessions"] if row["pid"] or row["reason"]]
+    rows = [row for row in document["sessions"] if row["pid"] or row["reason"] or row["state"] == "ready"]
     if rows:
         click.echo()
         _print_rows(options, rows)
@@ -241,5 +243,5 @@ def logs(options: Options, server: str, follow: bool, lines: int) -> None:
         tail.close()
 
 
-for _subcommand in (list_, show, restart, reset, logs):
+for _subcommand in (list_, show, restart, reset, logs, login):
     command.add_command(_subcommand)

@@ -45,6 +45,7 @@ class McpHandler(Handler):
             "schema": SCHEMA,
             **_budget(entry, rows),
             "command": spec.command,
+            "url": spec.url,
             "args": list(spec.args),
             "env": sorted(spec.env),
             "cwd": spec.cwd,
@@ -100,7 +101,8 @@ class McpHandler(Handler):
         workers = self._workers("")
         looked_into = [worker for worker in workers if figures and any(server.pid for server in worker.servers)]
         trees = await asyncio.to_thread(census.trees, looked_into) if looked_into else {}
-        resting = [ServerReport(e.spec.name, 0, "stopped", config=e.spec.config) for e in self._app.mcp.entries()]
+        own = [entry.spec for entry in self._app.mcp.entries() if not entry.spec.shared]
+        resting = [ServerReport(spec.name, 0, "stopped", config=spec.config) for spec in own]
         return [
             _row(worker, server, trees.get(worker.id, []))
             for worker in workers
@@ -112,7 +114,7 @@ class McpHandler(Handler):
     def _workers(self, session: str) -> list[Worker]:
         """Those with a session, or with that one, in the order of their names."""
         workers = self._app.pool.workers.values()
-        found = [worker for worker in workers if worker.session is not None and session in ("", worker.session)]
+        found = [worker for worker in workers if not worker.is_spare and session in ("", worker.session)]
         return sorted(found, key=lambda worker: worker.session or "")
 
     def _configured(self) -> list[str]:
@@ -147,7 +149,7 @@ def _budget(entry: Entry, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "spawns": budget.spawns,
         "failures": budget.failures,
         "crashes": budget.crashes,
-        "running": sum(row["server"] == name and row["pid"] is not None for row in rows),
+        "running": sum(row["server"] == name and row["state"] not in AT_REST for row in rows),
         "tools": None if entry.tools is None else len(entry.tools),
     }
 

@@ -68,6 +68,11 @@ class PsHandler(Handler):
             "warnings": silences(app) + hangs(app),
         }
 
+    def _state_without_session(self, worker: Worker) -> str:
+        if not worker.connected:
+            return "starting"
+        return "busy" if self._app.holders.under_way(worker) else "idle"
+
     def _adopted_keepers(self, sample: Figures) -> list[dict[str, Any]]:
         """Those that an earlier hermesd has left, and that hold workers still."""
         return [
@@ -89,7 +94,7 @@ class PsHandler(Handler):
         now = time.monotonic()
         usage = sample.sample.workers.get(worker.id, NOTHING)
         turn = lane.current if lane is not None else None
-        state = lane.life.value if lane is not None else ("idle" if worker.connected else "starting")
+        state = lane.life.value if lane is not None else self._state_without_session(worker)
         row: dict[str, Any] = {
             "worker": worker.id,
             "session": worker.session or "",
@@ -121,6 +126,8 @@ class PsHandler(Handler):
             row["usage"] = {
                 "prompt_tokens": session.prompt_tokens, "completion_tokens": session.completion_tokens,
             }  # fmt: skip
+        if worker.serves:
+            row["serves"] = worker.serves
         if turn is not None and turn.started_at:
             row["turn_s"] = now - turn.started_at
         if worker.connected:

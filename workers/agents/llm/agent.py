@@ -7,11 +7,11 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from hermesd.workers.agents.contract import Out, Session, Turn
+from hermesd.workers.agents.contract import Out, Sample, SampleRequest, Session, Turn
 from hermesd.workers.errors import TurnFailed
 from hermesd.workers.mcp.errors import McpError
 
-from . import conversation, images, summary, tools, window
+from . import conversation, images, sampling, summary, tools, window
 from .approvals import Approvals
 from .asking import Asking
 from .conversation import Conversation, Message
@@ -54,6 +54,7 @@ class Llm:
         self._conversation.restore(self._state.kept.summary, self._state.kept.tail, session.history)
         self._running: _Run | None = None
         self._task: asyncio.Task[Any] | None = None
+        self._out: Out | None = None  # of the turn that runs
         self._over = True  # the last turn needs no going on from its steps
 
     async def turn(self, turn: Turn, out: Out) -> None:
@@ -64,13 +65,13 @@ class Llm:
         steps = self._steps.begin(turn, self._session.history)
         user = message_of(turn.text, turn.attachments)
         run = _Run(self._session, settings, self._conversation, self._state, self._steps, asking, out, [user, *steps])
-        self._running, self._task = run, asyncio.current_task()
+        self._running, self._task, self._out = run, asyncio.current_task(), out
         self._over = False
         try:
             await run.answer()
             self._over = True
         finally:
-            self._running = self._task = None
+            self._running = self._task = self._out = None
             self._steps.close()
             self._conversation.remember(turn.text, run.whole())
             if asking.usage:
@@ -87,6 +88,14 @@ class Llm:
         if self._task is not None:
             self._over = True
             self._task.cancel()
+
+    async def sample(self, request: SampleRequest) -> Sample:
+        """An MCP server asks the model. What that takes counts for the conversation, and for the turn that runs."""
+        found, usage = await sampling.answer(self._endpoints, read(self._session.config).models, request)
+        self._state.count(usage)
+        if self._out is not None:
+            await self._out.usage(usage)
+        return found
 
     def settled(self) -> None:
         """The end of the turn is on disk. Its steps are of use only to one that failed, which may be run again."""

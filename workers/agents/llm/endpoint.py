@@ -50,11 +50,12 @@ class Refused(Exception):
 
 @dataclass(slots=True)
 class Request:
-    """``messages`` with images; they are left out for a model that is known to take none."""
+    """``messages`` with images; they are left out for a model that is known to take none. ``more``: fields besides."""
 
     messages: list[Message]
     schemas: list[dict[str, Any]] = field(default_factory=list)
     effort: str = ""
+    more: dict[str, Any] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -86,7 +87,7 @@ class Endpoints:
         """One whole answer; its text goes to ``on_text`` as it comes. Raises `Refused`."""
         known = self.known(model)
         messages = request.messages if known.takes_images else without_images(request.messages)
-        body: dict[str, Any] = {"model": model.name, "messages": messages}
+        body: dict[str, Any] = {"model": model.name, "messages": messages, **request.more}
         if request.schemas:
             body["tools"] = request.schemas
         if request.effort:

@@ -141,7 +141,7 @@ class TestReading:
             display: {tool_progress: all}
             telegram: {require_mention: true}
             anything: else
-            mcp_servers: {t: {command: x, sampling: {enabled: false}, auth: oauth}}
+            mcp_servers: {t: {command: x, sampling: {enabled: false}, elicitation: {enabled: true}}}
             platforms: {telegram: {gateway_restart_notification: false}}
             """,
         )

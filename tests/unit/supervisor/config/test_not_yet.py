@@ -40,21 +40,6 @@ hermesd:
     assert {problem.origin.file for problem in result.warnings} == {str(tmp_path / "config.yaml")}
 
 
-def test_each_key_of_each_mcp_server_is_told(tmp_path: Path) -> None:
-    result = loaded(
-        tmp_path,
-        """\
-mcp_servers:
-  a: {command: x, headers: {A: b}, transport: sse, tools: {include: [y], resources: false, prompts: true}}
-  b: {command: x, scope: host, idle_timeout: 1m, max_lifetime: 1h, isolation: call}
-""",
-    )
-    assert {key for key, *_ in told(result)} == {
-        "mcp_servers.a.headers", "mcp_servers.a.transport", "mcp_servers.a.tools.resources",
-        "mcp_servers.a.tools.prompts", "mcp_servers.b.scope", "mcp_servers.b.isolation",
-    }  # fmt: skip
-
-
 def test_keys_of_hermes_are_one_quiet_word_each(tmp_path: Path) -> None:
     result = loaded(
         tmp_path,

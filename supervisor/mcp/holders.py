@@ -1,0 +1,196 @@
+"""Servers with ``scope: host``: one worker holds the instance of each, and the calls of all sessions go through here.
+
+A holder is a worker like any other, bound to a server instead of a session: it is contained, measured and killed as
+they are, and what it holds costs no session anything but the calls that are under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from hermesd.ipc.ids import WorkerId
+from hermesd.ipc.keeping import Gone
+from hermesd.ipc.mcp import ServerSpec
+from hermesd.ipc.messages import Message, SharedCall, SharedCancel, SharedResult
+from hermesd.supervisor.pool.pool import Pool
+from hermesd.supervisor.pool.worker import Worker
+
+log = logging.getLogger("hermesd.mcp")
+
+IDLE_SECONDS = 60.0
+"""Without a call, after which a holder ends whose server does not run any more."""
+
+DEATHS = 5
+WITHIN = 60.0
+"""So many ends of a server's holders within so many seconds, and no further one is started until they are over."""
+
+AT_REST = frozenset({"stopped", "broken"})
+"""States of a server's slot in which nothing of it runs."""
+
+
+@dataclass(slots=True)
+class _Call:
+    worker: WorkerId  # whose it is
+    call: str  # its name there
+
+
+@dataclass(slots=True)
+class _Holder:
+    server: str
+    worker: Worker
+    calls: dict[str, _Call] = field(default_factory=dict)  # by the name that the holder knows
+    count: int = 0
+    timer: asyncio.TimerHandle | None = None
+    unwanted: bool = False  # the configuration has another one, or none; it ends after the last call
+
+
+class Holders:
+    """On the event loop. ``pool`` is there once both are made; ``grace`` gives a stopping worker's seconds."""
+
+    def __init__(self, pool: Callable[[], Pool], grace: Callable[[], float]) -> None:
+        self._pool = pool
+        self._grace = grace
+        self._specs: dict[str, ServerSpec] = {}
+        self._holders: dict[str, _Holder] = {}
+        self._leaving: dict[WorkerId, _Holder] = {}
+        self._deaths: dict[str, deque[float]] = {}
+
+    def configure(self, specs: Iterable[ServerSpec]) -> None:
+        """These are the servers from now on. A holder of one that differs ends when its calls have ended."""
+        before, self._specs = self._specs, {spec.name: spec for spec in specs if spec.shared}
+        for name, holder in list(self._holders.items()):
+            if self._specs.get(name) != before.get(name):
+                holder.unwanted = True
+                self._deaths.pop(name, None)
+                del self._holders[name]
+                self._leaving[holder.worker.id] = holder
+                self._end_if_idle(holder)
+
+    def said(self, worker: Worker, message: SharedCall | SharedCancel | SharedResult) -> None:
+        """A message of a session's worker or of a holder. Called by the pool."""
+        match message:
+            case SharedCall():
+                self._call(worker, message)
+            case SharedCancel():
+                self._cancel(worker, message)
+            case SharedResult():
+                self._result(worker, message)
+
+    def gone(self, worker: Worker, gone: Gone) -> None:
+        """A worker is dead: a holder takes the calls that are under way along, a session its own only."""
+        holder = self._of(worker)
+        if holder is not None:
+            self._forget(holder)
+            if not worker.ending:
+                self._deaths.setdefault(holder.server, deque(maxlen=DEATHS)).append(time.monotonic())
+                log.error("the worker %s that held MCP server %s died: exit code %s, %d calls were under way",
+                          worker.id, holder.server, gone.exit_code, len(holder.calls))  # fmt: skip
+            for call in holder.calls.values():
+                reason = f"MCP server {holder.server!r} ended during the call, together with the worker that held it"
+                self._answer(call, SharedResult("", error=reason))
+            holder.calls.clear()
+            return
+        for holder in [*self._holders.values(), *self._leaving.values()]:
+            for name, call in list(holder.calls.items()):
+                if call.worker == worker.id:
+                    del holder.calls[name]
+                    self._tell(holder, SharedCancel(name))
+            self._end_if_idle(holder)
+
+    def under_way(self, worker: Worker) -> int:
+        """Calls that this worker is at, for other sessions."""
+        holder = self._of(worker)
+        return len(holder.calls) if holder is not None else 0
+
+    def _call(self, worker: Worker, message: SharedCall) -> None:
+        mine = _Call(worker.id, message.call)
+        if worker.serves:
+            self._answer(mine, SharedResult("", error="a shared MCP server cannot call another one"))
+            return
+        if message.server not in self._specs:
+            reason = f"there is no MCP server {message.server!r} that all sessions share any more"
+            self._answer(mine, SharedResult("", error=reason))
+            return
+        holder = self._holders.get(message.server)
+        if holder is None:
+            if (wait := self._wait(message.server)) > 0:
+                reason = f"has taken {DEATHS} workers along and is tried again in {wait:.0f} s"
+                self._answer(mine, SharedResult("", error=f"MCP server {message.server!r} {reason}"))
+                return
+            holder = self._holders[message.server] = _Holder(message.server, self._pool().take_holder(message.server))
+        holder.count += 1
+        name = f"{worker.id}/{holder.count}"
+        holder.calls[name] = mine
+        self._tell(holder, replace(message, call=name))
+
+    def _cancel(self, worker: Worker, message: SharedCancel) -> None:
+        for holder in [*self._holders.values(), *self._leaving.values()]:
+            for name, call in holder.calls.items():
+                if call == _Call(worker.id, message.call):
+                    del holder.calls[name]
+                    self._tell(holder, SharedCancel(name))
+                    self._end_if_idle(holder)
+                    return
+
+    def _result(self, worker: Worker, message: SharedResult) -> None:
+        holder = self._of(worker)
+        call = holder.calls.pop(message.call, None) if holder is not None else None
+        if holder is None or call is None:
+            return  # of a call that was cancelled, or nobody's
+        self._answer(call, message)
+        self._end_if_idle(holder)
+
+    def _answer(self, call: _Call, result: SharedResult) -> None:
+        worker = self._pool().workers.get(call.worker)
+        if worker is not None:
+            self._pool().send(worker, replace(result, call=call.call))
+
+    def _tell(self, holder: _Holder, message: Message) -> None:
+        if holder.worker.connected:
+            self._pool().send(holder.worker, message)
+        else:
+            holder.worker.errands.append(message)
+
+    def _of(self, worker: Worker) -> _Holder | None:
+        holder = self._holders.get(worker.serves) if worker.serves else None
+        return holder if holder is not None and holder.worker is worker else self._leaving.get(worker.id)
+
+    def _wait(self, server: str) -> float:
+        """Seconds until another holder may be started."""
+        deaths = self._deaths.get(server)
+        return deaths[0] + WITHIN - time.monotonic() if deaths is not None and len(deaths) == DEATHS else 0.0
+
+    def _forget(self, holder: _Holder) -> None:
+        if holder.timer is not None:
+            holder.timer.cancel()
+        self._leaving.pop(holder.worker.id, None)
+        if self._holders.get(holder.server) is holder:
+            del self._holders[holder.server]
+
+    def _end_if_idle(self, holder: _Holder) -> None:
+        if holder.calls or holder.worker.ending:
+            return
+        if holder.unwanted:
+            worker, grace = holder.worker, self._grace()
+            self._pool().stop_worker(worker, "it is not needed any more", grace)
+            asyncio.get_running_loop().call_later(2 * grace + 1.0, self._kill, worker)
+        elif holder.timer is None:
+            holder.timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._look, holder)
+
+    def _kill(self, worker: Worker) -> None:
+        if self._pool().workers.get(worker.id) is worker:
+            self._pool().kill(worker)
+
+    def _look(self, holder: _Holder) -> None:
+        holder.timer = None
+        own = [report for report in holder.worker.servers if report.name == holder.server]
+        if not holder.calls and own and all(report.state in AT_REST for report in own):
+            del self._holders[holder.server]
+            self._leaving[holder.worker.id] = holder
+            holder.unwanted = True
+        self._end_if_idle(holder)

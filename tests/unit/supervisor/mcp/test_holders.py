@@ -1,0 +1,168 @@
+"""Which worker holds a shared server, and whose call is whose."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from hermesd.ipc.keeping import Gone
+from hermesd.ipc.mcp import ServerSpec
+from hermesd.ipc.messages import Serve, ServerReport, SharedCall, SharedCancel, SharedResult
+from hermesd.supervisor.mcp import holders as module
+from hermesd.supervisor.mcp.holders import Holders
+
+ONE = ServerSpec("one", "x", shared=True)
+
+
+class Pool:
+    """What `Holders` uses of the pool; ``sent`` is (worker, message) in order."""
+
+    def __init__(self):
+        self.workers = {}
+        self.sent = []
+        self.stopped = []
+
+    def make(self, name, *, session="", serves="", connected=True):
+        worker = SimpleNamespace(
+            id=name, session=session or None, serves=serves, connected=connected, errands=[], servers=(), ending=False
+        )
+        self.workers[name] = worker
+        return worker
+
+    def take_holder(self, server):
+        holder = self.make(f"h{len(self.workers)}", serves=server, connected=False)
+        holder.errands.append(Serve(server))
+        return holder
+
+    def send(self, worker, message):
+        self.sent.append((worker.id, message))
+
+    def stop_worker(self, worker, reason, grace):
+        worker.ending = True
+        self.stopped.append(worker.id)
+
+    def kill(self, worker):
+        raise AssertionError("it ends by itself")
+
+
+@pytest.fixture
+def pool():
+    return Pool()
+
+
+@pytest.fixture
+def holders(pool):
+    made = Holders(lambda: pool, lambda: 1.0)
+    made.configure([ONE, ServerSpec("two", "y")])
+    return made
+
+
+def died(worker):
+    return Gone(worker.id, -9, 0.0, 0, 0, 0.0)
+
+
+def connect(pool, worker):
+    """As the pool does it when the worker has said hello."""
+    worker.connected = True
+    for message in worker.errands:
+        pool.send(worker, message)
+    worker.errands.clear()
+
+
+async def test_calls_of_several_sessions_go_to_one_holder_and_back_to_each(pool, holders):
+    a, b = pool.make("a", session="s:a"), pool.make("b", session="s:b")
+    holders.said(a, SharedCall("1", "one", "echo", {"x": 1}))
+    (holder,) = [worker for worker in pool.workers.values() if worker.serves]
+    connect(pool, holder)
+    holders.said(b, SharedCall("1", "one", "echo", {"x": 2}))
+    assert pool.sent == [
+        (holder.id, Serve("one")),
+        (holder.id, SharedCall("a/1", "one", "echo", {"x": 1})),
+        (holder.id, SharedCall("b/2", "one", "echo", {"x": 2})),
+    ]
+    assert holders.under_way(holder) == 2
+    pool.sent.clear()
+    holders.said(holder, SharedResult("b/2", "two"))
+    holders.said(holder, SharedResult("a/1", "one"))
+    holders.said(holder, SharedResult("a/1", "again"))
+    assert pool.sent == [("b", SharedResult("1", "two")), ("a", SharedResult("1", "one"))]
+
+
+async def test_the_death_of_a_holder_is_told_to_the_calls_under_way_and_the_next_call_has_another(pool, holders):
+    a = pool.make("a", session="s:a")
+    holders.said(a, SharedCall("1", "one", "echo"))
+    first = pool.workers["h1"]
+    del pool.workers["h1"]
+    holders.gone(first, died(first))
+    ((worker, result),) = pool.sent
+    assert (worker, result.call) == ("a", "1")
+    assert "'one' ended during the call" in result.error
+    holders.said(a, SharedCall("2", "one", "echo"))
+    assert [each.serves for each in pool.workers.values()] == ["", "one"]
+
+
+async def test_holders_that_die_again_and_again_are_not_started_for_a_while(pool, holders, monkeypatch):
+    a = pool.make("a", session="s:a")
+    now = [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    for number in range(module.DEATHS):
+        holders.said(a, SharedCall(str(number), "one", "echo"))
+        (holder,) = [worker for worker in pool.workers.values() if worker.serves]
+        del pool.workers[holder.id]
+        holders.gone(holder, died(holder))
+    pool.sent.clear()
+    holders.said(a, SharedCall("last", "one", "echo"))
+    ((_, result),) = pool.sent
+    assert "is tried again in 60 s" in result.error
+    now[0] += module.WITHIN
+    holders.said(a, SharedCall("next", "one", "echo"))
+    assert [worker for worker in pool.workers.values() if worker.serves]
+
+
+async def test_the_end_of_a_session_cancels_its_own_calls_only(pool, holders):
+    a, b = pool.make("a", session="s:a"), pool.make("b", session="s:b")
+    for worker in (a, b):
+        holders.said(worker, SharedCall("1", "one", "slow"))
+    holder = pool.workers["h2"]
+    connect(pool, holder)
+    pool.sent.clear()
+    del pool.workers["a"]
+    holders.gone(a, died(a))
+    holders.said(b, SharedCancel("7"))
+    assert pool.sent == [(holder.id, SharedCancel("a/1"))]
+    holders.said(b, SharedCancel("1"))
+    assert pool.sent[1:] == [(holder.id, SharedCancel("b/2"))]
+    assert holders.under_way(holder) == 0
+
+
+async def test_a_server_that_is_shared_no_more_ends_after_its_last_call(pool, holders):
+    a = pool.make("a", session="s:a")
+    holders.said(a, SharedCall("1", "one", "echo"))
+    holder = pool.workers["h1"]
+    connect(pool, holder)
+    holders.configure([ServerSpec("one", "x")])
+    assert pool.stopped == []
+    pool.sent.clear()
+    holders.said(a, SharedCall("2", "one", "echo"))
+    assert "no MCP server 'one' that all sessions share" in pool.sent[0][1].error
+    holders.said(holder, SharedResult("a/1", "done"))
+    assert pool.sent[1] == ("a", SharedResult("1", "done"))
+    assert pool.stopped == [holder.id]
+    holder.ending = False  # its kill is due: it is gone by then
+    del pool.workers[holder.id]
+
+
+async def test_an_unused_holder_ends_when_its_server_has_ended(pool, holders, monkeypatch):
+    monkeypatch.setattr(module, "IDLE_SECONDS", 0.0)
+    a = pool.make("a", session="s:a")
+    holders.said(a, SharedCall("1", "one", "echo"))
+    holder = pool.workers["h1"]
+    connect(pool, holder)
+    holder.servers = (ServerReport("one", 1, "ready", 1),)
+    holders.said(holder, SharedResult("a/1"))
+    own = holders._holders["one"]
+    holders._look(own)
+    assert pool.stopped == []
+    holder.servers = (ServerReport("one", 1, "stopped"),)
+    holders._look(own)
+    assert pool.stopped == ["h1"]
+    own.timer = None
