@@ -21,6 +21,7 @@ SESSIONS = 20
 SERVERS = ("a", "b", "c")
 PROCESSES = 3  # of each: a wrapper, the server, and a child of it in a session of its own
 RECONNECTS_PER_RELOAD = 5
+CALLERS = 2  # of them: the wrapper is not on the roll
 GREW = 2  # descriptors of a worker
 SETTLED_SECONDS = 20.0
 AT_ONCE = 4
@@ -171,6 +172,8 @@ class _World:
                     found[chat] += 1
         # At once: a child has been forked when its server answers, and what was killed is gone when that is reported.
         assert found == wanted, f"processes of servers are {json.dumps(found)} instead of {json.dumps(wanted)}"
+        called = len(self._scene.roll.alive())  # which also takes their calls: a server waits for a place in the queue
+        assert called == CALLERS * len(self._live), f"{called} processes are connected for {len(self._live)} servers"
         self.checks += 1
         for chat in self._chats:
             if all((chat, name) in self._live for name in SERVERS):
