@@ -425,7 +425,7 @@ class _Listener:
 OWNER = """
 import asyncio, os, sys, time
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], os.path.dirname(sys.argv[1])]
 from test_launcher_contract import Scene
 
 async def main():
