@@ -59,7 +59,7 @@ START_SECONDS = 60.0
 
 
 class Lanes:
-    """Implements `hermesd.supervisor.pool.pool.PoolListener`.
+    """Implements `hermesd.supervisor.pool.listeners.PoolListener`.
 
     ``on_escalation`` is called when workers crash all over; ``on_logs`` with the log records of a worker.
     """

@@ -7,7 +7,7 @@ from hermesd.supervisor.pool.worker import Worker
 
 
 class Unasked:
-    """Implements `hermesd.supervisor.pool.pool.ServerListener`."""
+    """Implements `hermesd.supervisor.pool.listeners.ServerListener`."""
 
     def said(self, worker: Worker, message: StartRequest | ServerNews | Listed) -> None:
         raise AssertionError(f"worker {worker.id} has MCP servers: {message}")
