@@ -310,7 +310,7 @@ def test_an_agent_that_does_not_exist_is_told_to_the_chat_and_hermesd_stays(make
 def test_check_tells_of_an_agent_that_cannot_be(make_daemon: MakeDaemon, agent: str, status: int) -> None:
     done = hermesd(make_daemon(f"hermesd: {{agent: {agent}, agnet_path: /}}\n"), "--check")
     assert done.returncode == status
-    assert ("hermes is not part of this version" if agent == "hermes" else "no module 'no_such_module'") in done.stderr
+    assert ("hermes needs hermes-agent" if agent == "hermes" else "no module 'no_such_module'") in done.stderr
     assert "agnet_path" in done.stderr
 
 

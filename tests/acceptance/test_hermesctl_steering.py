@@ -292,7 +292,7 @@ def test_the_completion_of_bash_knows_commands_and_options(make_home: Callable[[
     assert done.stdout.splitlines() == [
         "complete -o nosort -F _hermesctl_completion hermesctl",
         "hermesctl st: status stop",
-        "hermesctl mcp re: restart",
+        "hermesctl mcp re: reset restart",
         "hermesctl send --pl: --platform",
         "hermesctl completion z: zsh",
     ], done.stderr

@@ -181,8 +181,8 @@ def test_messages_of_three_networks_in_bad_weather_are_answered_once_and_in_orde
 def test_every_case_has_a_test_here_and_a_line_for_the_list(seed: int) -> None:
     modules = (
         adopt, cpu, crashes, failing_model, frames, hang, hermes, hogs, journal, kill_both, kill_hermesd,
-        kill_keeper, kill_worker, kills, leak, limits, logflood, lost, mcp_budget, mcp_reconnect, platforms, recycled,
-        starts, stop, two_homes,
+        kill_keeper, kill_worker, kills, leak, limits, logflood, lost, mcp_budget, mcp_reconnect, oauth, platforms,
+        recycled, shared, starts, stop, two_homes,
     )  # fmt: skip
     tested = {module.__name__.rpartition(".")[2] for module in modules}
     assert tested == {name.replace("-", "_") for name in soak.names()}

@@ -16,11 +16,13 @@ from .effort import Effort, Say
 from .row import Row, Series
 
 CHAT = "chat"
+WAKES = 5
+"""In each run, which counts with its median."""
 FIXTURES = [{"match": {"userMessage": "again"}, "response": {"content": "Here I am, once more."}}]
 
 
 def measure(effort: Effort, say: Say) -> list[Row]:
-    wakes = max(3, effort.runs * 4)
+    wakes = effort.runs * WAKES
     rows = []
     with _demo(spare=1) as scene:
         warm, woken = _both(scene, wakes, "!stream 3")
@@ -69,7 +71,7 @@ def _both(scene: Scene, wakes: int, text: str) -> tuple[list[float], list[float]
             raise RuntimeError(done.stderr)
         time.sleep(0.3)  # a spare that is being made is no spare yet, and costs the processor
         woken.append(_first(scene, text))
-    return warm, woken
+    return _middles(warm), _middles(woken)
 
 
 def _first(scene: Scene, text: str) -> float:
@@ -82,6 +84,11 @@ def _first(scene: Scene, text: str) -> float:
         raise RuntimeError(f"{text!r} was not answered")
     scene.fake.final(message, chat=CHAT)
     return took * 1000
+
+
+def _middles(values: list[float]) -> list[float]:
+    """One figure for each run."""
+    return [_middle(values[start : start + WAKES]) for start in range(0, len(values), WAKES)]
 
 
 def _middle(values: list[float]) -> float:

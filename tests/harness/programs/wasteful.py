@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+import time
 from typing import Any
 
 MIB = 1 << 20
@@ -29,7 +30,9 @@ class Wasteful:
             case "leak":
                 self._kept.append(filled(int(count)))
             case "hog":
-                filled(int(count))
+                used = filled(int(count))
+                time.sleep(60)  # where nobody but a look now and then finds it
+                del used
             case "leave":
                 self._children += [subprocess.Popen(["sleep", "600"]) for _ in range(int(count))]
             case "burn":

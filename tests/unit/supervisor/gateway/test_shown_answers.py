@@ -467,7 +467,7 @@ class TestQuestions:
         assert (await scene.chat.press("c1", shown.message_id, "approve", user="u1"))["taken"]
         await scene.reads("May I?\n\napprove, by u1")
         assert scene.chat.transcript()[0].choices is None
-        assert Answer("q1", "approve", "u1") in scene.worker.told
+        await until(lambda: Answer("q1", "approve", "u1") in scene.worker.told)
 
     async def test_so_does_a_command(self, scene: Scene) -> None:
         await self.ask(scene)
