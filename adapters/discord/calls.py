@@ -112,7 +112,8 @@ def ending(error: Exception) -> AdapterError:
             return StartLater(f"cannot connect to Discord: {error}")
         case _ if isinstance(error, NETWORK):
             return StartLater(f"cannot connect to Discord: {_said(error)}")
-    return AdapterError(f"cannot stay connected to Discord: {type(error).__name__}: {error}")
+    # A fault of discord.py's: 2.7 raises AttributeError where a connection breaks before its first session is there.
+    return StartLater(f"cannot stay connected to Discord: {type(error).__name__}: {error}")
 
 
 def unauthorized(reason: str) -> Unauthorized:

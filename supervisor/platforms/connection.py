@@ -253,7 +253,9 @@ class Connection:
 
 
 def _event_of(error: BaseException, *, after_start: bool) -> Event:
-    """What an error of an adapter means. A start that fails for no reason that may pass is broken: a wrong setting."""
+    """What an error of an adapter means. A start that the adapter calls hopeless is: a wrong setting. A fault that
+    nobody has understood may pass, and the next try is made with a new adapter.
+    """
     match error:
         case Conflict():
             return Event.CONFLICTED
@@ -261,4 +263,4 @@ def _event_of(error: BaseException, *, after_start: bool) -> Event:
             return Event.DENIED
         case StartLater() | OSError() | TimeoutError():
             return Event.FAILED
-    return Event.FAILED if after_start else Event.BROKEN
+    return Event.BROKEN if isinstance(error, AdapterError) and not after_start else Event.FAILED

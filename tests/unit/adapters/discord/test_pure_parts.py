@@ -178,7 +178,7 @@ def closed(code: int) -> discord.ConnectionClosed:
         (discord.LoginFailure("no"), Unauthorized), (discord.PrivilegedIntentsRequired(None), Unauthorized),
         (closed(4004), Unauthorized), (closed(4013), Unauthorized), (closed(4011), StartLater),
         (discord.GatewayNotFound(), StartLater), (OSError("no route"), StartLater), (answered(503), StartLater),
-        (RuntimeError("bug"), AdapterError), (StartLater("later"), StartLater),
+        (AttributeError("no attribute 'sequence'"), StartLater), (StartLater("later"), StartLater),
     ],
 )  # fmt: skip
 def test_ends_of_the_connection_become_states(error: Exception, becomes: type[Exception]) -> None:

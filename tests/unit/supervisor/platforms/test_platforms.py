@@ -157,6 +157,14 @@ async def test_one_that_messages_wait_for_is_tried_sooner_until_it_is_up(start: 
     platforms.hurry("nobody")
 
 
+async def test_a_fault_that_nobody_understood_is_tried_again(start: Start) -> None:
+    way = Way(RuntimeError("a bug of its library"))
+    platforms = await start(api=way)
+    await way.up.wait()
+    await platforms.connections["api"].settled()
+    assert platforms.states()["api"].word == "online"
+
+
 async def test_a_try_that_fails_for_good_is_the_last(start: Start) -> None:
     way = Way(StartLater("later"), AdapterError("wrong"))
     platforms = await start(api=way)
