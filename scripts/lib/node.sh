@@ -1,9 +1,12 @@
 # Sourced after setup.sh: the real MCP servers from npm that the tests use, in tests/node/node_modules.
+#
+#   find_node               puts a Node on the PATH; may install into .venv
+#   ensure_node_packages    does so too, and installs the servers
 
 NODE_HOME=$ROOT/tests/node
 
 # The machine's Node if it is 20 or newer, else the one that PyPI carries, put first on the PATH.
-_find_node() {
+find_node() {
     local major
     major=$(node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0)
     if ((major >= 20)) && command -v npm >/dev/null; then return; fi
@@ -26,7 +29,7 @@ _find_node() {
 }
 
 ensure_node_packages() {
-    _find_node
+    find_node
     local print stamp=$NODE_HOME/node_modules/.set-up
     print=$(cat -- "$NODE_HOME/package.json" "$NODE_HOME/package-lock.json" | cksum | tr ' ' -)
     [[ -f $stamp && $(<"$stamp") == "$print" ]] && return
