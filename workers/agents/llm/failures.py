@@ -149,7 +149,8 @@ def wait_before(failure: Failure, tries: int, *, stand_in: bool, chance: float) 
         return None
     if failure.retry_after:
         return failure.retry_after
-    return float(BACKOFF * 2 ** (tries - 1)) * (1.0 + chance)
+    # So little jitter that each wait is longer than the one before, whatever the chance.
+    return float(BACKOFF * 2 ** (tries - 1)) * (1.0 + chance / 2)
 
 
 def _look(error: Exception) -> tuple[int | Kind, int, str, float]:

@@ -93,8 +93,8 @@ def test_a_whole_page_of_html_is_one_short_line() -> None:
     ("failure", "tries", "stand_in", "seconds"),
     [
         (Failure("", again=False), 1, False, None),
-        (Failure("", again=True), 1, False, 0.75),
-        (Failure("", again=True), 2, False, 1.5),
+        (Failure("", again=True), 1, False, 0.625),
+        (Failure("", again=True), 2, False, 1.25),
         (Failure("", again=True), 3, False, None),
         (Failure("", again=True), 1, True, None),
         (Failure("", again=True, retry_after=7.0), 1, False, 7.0),
