@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import errno
 import hmac
 import json
 import logging
-import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
 
-from hermesd.adapters.errors import AdapterError, NotAccepted, StartLater
-from hermesd.adapters.ports import holder_of
+from hermesd.adapters.errors import NotAccepted
+from hermesd.adapters.serving import port_of, serve
 from hermesd.adapters.telegram.options import Webhook
 
 log = logging.getLogger("hermesd.adapters.telegram")
@@ -24,8 +21,6 @@ BODY_LIMIT = 1 << 20
 STOP_SECONDS = 1.0
 RETRY_AFTER = 5
 """Seconds after which Telegram shall send again what could not be kept (WebhookActor.cpp:649 heeds it)."""
-
-_MAY_PASS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 
 
 class WebhookServer:
@@ -42,21 +37,11 @@ class WebhookServer:
         """Raises `StartLater` when somebody else has the port."""
         app = web.Application(client_max_size=BODY_LIMIT)
         app.router.add_post(self._webhook.path, self._posted)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS, handle_signals=False)
-        await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, self._webhook.host, self._webhook.port).start()
-        except OSError as error:
-            await self.stop()
-            raise await self._why_not(error) from error
-        self.port = int(self._runner.addresses[0][1])
-
-    async def _why_not(self, error: OSError) -> AdapterError:
-        where = f"{self._webhook.host}:{self._webhook.port}"
-        holder = await asyncio.to_thread(holder_of, self._webhook.port) if error.errno == errno.EADDRINUSE else ""
-        why = f"the port is in use by {holder}" if holder else os.strerror(error.errno or 0)
-        kind = StartLater if error.errno in _MAY_PASS else AdapterError
-        return kind(f"cannot take Telegram's webhook on {where}: {why}", fix="set TELEGRAM_WEBHOOK_PORT to a free port")
+        self._runner = await serve(
+            app, self._webhook.host, self._webhook.port, what="take Telegram's webhook",
+            fix="set TELEGRAM_WEBHOOK_PORT to a free port", stop=STOP_SECONDS,
+        )  # fmt: skip
+        self.port = port_of(self._runner)
 
     async def stop(self) -> None:
         if self._runner is not None:
