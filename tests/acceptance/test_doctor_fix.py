@@ -150,7 +150,9 @@ def test_beside_a_running_hermesd_it_ends_what_is_not_of_its_keepers_and_workers
 ) -> None:
     ours = set(daemon.processes())
     assert leftovers_of(daemon) == []
-    stray, foreign = bystanders(daemon.instance, command=("sh", "-c", "sleep 600 & sleep 600; true")), bystanders()
+    # None of the three does anything when another of them dies.
+    three = ("sh", "-c", "sleep 600 & exec sh -c 'sleep 600 & exec sleep 600'")
+    stray, foreign = bystanders(daemon.instance, command=three), bystanders()
     strays = {stray.pid}
     while len(strays) < 3:
         strays = {pid for pid in daemon.processes() if pid not in ours}
