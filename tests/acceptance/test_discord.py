@@ -40,8 +40,18 @@ def state(daemon: Daemon) -> dict[str, Any]:
     return next(one for one in daemon.json("status")["platforms"] if one["name"] == "discord")
 
 
+CURSOR = "\u2589"
+"""At the end of an answer that is still being written."""
+
+
 def answer(server: DiscordServer, message: str) -> str:
-    return str(server.wait(lambda: server.answers_to(message), what=f"an answer to {message}")[0]["content"])
+    """The first part of it, as it stays."""
+
+    def whole() -> str:
+        shown = server.answers_to(message)
+        return "" if not shown or CURSOR in shown[0]["content"] else str(shown[0]["content"])
+
+    return str(server.wait(whole, what=f"an answer to {message}"))
 
 
 def test_a_direct_message_is_answered_as_a_reply(daemon: Daemon, server: DiscordServer) -> None:
@@ -52,8 +62,10 @@ def test_a_mention_is_answered_in_a_thread_where_no_further_mention_is_needed(
     daemon: Daemon, server: DiscordServer
 ) -> None:
     first = server.say(server.named("general"), f"{server.mention} begin here")
-    server.wait(lambda: server.by_bot(first), what="an answer in the thread")
-    assert "begin here" in server.by_bot(first)[0]["content"]
+    server.wait(
+        lambda: server.by_bot(first) and "begin here" in server.by_bot(first)[0]["content"],
+        what="an answer in the thread",
+    )
     assert server.world.channels[first]["name"] == "begin here"
     assert "message 2" in answer(server, server.say(first, "and further"))
 
