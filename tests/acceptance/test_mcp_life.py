@@ -117,6 +117,7 @@ def test_the_log_of_a_server_is_shown(scene: Scene) -> None:
     assert "did you mean other?" in scene.daemon.ctl("mcp", "show", "othr").stderr
 
 
+@pytest.mark.alone("what must end on time is measured alone")
 def test_a_stop_ends_what_the_tool_has_started_and_the_worker_stays(scene: Scene) -> None:
     chat = "grower"
     call(scene, "plain.echo", chat)
@@ -130,7 +131,7 @@ def test_a_stop_ends_what_the_tool_has_started_and_the_worker_stays(scene: Scene
     scene.fake.final(message, chat=chat)
     scene.roll.wait_alive(alive - 2)
     took = time.monotonic() - began
-    assert took < LONG, "5 s on a machine with nothing else to do"
+    assert took < 5.0
     assert processes(scene, chat) == {"other": before["other"]}
     assert scene.worker(chat)["pid"] == worker
     assert call(scene, "plain.echo", chat) == "echo: {}"
@@ -222,6 +223,7 @@ def test_budgets_and_lists_outlive_hermesd_and_its_workers_are_told_what_changed
     assert "plain" not in processes(scene, "late"), "what the hermesd before had listed"
 
 
+@pytest.mark.alone("what must end on time is measured alone")
 def test_idle_servers_end_and_ten_stubborn_ones_delay_no_stop() -> None:
     """One hermesd for both: the second ends it."""
     with Scene() as scene:
@@ -235,6 +237,6 @@ def test_idle_servers_end_and_ten_stubborn_ones_delay_no_stop() -> None:
         assert scene.daemon.ctl("stop", scene.session("a")).returncode == 0
         took = time.monotonic() - began
         assert scene.roll.alive() == []
-        assert took < LONG, "6 s on a machine with nothing else to do"
+        assert took < 6.0
         assert "Traceback" not in (scene.daemon.home / "hermesd/logs/hermesd.log").read_text()
         assert Path(scene.daemon.home / "hermesd/logs/mcp-s9.log").exists()
