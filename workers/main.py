@@ -119,6 +119,7 @@ class Worker:
         self._turn: StartTurn | None = None
         self._turn_task: asyncio.Task[None] | None = None
         self._interrupted = ""
+        self._cut_off = False
         self._out: TurnOut | None = None
         self._seen: set[str] = set()
         self._last_end: Finished | None = None
@@ -176,7 +177,7 @@ class Worker:
     async def _shut_down(self, stop: Stop) -> None:
         log.info("stopping: %s", stop.reason)
         if self._turn_task is not None and not self._turn_task.done():
-            self._interrupted = stop.reason
+            self._cut_off = not self._interrupted
             self._turn_task.cancel()
             await asyncio.wait([self._turn_task], timeout=stop.grace)
         if self._agent is not None and self._session is not None:
@@ -434,9 +435,9 @@ class Worker:
         cut_calls = self._servers.cut_calls()
         deadline = asyncio.timeout(None)
         try:
+            await self._assigned.wait()
             # The agent starts only when the acceptance is on disk: else a crash now would have it run twice.
             await self._durable(Accept(message.turn))
-            await self._assigned.wait()
             if self._agent is None:
                 raise NoAgent(self._agent_error)
             assert self._session is not None
@@ -455,7 +456,7 @@ class Worker:
         except asyncio.CancelledError:
             if self._interrupted:
                 outcome, text, error = "interrupted", out.text, self._interrupted
-            else:
+            elif not self._cut_off:
                 # It waited for something of its own that was cancelled. Without an end the turn would run for ever.
                 log.exception("turn %s failed", message.turn)
                 outcome, text, error = "failed", out.text, "the agent cancelled itself"
@@ -478,6 +479,8 @@ class Worker:
         finally:
             self._answers.clear()
             self._asks.clear()
+        if self._cut_off:
+            return  # this worker is ended with its turn, whose fate the supervisor decides: it may be another's now
         if outcome == "interrupted" or deadline.expired():
             self._servers.end_cut_off(cut_calls)
         self._remember(message, outcome, text)

@@ -244,6 +244,7 @@ class WorkerRow(TypedDict):
     usage: NotRequired[UsageRow]  # of its session
     serves: NotRequired[str]  # the MCP server that it holds for all sessions, instead of having one
     turn_s: NotRequired[float]  # how long the turn has been running
+    turn_state: NotRequired[str]  # dispatched: the worker has not said yet that it has it; running; waiting
     heard_s: NotRequired[float]  # since the last sign of life of a worker that has given one
     silent_s: NotRequired[float]  # it is silent: so long without a heartbeat, hermesd's own pauses not counted
     silent_cpu_s: NotRequired[float]  # what its own process has used meanwhile; a lot: it is busy in C

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -113,6 +114,49 @@ def test_a_configuration_that_would_not_start_is_refused_and_nothing_changes(sce
     assert "adopt_timeout" in done.stderr
     assert scene.daemon.json("status")["started_at"] == before
     config.write_text(good, "utf-8")
+
+
+SLOW = """
+import asyncio
+from pathlib import Path
+
+class Agent:
+    async def turn(self, turn, out):
+        return "you said " + turn.text
+
+async def make(session):
+    Path(session.settings["mark"]).touch()
+    while not Path(session.settings["until"]).exists():
+        await asyncio.sleep(0.02)
+    return Agent()
+"""
+
+
+@pytest.mark.parametrize("on_crash", ["ask", "retry"])
+def test_a_message_whose_agent_was_being_made_is_answered_by_another(scene: Scene, on_crash: str) -> None:
+    folder = scene.place / "agents"
+    folder.mkdir()
+    (folder / "slow_to_make.py").write_text(SLOW, "utf-8")
+    mark, there = scene.place / "mark", scene.place / "there"
+    scene.configure_ours(
+        agent="slow_to_make:make", agent_path=[str(folder)],
+        agent_settings={"mark": str(mark), "until": str(there)}, workers={"on_crash": on_crash},
+    )  # fmt: skip
+    scene.start()
+    message = scene.fake.say("hello", chat="one")
+    wait_until(mark.exists)
+    worker = os.pidfd_open(scene.worker("one")["pid"])
+    signal.pidfd_send_signal(worker, signal.SIGSTOP)
+    scene.daemon.kill()
+    scene.fake.close()
+    mark.unlink()
+    scene.start()
+    wait_until(lambda: scene.worker("one")["state"] == "busy", what="the message is on its way to the worker")
+    signal.pidfd_send_signal(worker, signal.SIGCONT)
+    os.close(worker)
+    wait_until(mark.exists, what="another worker is at it")
+    there.touch()
+    assert scene.fake.final(message, chat="one")["text"] == "you said hello"
 
 
 def test_workers_that_would_not_wait_are_a_reason_to_refuse() -> None:

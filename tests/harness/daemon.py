@@ -201,11 +201,11 @@ class Daemon:
 
 
 def turn_runs(row: Mapping[str, Any]) -> bool:
-    """A row of ``ps`` whose turn is on disk as this worker's.
+    """A row of ``ps`` whose turn was accepted by its worker, and that is on disk.
 
-    ``state`` is busy a moment earlier: who kills something in that moment leaves a turn that still waits.
+    ``state`` is busy a moment earlier: a worker that is killed in that moment leaves a turn that another begins anew.
     """
-    return row["state"] == "busy" and "turn_s" in row
+    return row["state"] == "busy" and row.get("turn_state") == "running"
 
 
 def unprivileged_prefix() -> list[str]:

@@ -171,6 +171,11 @@ AGENTS = textwrap.dedent("""
 
     def broken(session):
         raise KeyError("no key")
+
+    async def slow(session):
+        while not Path(session.settings["until"]).exists():
+            await asyncio.sleep(0.01)
+        return Agent(session)
 """)
 
 
@@ -453,15 +458,40 @@ async def test_a_stop_closes_everything_and_exits_0(launch) -> None:
     assert any("the agent's close failed" in record.text for record in worker.host.log_records())
 
 
-async def test_a_stop_ends_a_running_turn_and_says_so(launch) -> None:
+async def test_a_stop_cuts_a_turn_off_whose_fate_is_for_the_supervisor(launch) -> None:
     worker = await launch()
     await worker.ready()
     worker.host.turn("sleep")
     await worker.host.hear(Delta)
     worker.host.send(Stop("enough", 1.0))
     assert await ended(worker.process) == 0
+    await worker.host.log("stopping: enough")
+    assert not worker.host.all(Finished), "another worker may have the message now"
+
+
+async def test_a_stop_after_an_interrupt_ends_a_running_turn_and_says_so(launch) -> None:
+    worker = await launch("Plain")
+    await worker.ready()
+    worker.host.turn("loop")
+    await worker.host.hear(Delta)
+    worker.host.send(Interrupt("t1", "no more"))
+    worker.host.send(Stop("enough", 1.0))
+    assert await ended(worker.process) == 0
     finished = await worker.host.hear(Finished)
-    assert (finished.outcome, finished.text) == ("interrupted", "half")
+    assert (finished.outcome, finished.error) == ("interrupted", "no more")
+
+
+async def test_a_turn_that_waits_for_its_agent_is_not_accepted_before_there_is_one(launch) -> None:
+    worker = await launch("slow")
+    there = worker.path / "there"
+    ready = asyncio.ensure_future(worker.ready(settings={"until": str(there)}))
+    await asyncio.sleep(0)
+    worker.host.turn("history")
+    await worker.host.until(lambda: any(beat.turn == "t1" for beat in worker.host.all(Heartbeat)))
+    assert not worker.host.all(Accept)
+    there.touch()
+    assert (await ready).error == ""
+    assert (await worker.host.hear(Finished)).outcome == "done"
 
 
 async def test_sigusr1_writes_every_stack_into_its_file(launch) -> None:

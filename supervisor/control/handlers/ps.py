@@ -129,7 +129,7 @@ class PsHandler(Handler):
         if worker.serves:
             row["serves"] = worker.serves
         if turn is not None and turn.started_at:
-            row["turn_s"] = now - turn.started_at
+            row["turn_s"], row["turn_state"] = now - turn.started_at, turn.state.value
         if worker.connected:
             row["heard_s"] = max(0.0, now - worker.last_heard)
         if worker.silence is not None and worker.silence.verdict is not Verdict.HEARD:
