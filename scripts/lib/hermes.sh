@@ -7,6 +7,7 @@ HERMES_VENV=$ROOT/build/hermes-venv
 HERMES_VERSION=0.19.0
 HERMES_CONSTRAINTS=$ROOT/tests/harness/hermes/constraints.txt
 HERMES_OURS=(pyzmq msgpack multiprocessing-logging mcp) # what hermesd's side of a worker needs there
+HERMES_MATRIX=(mautrix aiosqlite asyncpg aiohttp-socks) # what its own gateway needs, which the bench compares with
 
 # For a run of pytest with these arguments; without any, everything is run. Unit tests need none of it.
 ensure_hermes_for_tests() {
@@ -24,7 +25,7 @@ ensure_hermes_for_tests() {
 }
 
 ensure_hermes() {
-    _hermes_venv "$HERMES_VENV" "$HERMES_VERSION" --constraint "$HERMES_CONSTRAINTS"
+    _hermes_venv "$HERMES_VENV" "$HERMES_VERSION" --constraint "$HERMES_CONSTRAINTS" "${HERMES_MATRIX[@]}"
 }
 
 # Its own pins decide; what they leave open is the newest.
@@ -35,7 +36,7 @@ ensure_hermes_version() {
 _hermes_venv() {
     local venv=$1 version=$2 print stamp=$1/.set-up
     shift 2
-    print=$({ printf '%s\n' "$ROOT" "$version" "${HERMES_OURS[@]}" && cat -- "$HERMES_CONSTRAINTS"; } | cksum | tr ' ' -)
+    print=$({ printf '%s\n' "$ROOT" "$version" "${HERMES_OURS[@]}" "$@" && cat -- "$HERMES_CONSTRAINTS"; } | cksum | tr ' ' -)
     [[ -f $stamp && $(<"$stamp") == "$print" ]] && return
     mkdir -p -- "$ROOT/build"
     exec {hermes_lock}>"$ROOT/build/hermes.lock"

@@ -16,6 +16,7 @@ MEASUREMENTS: dict[str, str] = {
     "memory": "memory of an idle session",
     "wake": "a session whose worker has hibernated, to the first piece of its answer",
     "llm-sessions": "memory and CPU of sessions with the agent llm",
+    "one-process": "many sessions with llm, beside as many AIAgents of hermes-agent in one process",
     "hop": "a message to a worker and back, and messages a second",
     "journal": "journalled turns a second",
     "turns": "whole turns through a running hermesd",

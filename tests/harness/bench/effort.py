@@ -28,6 +28,8 @@ class Effort:
     idle_workers: int = 200
     idle_seconds: float = 20.0
     messages: int = 15  # on each chat platform, in each run
+    chats: tuple[str, ...] = ("telegram", "discord", "matrix")
+    windows: tuple[bool, ...] = (False, True)  # without and with the wait for a burst's next line, on Matrix
 
 
 WHOLE = Effort()
@@ -49,5 +51,7 @@ QUICK = Effort(
     idle_workers=2,
     idle_seconds=21.0,
     messages=1,
+    chats=("matrix",),
+    windows=(False,),
 )
 """Enough to see that every measurement works; its figures mean nothing."""

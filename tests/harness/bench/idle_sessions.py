@@ -14,12 +14,12 @@ AT_ONCE = 8
 
 @contextlib.contextmanager
 def scene(
-    sessions: int, turns: int = AT_ONCE, *, model: Mapping[str, Any] | None = None, **ours: Any
+    sessions: int, turns: int = AT_ONCE, *, model: Mapping[str, Any] | None = None, more: int = 1, **ours: Any
 ) -> Iterator[Scene]:
     """The chats are chat0 and so on. ``turns``: how many run at once. ``model``: of the agent ``llm``, if it is that
-    one. ``ours``: more under ``hermesd:``.
+    one. ``more``: so many workers there may be besides. ``ours``: more under ``hermesd:``.
     """
-    workers = {"max": sessions + 1, "max_turns": turns, "idle_timeout": "12h"}
+    workers = {"max": sessions + more, "max_turns": turns, "idle_timeout": "12h"}
     with Scene(ours={"workers": workers, **ours}) as made:
         if ours.get("agent") == "llm" and model is not None:
             made.configure_llm(model)

@@ -1,8 +1,8 @@
 """From a message in a chat to its answer there, with hermes-agent's AIAgent as the agent, on each platform.
 
 Beside it the same AIAgent asked directly, in a process without a chat: what is between the two is what the platform's
-server and hermesd add. By default hermesd waits a while for a burst's next line: that is counted in a row of its own,
-the others are without it.
+server and hermesd add. On Matrix also hermes-agent's own gateway, on the same server with the same model. Both wait a
+while for a burst's next line by default: that is counted in a row of its own, the others are without it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from harness.matrix.synapse import Synapse
 from harness.running import running
 from harness.telegram.emulator import Emulator
 
-from . import place
+from . import hermes_gateway, place
 from .effort import Effort, Say
 from .row import Row, Series
 
@@ -55,21 +55,28 @@ def measure(effort: Effort, say: Say) -> list[Row]:
         alone = Series("the same AIAgent asked directly", _alone(directory, endpoint, effort))
         say(f"the AIAgent alone: {alone.median:.1f} ms")
         rows = []
-        for name, chat in {"telegram": _telegram, "discord": _discord}.items():
-            with chat(endpoint) as ask:
+        for name in effort.chats:
+            if name == "matrix":
+                rows += _matrix(directory, endpoint, alone, effort, say)
+                continue
+            with CHATS[name](endpoint) as ask:
                 ours = Series(f"hermesd, {name}", _values(ask, effort))
             say(f"{name}: {ours.median:.1f} ms")
             rows.append(Row("latency", f"{name}: a message to its answer, median", "ms", ours, (alone,)))
-        return [*rows, *_matrix(directory, endpoint, alone, effort, say)]
+        return rows
 
 
 def _matrix(directory: Path, endpoint: AiMock, alone: Series, effort: Effort, say: Say) -> list[Row]:
     rows = []
     with Synapse(directory / "synapse") as server:
-        for window, title in ((False, "a message to its answer"), (True, "the same with the wait for more lines")):
+        for window in effort.windows:
+            title = "the same with the wait for more lines" if window else "a message to its answer"
             with _on_matrix(server, endpoint, window=window) as ask:
                 ours = Series("hermesd, matrix", _values(ask, effort))
-            baselines = () if window else (alone,)
+            home = directory / f"gateway-{'with' if window else 'without'}-window"
+            with _gateway_on_matrix(server, endpoint, home, window=window) as ask:
+                theirs = Series("hermes-agent's gateway", _values(ask, effort))
+            baselines = (theirs,) if window else (theirs, alone)
             told = ", ".join(f"{one.name} {one.median:.1f} ms" for one in (ours, *baselines))
             say(f"matrix{', with the window' if window else ''}: {told}")
             rows.append(Row("latency", f"matrix: {title}, median", "ms", ours, baselines))
@@ -158,15 +165,37 @@ def _discord(endpoint: AiMock) -> Iterator[Ask]:
             yield ask
 
 
+CHATS = {"telegram": _telegram, "discord": _discord}
+
+
 @contextlib.contextmanager
 def _on_matrix(server: Synapse, endpoint: AiMock, *, window: bool) -> Iterator[Ask]:
-    with contextlib.closing(server.person("bot")) as bot, contextlib.closing(server.person("anna")) as anna:
-        env = {
-            "MATRIX_HOMESERVER": server.url, "MATRIX_ACCESS_TOKEN": bot.token, "MATRIX_ALLOWED_USERS": anna.user_id,
-            **({} if window else {f"HERMES_MATRIX_{WINDOW}": "0"}),
-        }  # fmt: skip
-        with _hermesd(endpoint, env):
+    with _two_persons(server) as (anna, bot), _hermesd(endpoint, _matrix_environment(server, anna, bot, window=window)):
+        yield _asking(anna, bot)
+
+
+@contextlib.contextmanager
+def _gateway_on_matrix(server: Synapse, endpoint: AiMock, home: Path, *, window: bool) -> Iterator[Ask]:
+    home.mkdir()
+    _configure(home, endpoint)
+    with _two_persons(server) as (anna, bot):
+        chat = _matrix_environment(server, anna, bot, window=window)
+        with hermes_gateway.running(home, {**_environment(home), **chat, "MATRIX_E2EE_MODE": "off"}):
             yield _asking(anna, bot)
+
+
+@contextlib.contextmanager
+def _two_persons(server: Synapse) -> Iterator[tuple[Person, Person]]:
+    with contextlib.closing(server.person("bot")) as bot, contextlib.closing(server.person("anna")) as anna:
+        yield anna, bot
+
+
+def _matrix_environment(server: Synapse, anna: Person, bot: Person, *, window: bool) -> dict[str, str]:
+    """The names are hermes-agent's, which hermesd takes over."""
+    return {
+        "MATRIX_HOMESERVER": server.url, "MATRIX_ACCESS_TOKEN": bot.token, "MATRIX_ALLOWED_USERS": anna.user_id,
+        **({} if window else {f"HERMES_MATRIX_{WINDOW}": "0"}),
+    }  # fmt: skip
 
 
 def _asking(anna: Person, bot: Person) -> Ask:

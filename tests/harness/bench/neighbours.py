@@ -50,7 +50,7 @@ def measure(effort: Effort, say: Say) -> list[Row]:
     ):
         for number in range(effort.runs):
             for way in ours:
-                ours[way].append(asyncio.run(_beside(scene.daemon.home, way, seconds, quiet, f"r{number}{way}")))
+                ours[way].append(asyncio.run(beside(scene.daemon.home, way, seconds, quiet, f"r{number}{way}")))
                 threads[way].append(ask_threads(way, seconds, quiet))
                 if not (ours[way][-1] and threads[way][-1]):
                     raise RuntimeError(f"no quiet turn began within {seconds} s while another session did {way}")
@@ -82,7 +82,7 @@ def _series(name: str, waits: Waits, way: str) -> Series:
 # ---- ours ------------------------------------------------------------------------------------------------------------
 
 
-async def _beside(home: Path, way: str, seconds: float, quiet: int, mark: str) -> list[float]:
+async def beside(home: Path, way: str, seconds: float, quiet: int, mark: str) -> list[float]:
     """Of the turns of the quiet sessions that began while the other one was at it."""
     async with shown.watched(home) as record:
         talks = [await shown.Talk.begin(home, f"chat{number}", record) for number in range(quiet + 1)]
