@@ -33,7 +33,7 @@ from hermesd.adapters.standing import Standing
 from hermesd.adapters.text import utf8_bytes
 
 from . import media, options, outbound
-from .calls import calling, keep_limits, translated
+from .calls import calling, judge, translated
 from .crypto import Crypto
 from .login import Account, log_in
 from .outage import Outage
@@ -85,7 +85,8 @@ class MatrixAdapter:
         try:
             with calling("connect to Matrix"):
                 await self._connect(receiver)
-        except Retry as error:
+        except (Retry, Gone, Rejected) as error:
+            # Whatever answers there instead of a homeserver may be what stands before one that is away.
             await self._close()
             self._standing.become("backing_off", str(error))
             raise StartLater(str(error), fix=IS_IT_THERE) from error
@@ -93,11 +94,6 @@ class MatrixAdapter:
             await self._close()
             self._standing.become("backing_off", str(error))
             raise StartLater(str(error)) from error
-        except (Gone, Rejected) as error:
-            # Something answers there, but not as a homeserver does.
-            await self._close()
-            self._standing.become("refused", str(error))
-            raise AdapterError(str(error), fix=IS_IT_THERE) from error
         except BaseException as error:
             await self._close()
             self._standing.become("refused", str(error))
@@ -108,7 +104,7 @@ class MatrixAdapter:
     async def _connect(self, receiver: Receiver) -> None:
         store = DeferringStore(self._keep)
         session = aiohttp.ClientSession(
-            timeout=TIMEOUT, raise_for_status=keep_limits, headers={"User-Agent": HTTPAPI.default_ua}
+            timeout=TIMEOUT, raise_for_status=judge, headers={"User-Agent": HTTPAPI.default_ua}
         )
         client = Stream(
             base_url=self._options.homeserver, client_session=session, sync_store=store, take=self._take,
@@ -124,7 +120,7 @@ class MatrixAdapter:
         self._max_file = await media.upload_limit(client)
         if self._options.encryption:
             self._crypto = await Crypto.open(client, self._account, self._options.data_dir, self._keep)
-            await self._crypto.recall(kept.get("undecrypted", ""))
+            self._crypto.recall(kept.get("undecrypted", ""))
         self._sending = Sending(client, rooms, self._crypto, self._keep, kept)
         self._reading = Reading(
             self.name, client, rooms, self._options, receiver, store=store, crypto=self._crypto,

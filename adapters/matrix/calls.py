@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import aiohttp
 from mautrix import errors as matrix
@@ -27,19 +29,36 @@ class Limited(matrix.MLimitExceeded):
         self.after = after
 
 
-async def keep_limits(response: aiohttp.ClientResponse) -> None:
-    """``raise_for_status`` of the client session: sees every response first."""
-    if response.status != 429:
+async def judge(response: aiohttp.ClientResponse) -> None:
+    """``raise_for_status`` of the client session: sees every response first. A homeserver's error goes on to mautrix;
+    one of whatever stands before it is none that mautrix could read.
+    """
+    if response.status < 400:
         return
+    text = (await response.read()).decode("utf-8", "replace")
     try:
-        body = await response.json()
-        after, message = float(body.get("retry_after_ms", 0)) / 1000, str(body.get("error", ""))
-    except (ValueError, AttributeError, TypeError, aiohttp.ClientError):
-        after, message = 0.0, ""
+        body = json.loads(text)
+    except ValueError:
+        body = None
+    if response.status == 429:
+        raise _limited(response, body if isinstance(body, dict) else {})
+    if not isinstance(body, dict) or not isinstance(body.get("errcode"), str):
+        raise matrix.MatrixUnknownRequestError(response.status, text)
+
+
+def _limited(response: aiohttp.ClientResponse, body: Mapping[str, Any]) -> Limited:
+    try:
+        after = float(body.get("retry_after_ms", 0)) / 1000
+    except (ValueError, TypeError):
+        after = 0.0
     header = response.headers.get("Retry-After", "")
     if not after and header.isdecimal():
         after = float(header)
-    raise Limited(429, message or "too many requests", after or AFTER)
+    return Limited(429, str(body.get("error", "")) or "too many requests", after or AFTER)
+
+
+TOO_LARGE = frozenset({413, 414, 431})
+"""What a reverse proxy says of a request that will be too large the next time too."""
 
 
 # The first line that fits decides.
@@ -60,7 +79,7 @@ def translated(error: BaseException, doing: str) -> AdapterError | None:
     """``error`` as the core takes it; None for what is no error of a call."""
     kind = next((kind for found, kind in _TABLE if isinstance(error, found)), None)
     if kind is None and isinstance(error, matrix.MatrixRequestError):
-        kind = Retry if error.http_status >= 500 or error.http_status in (0, 408) else Rejected
+        kind = Rejected if _is_final(error) else Retry
     if kind is None:
         return None
     said = f"cannot {doing}: {_words(error)}"
@@ -69,7 +88,18 @@ def translated(error: BaseException, doing: str) -> AdapterError | None:
     return kind(said, fix=NEW_TOKEN) if kind is Unauthorized else kind(said)
 
 
+def _is_final(error: matrix.MatrixRequestError) -> bool:
+    """Without a word of Matrix' it is not the homeserver that answers: a reverse proxy says 404, or whatever else it
+    likes, as long as the server behind it is not there.
+    """
+    if not 400 <= error.http_status < 500 or error.http_status == 408:
+        return False
+    return bool(error.errcode) or error.http_status in TOO_LARGE
+
+
 def _words(error: BaseException) -> str:
+    if isinstance(error, matrix.MatrixUnknownRequestError) and not error.errcode:
+        return f"status {error.http_status}, and no word of a Matrix server: {' '.join(error.text.split())[:200]}"
     code = getattr(error, "errcode", None)
     message = getattr(error, "message", None) or str(error) or type(error).__name__
     return f"{message} ({code})" if code else str(message)[:500]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,9 @@ from mautrix.errors import DecryptionError, MNotFound
 from mautrix.types import EncryptedEvent, EventType, SerializerError, TrustState
 
 from hermesd.adapters.contract import Cursor
-from hermesd.adapters.errors import AdapterError, Unavailable
+from hermesd.adapters.errors import AdapterError, DeliveryError, Gone, Rejected, Unavailable
 
+from .calls import calling
 from .inbound import Event
 from .login import Account
 from .syncing import Batch, Stream
@@ -63,7 +65,8 @@ class Crypto:
         self._machine = machine
         self._database = database
         self._keep = keep
-        self._waiting: dict[str, tuple[Waiting, Event]] = {}
+        self._waiting: dict[str, tuple[Waiting, Event | None]] = {}  # None: as kept by the life before, not fetched yet
+        self._began = time.time()
         self.given_up = 0
 
     @staticmethod
@@ -209,12 +212,10 @@ class Crypto:
         rows = [[one.room, one.event_id, one.until] for one, _ in self._waiting.values()]
         await self._keep(Cursor(CURSOR, json.dumps(rows)))
 
-    async def recall(self, kept: str) -> None:
-        """What waited when the process before this one ended, asked for again. Raises mautrix' errors."""
+    def recall(self, kept: str) -> None:
+        """What waited when the process before this one ended; `try_again` asks for it."""
         for room, event_id, until in json.loads(kept) if kept else ():
-            place = ApiPath.v3.rooms[room].event[event_id]
-            event = {**await self._client.api.request(Method.GET, place), "room_id": room}
-            self._waiting[event_id] = (Waiting(room, event_id, until), event)
+            self._waiting[event_id] = (Waiting(room, event_id, until), None)
 
     @property
     def waiting(self) -> int:
@@ -222,13 +223,34 @@ class Crypto:
 
     async def try_again(self, now: float) -> tuple[list[Event], list[Waiting]]:
         """What can be read by now, and what is given up. Neither waits any more once `settled` was called."""
+        await self._fetch_recalled()
         readable, given_up = [], []
         for waiting, event in list(self._waiting.values()):
-            if (inner := await self._decrypt(event)) is not None:
+            if event is not None and (inner := await self._decrypt(event)) is not None:
                 readable.append(inner)
-            elif now > waiting.until:
+            elif now > (waiting.until if event is not None else max(waiting.until, self._began + PATIENCE)):
                 given_up.append(waiting)
         return readable, given_up
+
+    async def _fetch_recalled(self) -> None:
+        """A room may be closed to us by now: what waited in it is over, and nothing else."""
+        over = []
+        for waiting in [waiting for waiting, event in self._waiting.values() if event is None]:
+            try:
+                with calling(f"read event {waiting.event_id} in {waiting.room}, which waited for its key"):
+                    place = ApiPath.v3.rooms[waiting.room].event[waiting.event_id]
+                    event = {**await self._client.api.request(Method.GET, place), "room_id": waiting.room}
+            except (Gone, Rejected) as error:
+                log.warning("%s", error)
+                over.append(waiting.event_id)
+            except DeliveryError as error:
+                log.debug("%s", error)
+                self._waiting[waiting.event_id] = self._waiting.pop(waiting.event_id)  # the next time, the others first
+                break
+            else:
+                self._waiting[waiting.event_id] = (waiting, event)
+        await self.settled(*over)
+        self.given_up += len(over)
 
     async def settled(self, *event_ids: str) -> None:
         """These are in the journal, or given up."""

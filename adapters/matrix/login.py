@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mautrix.client import ClientAPI
-from mautrix.errors import MatrixInvalidToken
+from mautrix.errors import MatrixInvalidToken, MForbidden
 from mautrix.types import DeviceID, UserID
 
 from hermesd.adapters.errors import AdapterError, Unauthorized
@@ -76,7 +76,7 @@ async def _by_password(client: ClientAPI, options: Options) -> Account:
             await client.login(password=options.password, device_id=kept.device_id, device_name=DEVICE_NAME)
     except AdapterError as error:
         # Wrong password is M_FORBIDDEN, which elsewhere means a room that is closed to us.
-        if getattr(error.__cause__, "http_status", 0) == 403:
+        if isinstance(error.__cause__, MForbidden):
             raise Unauthorized(str(error), fix="correct MATRIX_PASSWORD, or set MATRIX_ACCESS_TOKEN") from error
         raise
     account = Account(str(client.mxid), str(client.device_id), client.api.token)

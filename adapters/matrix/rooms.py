@@ -5,6 +5,7 @@ Learned from what the server sends along, asked for where a restart has forgotte
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping
@@ -32,6 +33,7 @@ class Rooms:
         self._members: dict[str, int] = {}  # room -> how many are in it or invited
         self._names: dict[str, str] = {}
         self._people: dict[tuple[str, str], str] = {}  # (room, user) -> display name
+        self._marking = asyncio.Lock()  # the whole list is written each time
         self.me = Me("")
 
     async def start(self) -> None:
@@ -119,8 +121,9 @@ class Rooms:
 
     async def mark_direct(self, room: str, person: str) -> None:
         """Write down, for all clients of the account, that a room is a direct chat. Raises mautrix' errors."""
-        if room in self._direct.get(person, ()):
-            return
-        content = {**self._direct, person: [*self._direct.get(person, ()), room]}
-        await self._client.set_account_data(DIRECT, cast(Any, content))
-        self._direct = content
+        async with self._marking:
+            if room in self._direct.get(person, ()):
+                return
+            content = {**self._direct, person: [*self._direct.get(person, ()), room]}
+            await self._client.set_account_data(DIRECT, cast(Any, content))
+            self._direct = content

@@ -19,7 +19,7 @@ from mautrix.types import EventType, MessageType, TextMessageEventContent, Trust
 
 from hermesd.adapters.contract import Attachment
 from hermesd.adapters.errors import AdapterError, Unavailable
-from hermesd.adapters.matrix import crypto
+from hermesd.adapters.matrix import crypto, sending
 
 LIMIT = 1 << 20
 
@@ -226,6 +226,33 @@ async def test_one_whose_key_never_comes_is_given_up_and_told_once(
     await carla.heard("last")
     assert [one.content.body[:26] for one in carla.read] == ["I cannot read this message", "last"]
     assert bot.core.inbox == []
+
+
+@pytest.mark.parametrize("gone", [True, False])
+async def test_one_that_waited_in_a_room_that_is_gone_keeps_no_life_from_starting(
+    bot: Bot, carla: Secretive, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    monkeypatch.setattr("hermesd.adapters.matrix.reading.RETRY_UNDECRYPTED", 0.2)
+    await bot.start()
+    room = await encrypted_room(bot, carla)
+    odd = {
+        "algorithm": "m.megolm.v1.aes-sha2", "ciphertext": "AwgAEnACgAkLmt6qF84IK++J7UDH2Za1YVchHyprqTqsg",
+        "session_id": "nobody knows it", "sender_key": "x", "device_id": "y",
+    }  # fmt: skip
+    lost = carla.person.put(room, "m.room.encrypted", odd)
+    await bot.core.until(lambda: lost in bot.core.kept.get("undecrypted", ""))
+    await bot.stop()
+    if gone:
+        bot.server.admin.call("DELETE", f"/_synapse/admin/v1/rooms/{room}", {"purge": True})
+    else:
+        rows = json.loads(bot.core.kept["undecrypted"])
+        bot.core.kept["undecrypted"] = json.dumps([[room, event_id, 1.0] for room, event_id, _ in rows])
+    await bot.start()
+    await bot.core.until(lambda: bot.core.kept["undecrypted"] == "[]")
+    assert bot.adapter.describe()["given_up"] == 1
+    if not gone:
+        said = await carla.heard(sending.UNREADABLE)
+        assert said.content.msgtype is MessageType.NOTICE
 
 
 async def test_keys_of_another_device_are_refused_with_what_to_do(bot: Bot, carla: Secretive) -> None:

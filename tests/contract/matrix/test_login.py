@@ -122,18 +122,26 @@ class TestPassword:
 
 
 class TestServer:
-    async def test_a_server_that_is_not_one_of_matrix_is_refused_with_what_to_look_at(self, bot: Bot) -> None:
+    @pytest.mark.parametrize("said", ["<html>Welcome</html>", '["not found"]', '{"message": "no Route matched"}'])
+    async def test_one_that_is_none_of_matrix_is_tried_again_and_it_is_told_what_to_look_at(
+        self, bot: Bot, said: str
+    ) -> None:
+        """As a reverse proxy answers while the homeserver behind it is away."""
+
         async def page(_: web.Request) -> web.Response:
-            return web.Response(text="<html>Welcome</html>", content_type="text/html", status=404)
+            mime = "text/html" if said.startswith("<") else "application/json"
+            return web.Response(text=said, content_type=mime, status=404)
 
         app = web.Application()
         app.router.add_route("*", "/{any:.*}", page)
         async with TestingServer(app) as server:
             bot.environ["MATRIX_HOMESERVER"] = str(server.make_url("/"))
-            with pytest.raises(AdapterError, match="cannot log in") as caught:
+            with pytest.raises(
+                StartLater, match="cannot log in to Matrix: status 404, and no word of a Matrix"
+            ) as caught:
                 await bot.start()
         assert "MATRIX_HOMESERVER" in caught.value.fix
-        assert bot.adapter.state().word == "refused"
+        assert bot.adapter.state().word == "backing_off"
 
     async def test_one_that_is_not_there_is_a_reason_to_start_later(self, bot: Bot, free_port: int) -> None:
         bot.environ["MATRIX_HOMESERVER"] = f"http://127.0.0.1:{free_port}"

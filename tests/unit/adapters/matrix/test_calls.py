@@ -24,7 +24,11 @@ from hermesd.adapters.matrix.calls import AFTER, Limited, calling, is_passing, t
         (matrix.MUnknown(400, "x"), Rejected),
         (matrix.MUnknown(500, "x"), Retry),
         (matrix.MatrixUnknownRequestError(502, "<html>bad gateway</html>"), Retry),
-        (matrix.MatrixUnknownRequestError(400, "odd"), Rejected),
+        (matrix.MatrixUnknownRequestError(400, "{}", "ORG.EXAMPLE.ODD", "odd"), Rejected),
+        # Of what stands before a homeserver that is away, or is none.
+        (matrix.MatrixUnknownRequestError(404, "404 page not found"), Retry),
+        (matrix.MatrixUnknownRequestError(403, "<html>"), Retry),
+        (matrix.MatrixUnknownRequestError(413, "<html>413 Request Entity Too Large</html>"), Rejected),
         (matrix.MatrixConnectionError("refused"), Retry),
         (aiohttp.ServerDisconnectedError(), Retry),
         (TimeoutError(), Retry),
