@@ -114,7 +114,12 @@ class App:
         self.platforms = Platforms(self.tasks, environ=loaded.environ, home=paths.home, on_up=self._platform_up)
         settings = in_effect.delivery_settings(loaded, paths)
         self.deliverer = Deliverer(
-            self.journal, self.platforms.live, self.tasks, settings, on_missing=self.platforms.hurry
+            self.journal,
+            self.platforms.live,
+            self.tasks,
+            settings,
+            on_missing=self.platforms.hurry,
+            on_denied=self.platforms.denied,
         )
         self.stickers = Stickers(paths.home / "sticker_cache.json")
         self.tokens = Broker(paths.home, lambda: self.loaded.settings.mcp_servers, self.tasks)

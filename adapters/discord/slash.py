@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 OPEN = "commands"  # the cursor that holds what is not answered yet
 TOKEN_SECONDS = 14 * 60.0  # Discord's own limit is 15 minutes
 ACKNOWLEDGE_SECONDS = 2.0  # of the 3 that Discord gives
+INVALID_TOKEN = 50027  # Discord, with status 401: of the interaction, not of the bot
 OPEN_LIMIT = 100
 SEEN_LIMIT = 1000
 EXPIRE_SECONDS = 30.0  # between two looks at what is open
@@ -101,7 +102,9 @@ class Slash:
             with translated("cannot answer the command"):
                 data = await self._client.http.request(self._route("PATCH", opened), json=body)
         except Exception as error:
-            if isinstance(error.__cause__, discord.NotFound):
+            cause = error.__cause__
+            over = isinstance(cause, discord.HTTPException) and cause.code == INVALID_TOKEN
+            if over or isinstance(cause, discord.NotFound):
                 await self._forget(interaction, opened, delete=False)
                 return None
             raise

@@ -9,12 +9,24 @@ import logging
 from dataclasses import dataclass
 
 from hermesd.adapters.contract import Adapter, CanEdit, capability
-from hermesd.adapters.errors import AdapterError, DeliveryError, Gone, Rejected, Retry, Unattended, Uncertain
+from hermesd.adapters.errors import (
+    AdapterError,
+    DeliveryError,
+    Gone,
+    Rejected,
+    Retry,
+    Unattended,
+    Unauthorized,
+    Uncertain,
+)
 from hermesd.supervisor.journal.rows import OutboxRow
 
 from .parts import marked
 
 log = logging.getLogger("hermesd.delivery")
+
+DENIED_SECONDS = 30.0
+"""Until a platform that does not accept us is tried again, if it is not connected anew before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +40,10 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """After ``after`` seconds. ``edits``: the id that the next try is to edit; ``uncertain``: it may have arrived."""
+    """After ``after`` seconds. ``edits``: the id that the next try is to edit; ``uncertain``: it may have arrived.
+
+    ``denied``: the platform does not accept who we are, which is nothing that the message could be at fault for.
+    """
 
     after: float
     error: str
@@ -36,6 +51,7 @@ class Later:
     edits: str
     anew: bool = False
     left: str = ""
+    denied: Unauthorized | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +88,8 @@ async def attempt(adapter: Adapter, row: OutboxRow) -> Outcome:
             return Sent(sent.message_id or edits)
         except (Retry, Uncertain) as error:
             return Later(error.after, str(error), uncertain or isinstance(error, Uncertain), edits)
+        except Unauthorized as error:
+            return Later(DENIED_SECONDS, str(error), uncertain, edits, denied=error)
         except (Gone, Rejected) as error:
             log.info("outbox row %d is sent anew: %s", row.id, error)
             anew, left = True, edits if isinstance(error, Rejected) else ""
@@ -86,6 +104,8 @@ async def attempt(adapter: Adapter, row: OutboxRow) -> Outcome:
         return Sent((await adapter.send(row.target, message)).message_id, anew, left)
     except (Retry, Uncertain) as error:
         return Later(error.after, str(error), uncertain or isinstance(error, Uncertain), "", anew, left)
+    except Unauthorized as error:
+        return Later(DENIED_SECONDS, str(error), uncertain, "", anew, left, error)
     except Unattended as error:
         return Away(str(error))
     except (DeliveryError, AdapterError) as error:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from hermesd.adapters.contract import Adapter, CanNotice, CanStream, Outbound, Target, capability
+from hermesd.adapters.errors import AdapterError
 from hermesd.adapters.media.download import AddressJudge, is_public
 from hermesd.supervisor.journal import Journal, outbox, progress
 from hermesd.supervisor.journal.errors import IllegalTransition, JournalError
@@ -51,11 +52,13 @@ class _Lane:
     given_up: int = 0  # its first row, if that is not to be sent any more
     booked: float = 0.0  # the time of its token of the platform's, 0: it has none
     failures: int = 0  # of its first row, in a row
+    denied: bool = False  # it waits for its platform to accept us
 
 
 class Deliverer:
     """``adapters`` is the app's live map: a platform that is missing from it keeps its rows until it is there, and
-    ``on_missing`` is told its name. ``clock``: Unix seconds.
+    ``on_missing`` is told its name. ``on_denied`` is told of one that does not accept who we are, and why.
+    ``clock``: Unix seconds.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Deliverer:
         *,
         may_fetch: AddressJudge = is_public,
         on_missing: Callable[[str], None] = lambda platform: None,
+        on_denied: Callable[[str, AdapterError], None] = lambda platform, error: None,
         clock: Callable[[], float] = time.time,
     ):
         settings = settings or DeliverySettings()
@@ -74,6 +78,7 @@ class Deliverer:
         self._adapters = self.adapters = adapters
         self._tasks = tasks
         self._on_missing = on_missing
+        self._on_denied = on_denied
         self._clock = clock
         self._persistence = Persistence(journal, tasks)
         self._rates: dict[str, Rates] = {}
@@ -131,6 +136,10 @@ class Deliverer:
         pending = await self._journal.read(outbox.by_state, OutboxState.PENDING, -1)
         known = self._on_their_way()
         self.deliver(row for row in pending if row.target.platform == name and row.id not in known)
+        for lane in [lane for lane in self._lanes.values() if lane.denied and lane.key[0] == name]:
+            lane.rows[0] = replace(lane.rows[0], next_try_at=0.0)
+            self._rates_of(name).reopen(lane.key[1])
+            self._wake(lane)
         self._stale.take_back([row for row in await self._journal.write(progress.stale) if row.target.platform == name])
         await self.questions.take_up()
 
@@ -315,7 +324,7 @@ class Deliverer:
             return wait
         else:
             await self._persistence.write(outbox.sending, row.id, self._clock())
-        lane.booked = 0.0
+        lane.booked, lane.denied = 0.0, False
         outcome = await attempt(adapter, row)
         now = self._clock()
         match outcome:
@@ -324,7 +333,7 @@ class Deliverer:
                 await self._below(lane, row, anew, left)
                 self._left(lane)
                 self.questions.sent(row, message_id)
-            case Later(after, error, uncertain, edits, anew, left):
+            case Later(after, error, uncertain, edits, anew, left, denied):
                 # The mark must outlive this hermesd as well, and every later try.
                 why = f"{UNCERTAIN}; {error}" if uncertain else error
                 if edits != row.platform_message_id:
@@ -336,6 +345,9 @@ class Deliverer:
                 lane.rows[0] = row
                 await self._below(lane, row, anew, left)
                 self._rates_of(row.target.platform).close(row.target.chat_id, self._now() + after)
+                if denied is not None:
+                    lane.denied = True
+                    self._on_denied(row.target.platform, denied)
             case Away(error):
                 await self._absence.begin(row, f"{UNCERTAIN}; {error}" if row.uncertain else error)
                 self._left(lane)

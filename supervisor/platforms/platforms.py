@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hermesd.adapters.contract import Adapter, AdapterSettings, Identity, Receiver, State
-from hermesd.adapters.errors import AdapterError
+from hermesd.adapters.errors import AdapterError, StartLater
 from hermesd.supervisor.tasks import Tasks
 
 from . import connection_life as life
@@ -78,6 +78,14 @@ class Platforms:
         """Called by `Reception` for an adapter whose connection has ended."""
         if (connection := self.connections.get(name)) is not None:
             connection.lost(error)
+
+    def denied(self, name: str, error: AdapterError) -> None:
+        """Called by the deliverer: a platform has refused a message because of who we are. It is connected anew, which
+        gets what has a way to get it a new token, and else tells in its state what is wrong.
+        """
+        connection = self.connections.get(name)
+        if connection is not None and connection.is_remote and connection.state is life.State.ONLINE:
+            connection.lost(StartLater(str(error), fix=error.fix))
 
     def hurry(self, name: str) -> None:
         """Called by the deliverer: messages wait for this platform."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import pytest
 from harness.discord.bot import Bot, eventually, outbound
 from harness.discord.server import DiscordServer
 
@@ -56,11 +57,16 @@ async def test_the_answer_finds_its_place_after_a_restart(bot: Bot, server: Disc
     assert command.message["content"] == "fine"
 
 
-async def test_an_answer_that_comes_too_late_goes_into_the_channel(bot: Bot, server: DiscordServer) -> None:
+@pytest.mark.parametrize(
+    ("status", "code", "message"), [(404, 10015, "Unknown Webhook"), (401, 50027, "Invalid Webhook Token")]
+)
+async def test_an_answer_that_comes_too_late_goes_into_the_channel(
+    bot: Bot, server: DiscordServer, status: int, code: int, message: str
+) -> None:
     anna = server.direct("anna")
     command = server.slash(anna, "status")
     await eventually(lambda: command.acknowledged is not None)
-    server.fail("PATCH", "/webhooks/", status=404, body={"code": 10015, "message": "Unknown Webhook"})
+    server.fail("PATCH", "/webhooks/", status=status, body={"code": code, "message": message})
     await bot.adapter.send(bot.target(command.id), outbound("late"))
     assert server.by_bot(anna)[-1]["content"] == "late"
     assert server.by_bot(anna)[-1] is not command.message

@@ -111,7 +111,7 @@ async def test_what_is_to_be_tried_again_keeps_its_place(scene: Scene) -> None:
     assert [attempts for _, _, attempts in await scene.states()] == [3, 1]
 
 
-@pytest.mark.parametrize("error", [Gone("no chat"), Rejected("no"), Unauthorized("token")])
+@pytest.mark.parametrize("error", [Gone("no chat"), Rejected("no")])
 async def test_what_the_platform_will_never_take_fails_and_the_next_one_goes_on(scene: Scene, error: Exception) -> None:
     scene.platform.answers = [error]
     await scene.say("a")
@@ -119,6 +119,29 @@ async def test_what_the_platform_will_never_take_fails_and_the_next_one_goes_on(
     await scene.idle()
     assert scene.platform.texts == ["b"]
     assert (await scene.states())[0] == ("failed", str(error), 1)
+
+
+async def test_what_a_platform_refuses_because_of_who_we_are_waits_in_order_until_it_is_up_again(scene: Scene) -> None:
+    told: list[tuple[str, str]] = []
+    scene.deliverer = Deliverer(
+        scene.journal, scene.adapters, scene.tasks, on_denied=lambda name, error: told.append((name, str(error)))
+    )
+    scene.platform.answers = [Unauthorized("M_UNKNOWN_TOKEN")]
+    await scene.say("a")
+    await scene.say("b")
+    async with asyncio.timeout(5.0):
+        while not told:
+            await asyncio.sleep(0)
+    assert told == [("fake", "M_UNKNOWN_TOKEN")]
+    assert not await scene.deliverer.wait_idle(0.0)
+    assert scene.platform.texts == []
+    assert await scene.states() == [("pending", "M_UNKNOWN_TOKEN", 1), ("pending", "", 0)]
+    await scene.deliverer.platform_up("other")
+    assert scene.platform.texts == []
+    await scene.deliverer.platform_up("fake")
+    await scene.idle()
+    assert scene.platform.texts == ["a", "b"]
+    assert [state for state, _, _ in await scene.states()] == ["sent", "sent"]
 
 
 async def test_a_fault_of_the_adapter_is_ambiguous_and_not_repeated_in_this_life(scene: Scene) -> None:

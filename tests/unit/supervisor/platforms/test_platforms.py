@@ -200,6 +200,22 @@ async def test_a_lost_connection_is_made_anew_and_the_others_stay(start: Start) 
     assert sorted(platforms.ups) == ["other", "telegram", "telegram"]
 
 
+async def test_one_that_refuses_a_message_because_of_who_we_are_is_connected_anew_and_says_what_is_wrong(
+    start: Start,
+) -> None:
+    remote, local = Remote(), Way()
+    platforms = await start(matrix=remote, webhook=local)
+    await platforms.connections["matrix"].settled()
+    for name in ("matrix", "webhook", "nobody"):
+        platforms.denied(name, Unauthorized("M_UNKNOWN_TOKEN", fix="a new token"))
+    state = platforms.states()["matrix"]
+    assert (state.word, state.detail, state.fix) == ("backing_off", "M_UNKNOWN_TOKEN", "a new token")
+    assert platforms.connections["matrix"].next_try_at > 0
+    assert platforms.states()["webhook"].word == "online"
+    platforms.denied("matrix", Unauthorized("late"))
+    assert platforms.states()["matrix"].detail == "M_UNKNOWN_TOKEN"
+
+
 async def test_a_conflict_is_a_state_of_its_own_and_is_looked_at_again(start: Start) -> None:
     platforms = await start(telegram=Remote())
     await platforms.connections["telegram"].settled()
