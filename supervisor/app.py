@@ -190,9 +190,11 @@ class App:
         )
 
     def _make_watch(self) -> Watch:
+        workers = self.loaded.settings.hermesd.workers
         return Watch(
             self.pool,
-            hang_timeout=self.loaded.settings.hermesd.workers.hang_timeout_seconds,
+            hang_timeout=workers.hang_timeout_seconds,
+            burn_timeout=workers.burn_timeout_seconds,
             directory=self.paths.logs / "hangs",
             tasks=self.tasks,
             has_turn=lambda worker: self.lanes.recycling.has_turn(worker) or self.holders.under_way(worker) > 0,

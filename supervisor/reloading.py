@@ -103,10 +103,11 @@ class Reloader:
         app.lanes.reconfigure(in_effect.lane_settings(loaded, app.paths, app.budget))
         app.deliverer.reconfigure(in_effect.delivery_settings(loaded, app.paths))
         app.reception.reconfigure(in_effect.reception_rules(loaded))
-        app.watch.reconfigure(loaded.settings.hermesd.workers.hang_timeout_seconds)
+        workers = loaded.settings.hermesd.workers
+        app.watch.reconfigure(workers.hang_timeout_seconds, workers.burn_timeout_seconds)
         spec = in_effect.worker_spec(loaded, app.paths, app.budget)
         app.mcp.configure(spec.servers)
-        app.pool.reconfigure(spec, loaded.settings.hermesd.workers.spare)
+        app.pool.reconfigure(spec, workers.spare)
         app.holders.configure(spec.servers)
         log.info(
             "the configuration was reloaded; at once: %s; for new workers: %s; when a worker is idle: %s; "

@@ -134,7 +134,7 @@ def template(settings: Settings, paths: Paths, environ: Mapping[str, str], stop_
         log_level=ours.log_level,
         adopt_timeout=ours.adopt_timeout_seconds,
         heartbeat=hang.beat_of(ours.workers.hang_timeout_seconds),
-        idle_heartbeat=hang.idle_beat_of(ours.workers.hang_timeout_seconds),
+        idle_heartbeat=hang.idle_beat_of(ours.workers.hang_timeout_seconds, ours.workers.burn_timeout_seconds),
         stop_grace=stop_grace,
         memory_bytes=held_to.memory_hard,
         tasks=held_to.tasks,

@@ -186,6 +186,7 @@ class DiscordAdapter:
             "waiting": self._intake.waiting,
             "held_up": self._intake.held_up,
             "reading_on": self._intake.reading_on,
+            "faults": [*self._intake.unread.values()],
             "warnings": [*self._warnings()],
         }
 

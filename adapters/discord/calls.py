@@ -82,6 +82,13 @@ def _retry_after(error: discord.HTTPException) -> float:
         return 0.0
 
 
+def is_closed_to_us(error: Exception) -> bool:
+    """Discord itself says that we may not see a place, or that it is not there. What stands before it (Cloudflare, a
+    proxy) refuses with the same status and no code.
+    """
+    return isinstance(error, (discord.Forbidden, discord.NotFound)) and error.code != 0
+
+
 @contextmanager
 def translated(what: str) -> Iterator[None]:
     """Raises everything that goes wrong inside as `failure` has it."""

@@ -20,7 +20,7 @@ import discord
 from hermesd.adapters.contract import Cursor, Inbound, Receiver
 from hermesd.adapters.errors import NotAccepted, Retry
 
-from .calls import NETWORK
+from . import calls
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ LOOKED_AT = 1000  # messages of a channel, for us or not
 OVERLAP_SECONDS = 5.0  # read once more before the mark: the messages of a channel may come out of step
 AT_ONCE = 4  # channels read at the same time
 AGAIN_SECONDS = 1.0
+LONGEST_WAIT = 300.0  # seconds, between two tries to read a channel
 SEEN_SECONDS = 60.0  # between two notes of `SEEN`, and how far each stays behind: channels are not in step
 BORN_HERE = 10_000
 
@@ -86,6 +87,8 @@ class Intake:
         self._receiver: Receiver | None = None
         self._lanes: dict[int, _Lane] = {}
         self.reading_on = True
+        self._listed: frozenset[int] | None = None  # the channels that are read on; None: not known yet
+        self.unread: dict[int, str] = {}  # why a channel could not be read on so far
         self._session = 0
         self._newest = 0
         self._noted = 0
@@ -99,6 +102,8 @@ class Intake:
     def hold(self) -> None:
         """A new session: nothing goes on before its channel has been read on."""
         self.reading_on = True
+        self._listed = None
+        self.unread.clear()
         self._session += 1
         for lane in self._lanes.values():
             lane.behind.clear()
@@ -134,13 +139,20 @@ class Intake:
             floor = id_at(time.time() - SEEN_SECONDS)  # the first time ever: what was written before was not for us
             await self._keep(Cursor(SEEN, str(floor)))
         limit = asyncio.Semaphore(AT_ONCE)
+        channels = list(channels)
+        if whole and session == self._session:
+            # One that can only be read later must not hold up those which need no reading.
+            self._listed = frozenset(channel.id for channel in channels)
+            for number, lane in self._lanes.items():
+                if number not in self._listed:
+                    lane.behind.set()
 
         async def one(channel: Channel) -> None:
             lane = self._lane(channel.id)
             read = int(kept.get(channel.cursor) or 0)
             if channel.last is None or channel.last > max(floor, read):
-                async with limit:
-                    await self._read_one(channel, max(floor, read - (int(OVERLAP_SECONDS * 1000) << 22)), read)
+                after = max(floor, read - (int(OVERLAP_SECONDS * 1000) << 22))
+                await self._read_in_time(channel, after, read, session, limit)
             if session == self._session:
                 lane.behind.set()
 
@@ -150,6 +162,36 @@ class Intake:
             for lane in self._lanes.values():
                 lane.behind.set()
 
+    async def _read_in_time(
+        self, channel: Channel, after: int, read: int, session: int, limit: asyncio.Semaphore
+    ) -> None:
+        """Until it is read, or Discord says that it cannot be. Waiting for the next try takes no place of ``limit``."""
+        name = channel.name or channel.id
+        failures = 0
+        while session == self._session:
+            try:
+                async with limit:
+                    await self._read_one(channel, after, read)
+                self.unread.pop(channel.id, None)
+                return
+            except Exception as error:  # whatever it is, what was written there must not be left out for it
+                if calls.is_closed_to_us(error):
+                    log.info("cannot read on in Discord channel %s: %s", name, error)
+                    self.unread.pop(channel.id, None)
+                    return
+                failures += 1
+                failure = calls.failure(f"cannot read on in Discord channel {name}", error)
+                wait = min(LONGEST_WAIT, AGAIN_SECONDS * 2.0 ** min(failures, 16))
+                if isinstance(failure, Retry):
+                    wait = failure.after if failures == 1 else max(failure.after, wait)
+                if session == self._session:
+                    self.unread[channel.id] = str(failure)
+                log.log(
+                    logging.WARNING if failures > 1 else logging.INFO, "%s; again in %.1f s", failure, wait,
+                    exc_info=None if isinstance(error, (discord.DiscordException, *calls.NETWORK)) else error,
+                )  # fmt: skip
+                await asyncio.sleep(wait)
+
     async def _read_one(self, channel: Channel, after: int, read: int) -> None:
         name = channel.name or channel.id
         oldest = id_at(time.time() - LONGEST_BACKLOG)
@@ -158,11 +200,7 @@ class Intake:
                 "Discord channel %s was last read %.0f h ago: what is older than %.0f h is left out",
                 name, (time.time() - time_of(after)) / 3600, LONGEST_BACKLOG / 3600,
             )  # fmt: skip
-        try:
-            found = await self._collect(channel, max(after, oldest), read)
-        except (discord.Forbidden, discord.NotFound) as error:
-            log.info("cannot read on in Discord channel %s: %s", name, error)
-            return
+        found = await self._collect(channel, max(after, oldest), read)
         if found.left_out:
             log.warning(
                 "Discord channel %s has %d messages for us since the last time, of which the oldest %d are left out",
@@ -179,23 +217,17 @@ class Intake:
 
     async def _collect(self, channel: Channel, after: int, read: int) -> _Found:
         """What is for us after ``after``. Up to ``read`` the core should know it, so that this does not count."""
-        while True:
-            found, count = _Found(), 0
-            try:
-                async for message in channel.history(after, LOOKED_AT):
-                    found.looked_at += 1
-                    found.newest = max(found.newest, message.id)
-                    if (inbound := await self._judged(message)) is None:
-                        continue
-                    count += message.id > read
-                    if count <= LARGEST_BACKLOG:
-                        found.ours.append(inbound)
-                found.left_out = max(0, count - LARGEST_BACKLOG)
-                return found
-            except (discord.RateLimited, discord.DiscordServerError, *NETWORK) as error:
-                wait = error.retry_after if isinstance(error, discord.RateLimited) else AGAIN_SECONDS * 2
-                log.info("reading on in Discord channel %s waits %.1f s: %s", channel.name or channel.id, wait, error)
-                await asyncio.sleep(wait)
+        found, count = _Found(), 0
+        async for message in channel.history(after, LOOKED_AT):
+            found.looked_at += 1
+            found.newest = max(found.newest, message.id)
+            if (inbound := await self._judged(message)) is None:
+                continue
+            count += message.id > read
+            if count <= LARGEST_BACKLOG:
+                found.ours.append(inbound)
+        found.left_out = max(0, count - LARGEST_BACKLOG)
+        return found
 
     async def _run(self, channel: int, lane: _Lane) -> None:
         try:
@@ -267,4 +299,9 @@ class Intake:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _lane(self, channel: int) -> _Lane:
-        return self._lanes.setdefault(channel, _Lane())
+        lane = self._lanes.get(channel)
+        if lane is None:
+            lane = self._lanes[channel] = _Lane()
+            if self._listed is not None and channel not in self._listed:
+                lane.behind.set()
+        return lane

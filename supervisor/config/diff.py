@@ -37,6 +37,7 @@ TABLE: Mapping[str, How] = {
     "hermesd.workers.spare": _LIVE,
     "hermesd.workers.idle_timeout": _LIVE,
     "hermesd.workers.hang_timeout": _LIVE,
+    "hermesd.workers.burn_timeout": _LIVE,
     "hermesd.workers.turn_timeout": _LIVE,
     "hermesd.workers.memory_soft": _LIVE,
     "hermesd.workers.max_age": _LIVE,

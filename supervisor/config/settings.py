@@ -36,6 +36,7 @@ class Workers(Section):
     spare: Count = Field(default=1, ge=0)
     idle_timeout_seconds: Seconds = Field(default=1800.0, alias="idle_timeout")
     hang_timeout_seconds: Seconds = Field(default=60.0, alias="hang_timeout", gt=0)
+    burn_timeout_seconds: Seconds = Field(default=15.0, alias="burn_timeout")  # processor use without a turn; 0: any
     memory_soft_bytes: BytesLimit = Field(default=1 << 30, alias="memory_soft")
     memory_hard_bytes: BytesLimit = Field(default=2 << 30, alias="memory_hard")
     max_processes: CountLimit = Field(default=256, ge=4)

@@ -116,13 +116,14 @@ class Enforcer:
             done()
 
     def of_idle(self, sample: Sample) -> None:
-        """Called with figures that were taken for another purpose, about once a minute."""
+        """Called with figures that were taken for another purpose: about once a minute, and whenever somebody looks."""
         busy = {worker.id for worker in self._busy()}
         for name, usage in sample.workers.items():
             worker = self._pool.workers.get(name)
             if worker is None:
                 continue
             worker.processes = usage.processes
+            worker.tree_cpu, worker.tree_at = usage.cpu_seconds, sample.at
             if worker.session is None or name in busy or worker.ending or worker.ended_for:
                 continue
             spent = Spent(usage.memory_bytes, usage.processes, self._age(worker), worker.turns)

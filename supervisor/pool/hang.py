@@ -89,9 +89,13 @@ def beat_of(hang_timeout: float) -> float:
     return min(LONGEST_BEAT, max(SHORTEST_BEAT, hang_timeout / 15.0))
 
 
-def idle_beat_of(hang_timeout: float) -> float:
-    """Seconds between the heartbeats of an idle worker: three fit into the time limit, for one may get lost."""
-    return min(LONGEST_IDLE_BEAT, max(SHORTEST_BEAT, hang_timeout / 3.0))
+def idle_beat_of(hang_timeout: float, burn_timeout: float = 0.0) -> float:
+    """Seconds between the heartbeats of an idle worker: three fit into the time limit, for one may get lost.
+
+    With a ``burn_timeout``, 0 for none, they lie hardly further apart than that: they tell who uses the processor.
+    """
+    rare = min(LONGEST_IDLE_BEAT, max(SHORTEST_BEAT, hang_timeout / 3.0))
+    return min(rare, max(beat_of(hang_timeout), burn_timeout * 4.0 / 3.0)) if burn_timeout else rare
 
 
 def listened(gap: float) -> float:

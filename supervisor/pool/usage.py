@@ -109,6 +109,7 @@ class Sampler:
         if wait and (missing := earlier.at + MIN_GAP - time.monotonic()) > 0:
             await asyncio.sleep(missing)
         sample = await self._take(memory=True)
+        self._on_sample(sample)
         gap = sample.at - earlier.at
         comparable = gap >= MIN_GAP
         containment = self._containment()

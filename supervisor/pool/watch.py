@@ -56,6 +56,7 @@ class Watch:
         pool: Pool,
         *,
         hang_timeout: float,
+        burn_timeout: float,
         directory: Path,
         tasks: Tasks,
         has_turn: Callable[[Worker], bool],
@@ -64,6 +65,7 @@ class Watch:
     ):
         self._pool = pool
         self._hang_timeout = hang_timeout
+        self._burn_timeout = burn_timeout
         self._directory = directory
         self._tasks = tasks
         self._has_turn = has_turn
@@ -72,9 +74,9 @@ class Watch:
         self._keepers: dict[int, Silence] = {}  # by pid
         self.hangs: deque[Hang] = deque(maxlen=KEPT_HANGS)
 
-    def reconfigure(self, hang_timeout: float) -> None:
-        """Judge by another time limit from now on. Living workers keep their beat, which they tell with each one."""
-        self._hang_timeout = hang_timeout
+    def reconfigure(self, hang_timeout: float, burn_timeout: float) -> None:
+        """Judge by other time limits from now on. Living workers keep their beat, which they tell with each one."""
+        self._hang_timeout, self._burn_timeout = hang_timeout, burn_timeout
 
     async def run(self) -> None:
         last = time.monotonic()
@@ -91,7 +93,7 @@ class Watch:
         if not seconds:
             # What was said meanwhile is heard late, and times between two words are none.
             for worker in self._pool.workers.values():
-                worker.idle = None
+                worker.idle = worker.idle_tree = None
             log.warning("hermesd itself was away for %.1f s; no worker is judged by that time", gap - hang.LOOK_EVERY)
         for worker in list(self._pool.workers.values()):
             if worker.ending or worker.ended_for or not worker.pid:
@@ -147,23 +149,40 @@ class Watch:
             return [f"the kernel did not answer within {KERNEL_SECONDS:g} s what the process waits for"]
 
     def _burns(self, worker: Worker, silence: hang.Silence, now: float) -> burning.Burn | None:
-        """Whether it has used the processor without a turn; looked at when it has told a new figure, or tells none."""
-        if self._has_turn(worker):
-            worker.idle = None
+        """Whether it has used the processor without a turn; looked at when there is a new figure, or it tells none."""
+        if self._has_turn(worker) or not self._burn_timeout:
+            worker.idle = worker.idle_tree = None
+            worker.idle_tree_at = worker.tree_at  # what was measured during a turn
             return None
-        if silence.verdict is Verdict.SILENT:
-            signs = burning.Signs(worker.turns, now, worker.told_cpu + silence.used)
-        elif worker.told_at and worker.told_at != worker.idle_told_at:
+        burn = None
+        news = bool(worker.told_at) and worker.told_at != worker.idle_told_at
+        if news or silence.verdict is Verdict.SILENT:
             worker.idle_told_at = worker.told_at
             signs = burning.Signs(worker.turns, worker.told_at, worker.told_cpu)
-            container, containment = worker.container, worker.containment
-            # A look into the file system for each of many idle workers would cost more than all the rest here.
-            has_more = worker.processes > 1 or any(server.pid for server in worker.servers)
-            if has_more and container is not None and containment is not None and containment.exact_cpu:
-                signs = burning.Signs(worker.turns, now, container.cpu_seconds(), whole=True)
-        else:
+            if silence.verdict is Verdict.SILENT:
+                signs = burning.Signs(worker.turns, now, worker.told_cpu + silence.used)
+            worker.idle, burn = burning.judge(worker.idle, signs, self._burn_timeout)
+        # A look into the file system for each of many idle workers would cost more than all the rest here.
+        if burn is None and (worker.processes > 1 or any(server.pid for server in worker.servers)):
+            burn = self._burns_below(worker, now, news)
+        return burn
+
+    def _burns_below(self, worker: Worker, now: float, news: bool) -> burning.Burn | None:
+        """The same of what it has started. ``news``: it has told a new figure of itself, which is a time to ask."""
+        container, containment = worker.container, worker.containment
+        if container is None or containment is None:
             return None
-        worker.idle, burn = burning.judge(worker.idle, signs)
+        if containment.exact_cpu:
+            if not news:
+                return None
+            signs = burning.Signs(worker.turns, now, container.cpu_seconds(), whole=True)
+        else:
+            # Only a scan of all processes tells; one is made for the figures every few seconds anyhow.
+            if worker.tree_at == worker.idle_tree_at:
+                return None
+            worker.idle_tree_at = worker.tree_at
+            signs = burning.Signs(worker.turns, worker.tree_at, worker.tree_cpu, whole=True)
+        worker.idle_tree, burn = burning.judge(worker.idle_tree, signs, self._burn_timeout)
         return burn
 
     async def _end(self, worker: Worker, *, may_come_back: bool = False) -> None:

@@ -58,7 +58,11 @@ class Worker:
     assigned_at: float = 0.0  # when it got its session
     idle: Signs | None = None  # since when it is looked at for what it uses without a turn
     idle_told_at: float = 0.0  # the last figure of its own that was looked at for that
+    idle_tree: Signs | None = None  # the same of all that is below it
+    idle_tree_at: float = 0.0
     processes: int = 0  # at the last sample; 0: none was taken
+    tree_cpu: float = 0.0  # CPU seconds of all that is below it, at the last sample
+    tree_at: float = 0.0  # when that was taken
     equipped: tuple[ServerSpec, ...] | None = None  # the MCP servers that it was last told; None: by an earlier hermesd
     servers: tuple[ServerReport, ...] = ()
     servers_changed: asyncio.Event = field(default_factory=asyncio.Event)  # set by each report; cleared by who waits

@@ -74,7 +74,7 @@ class Watched:
         self.hung: list[str] = []
         self.tasks = Tasks(lambda name, error: None)
         self.watch = Watch(
-            self.pool, hang_timeout=60.0, directory=place / "hangs", tasks=self.tasks,
+            self.pool, hang_timeout=60.0, burn_timeout=15.0, directory=place / "hangs", tasks=self.tasks,
             has_turn=lambda worker: bool(worker.turn),
             on_hung=lambda worker: self.hung.append(worker.id), on_look=lambda now: None,
         )  # fmt: skip

@@ -12,6 +12,7 @@ from harness import soak
 from harness.aimock import has_aimock
 from harness.cases import (
     adopt,
+    burn,
     cpu,
     crashes,
     failing_model,
@@ -156,6 +157,10 @@ def test_a_stopped_worker_is_found_with_evidence_and_a_paused_hermesd_judges_nob
     hang.run(1, seed, say)
 
 
+def test_a_worker_that_is_busy_without_a_turn_or_whose_server_is_is_replaced_with_evidence(seed: int) -> None:
+    burn.run(1, seed, say, lasting=2.0)
+
+
 def test_five_crashes_quarantine_one_session_and_twenty_one_end_hermesd_with_75(seed: int) -> None:
     crashes.run(1, seed, say)
 
@@ -180,7 +185,7 @@ def test_messages_of_three_networks_in_bad_weather_are_answered_once_and_in_orde
 
 def test_every_case_has_a_test_here_and_a_line_for_the_list(seed: int) -> None:
     modules = (
-        adopt, cpu, crashes, failing_model, frames, hang, hermes, hogs, journal, kill_both, kill_hermesd,
+        adopt, burn, cpu, crashes, failing_model, frames, hang, hermes, hogs, journal, kill_both, kill_hermesd,
         kill_keeper, kill_worker, kills, leak, limits, logflood, lost, mcp_budget, mcp_reconnect, oauth, platforms,
         recycled, shared, starts, stop, two_homes,
     )  # fmt: skip

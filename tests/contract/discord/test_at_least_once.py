@@ -165,6 +165,36 @@ async def test_a_channel_that_may_not_be_read_keeps_no_other_from_it(bot: Bot, s
     assert "more from ben" in await bot.heard(3)
 
 
+@pytest.mark.parametrize(
+    ("status", "headers"), [(429, {"Retry-After": "0.05"}), (403, {}), (400, {})],
+    ids=["Cloudflare's limit", "Cloudflare's refusal", "any refusal"],
+)  # fmt: skip
+async def test_a_channel_that_cannot_be_read_now_is_read_later_and_keeps_no_other_from_it(
+    bot: Bot, server: DiscordServer, monkeypatch: pytest.MonkeyPatch, status: int, headers: dict[str, str]
+) -> None:
+    monkeypatch.setattr(intake, "AGAIN_SECONDS", 0.05)
+    anna = server.direct("anna")
+    server.say(anna, "known")
+    await bot.heard(1)
+    await bot.stop()
+    server.say(anna, "missed")
+    # Without Via, as what stands before Discord answers; discord.py makes a plain HTTPException of most of it.
+    server.fail("GET", f"/channels/{anna}/messages$", status=status, headers=headers, count=1000)
+    await bot.start()
+    server.say(anna, "live")
+    server.say(server.direct("ben"), "from a new place", user="ben")
+    assert await bot.heard(2) == ["known", "from a new place"]
+    await eventually(lambda: bot.adapter.describe()["faults"], what="the fault is told")
+    assert (
+        f"cannot read on in Discord channel direct messages: injected (status {status}"
+        in (bot.adapter.describe()["faults"][0])
+    )
+    server.rest.faults.clear()
+    assert (await bot.heard(4))[2:] == ["missed", "live"]
+    await bot.settled()
+    assert bot.adapter.describe()["faults"] == []
+
+
 async def test_ten_channels_at_once_lose_nothing_over_restarts(bot: Bot, server: DiscordServer) -> None:
     places = [server.direct(f"user{number}") for number in range(5)] + [server.channel(f"c{n}") for n in range(5)]
     said: list[str] = []

@@ -112,6 +112,9 @@ class Server:
             self.reply(number, "done")
         elif name == "grow":
             child(lambda: grow(arguments["deep"]))
+        elif name == "burn":
+            threading.Thread(target=burn, daemon=True).start()
+            self.reply(number, "burning")
         elif name == "environment":
             self.reply(number, json.dumps(dict(os.environ)))
         elif name == "cancelled":
@@ -166,6 +169,11 @@ def grow(deep):
     if deep > 1:
         child(lambda: grow(deep - 1), session=True)
     linger()
+
+
+def burn():
+    while True:
+        pass
 
 
 def linger():

@@ -194,9 +194,13 @@ def test_a_late_look_that_is_no_pause_counts() -> None:
 
 
 @pytest.mark.parametrize("hang_timeout", [0.5, 3.0, 15.0, 60.0, 3600.0])
-def test_beats_are_frequent_enough_for_the_time_limit(hang_timeout: float) -> None:
-    assert beat_of(hang_timeout) <= min(LONGEST_BEAT, idle_beat_of(hang_timeout))
-    for beat in (beat_of(hang_timeout), idle_beat_of(hang_timeout)):
+@pytest.mark.parametrize("burn_timeout", [0.0, 0.5, 2.0, 15.0, 600.0])
+def test_beats_are_frequent_enough_for_the_time_limits(hang_timeout: float, burn_timeout: float) -> None:
+    idle = idle_beat_of(hang_timeout, burn_timeout)
+    assert beat_of(hang_timeout) <= min(LONGEST_BEAT, idle)
+    assert idle <= idle_beat_of(hang_timeout)
+    assert not burn_timeout or idle <= max(beat_of(hang_timeout), 4 / 3 * burn_timeout)
+    for beat in (beat_of(hang_timeout), idle):
         assert overdue(beat, SILENT_LATE) <= hang_timeout
         assert 3 * beat <= hang_timeout, "one may get lost and nobody is judged for it"
 
