@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hermesd.ipc.ids import SessionKey, TurnId
@@ -23,7 +24,7 @@ from hermesd.supervisor.journal.workers import Estate
 from hermesd.supervisor.pool import worker_life
 from hermesd.supervisor.pool.worker import Worker
 
-from . import turn_life
+from . import prompt, turn_life
 from .lane import Lane, Turn
 from .reconcile import Step, questions, reconcile
 from .turns import Turns
@@ -83,6 +84,14 @@ class Adoption:
         """Whether this message was taken over with the worker that had it: whatever becomes of it is told by that."""
         return row.id in self._messages
 
+    def steered(self, row: InboxRow) -> bool:
+        """Whether a turn that was taken over has taken this message; its end decides about it as before."""
+        lane = self._lanes.lane_of(SessionKey(row.session_key))
+        if lane is None or lane.current is None or lane.current.id != row.turn:
+            return False
+        lane.steered.append(replace(row, turn=""))  # if it gets a turn, that is one of its own
+        return True
+
     def take_over(self, estate: Estate, worker: Worker) -> None:
         """Rebuild the lane of a worker that lives. Called before the ways in are up, once for each."""
         assert estate.session is not None
@@ -134,7 +143,7 @@ def _turn(lane: Lane, message: InboxRow) -> Turn:
         id=TurnId(message.turn),
         key=lane.key,
         row=message,
-        text=message.inbound.text,
+        text=prompt.text_of(message.inbound, lane.key),
         queued_at=now,
         ended=asyncio.get_running_loop().create_future(),
         attempt=message.attempt,

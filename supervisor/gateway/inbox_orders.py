@@ -80,7 +80,7 @@ class InboxOrders:
                 turn, lane.current = lane.current, None
                 self._end(lane, turn)
                 return
-            if any(waiting.id == row.id for waiting in lane.steering):
+            if any(waiting.id == row.id for waiting in (*lane.steering, *lane.steered)):
                 raise Unsuitable(f"it was handed to a running answer; stop that first: hermesctl stop {lane.key}")
         raise Unsuitable("it is on its way into or out of its session at this moment; try again")
 

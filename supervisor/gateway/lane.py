@@ -68,6 +68,7 @@ class Lane:
     queue: deque[Turn] = field(default_factory=deque)
     session: SessionRow | None = None
     steering: deque[InboxRow] = field(default_factory=deque)  # handed to the running turn, which has not answered yet
+    steered: list[InboxRow] = field(default_factory=list)  # which it has taken; they are over only if it ends well
     held: int = 0  # above 0: something is being done to its worker or session, no turn may begin
     crashes: CrashWindow = field(default_factory=CrashWindow)
     restarts: int = 0

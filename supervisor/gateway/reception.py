@@ -31,9 +31,10 @@ from hermesd.supervisor.journal.states import InboxState, TurnState
 from hermesd.supervisor.sessions.key import session_key
 from hermesd.supervisor.tasks import Tasks
 
-from . import busy, turn_life, words
+from . import busy, prompt, turn_life, words
 from .arrivals import Arrivals
 from .commands.registry import Commands, parse
+from .lane import Lane
 from .lanes import Lanes
 from .stickers import Stickers
 
@@ -228,7 +229,11 @@ class Reception:
                 await self._journal.write(_give_up, row, time.time(), "hermesd was restarted; the caller is gone")
                 continue
             if row.state is InboxState.RECEIVED:
-                self._admit(row)
+                if row.turn and (
+                    self._lanes.adoption.steered(row) or not await self._journal.write(inbox.handed_back, row.id)
+                ):
+                    continue
+                self._admit(replace(row, turn=""))
             else:
                 self._lanes.resume(row, SessionKey(row.session_key))
         await self._journal.write(sessions.end_left, time.time())
@@ -273,8 +278,8 @@ class Reception:
             # By its target, not by its session: whatever runs there a moment later may be this new message.
             self._lanes.orders.cancel(running.target, "a new message came")
             self._lanes.submit(row, key)
-        elif verdict is busy.Verdict.STEER and lane is not None and lane.worker is not None and running is not None:
-            self._lanes.turns.steer(lane, Steer(running.id, row.inbound.text), row)
+        elif verdict is busy.Verdict.STEER and running is not None and lane is not None and _can_steer(lane, row):
+            self._lanes.turns.steer(lane, Steer(running.id, prompt.text_of(row.inbound, key)), row)
         else:
             self._lanes.submit(row, key)
 
@@ -296,6 +301,13 @@ class Reception:
 
     async def _finish(self, row: InboxRow, state: InboxState, error: str) -> None:
         await self._persistence.keep(inbox.finish, row.id, state, time.time(), error=error)
+
+
+def _can_steer(lane: Lane, row: InboxRow) -> bool:
+    """Whether a message can be handed to what its session is at: words only, and to a worker that has that turn."""
+    if lane.worker is None or lane.current is None or lane.current.state is turn_life.State.QUEUED:
+        return False
+    return bool(row.inbound.text.strip()) and not row.inbound.attachments
 
 
 def _place(inbound: Inbound) -> Target:

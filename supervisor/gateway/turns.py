@@ -164,7 +164,7 @@ class Turns:
                 self._deliverer.boundary(turn.id)
                 self._ask(lane, turn, message, settle)
             case Steered():
-                self._steered(lane, message)
+                self._steered(lane, turn, message)
             case Described():
                 self._described(turn, message)
 
@@ -322,7 +322,9 @@ class Turns:
         self._approvals.drop(lane.key)
         self._deliverer.streams.end(turn.id)
         lane.current = None
-        self._queue_steering(lane)
+        # What its user has stopped includes what was handed to it; a limit that has run out is no word of the user's.
+        stopped = turn.state is turn_life.State.INTERRUPTED and not turn.overran
+        self._queue_steering(lane, used=stopped or turn.state is turn_life.State.DONE)
         self._lanes.plan_soon()
         written = self._persistence.keep(
             turns.finish,
@@ -432,18 +434,25 @@ class Turns:
         lane.steering.append(row)
         self._lanes.pool.send(lane.worker, message)
 
-    def _steered(self, lane: Lane, message: Steered) -> None:
+    def _steered(self, lane: Lane, turn: Turn, message: Steered) -> None:
         if not lane.steering:
             return
         row = lane.steering.popleft()
         if message.taken:
-            self._persistence.persist(inbox.finish, row.id, InboxState.ANSWERED, time.time())
+            lane.steered.append(row)
+            self._persistence.persist(inbox.handed, row.id, turn.id, lane.key)
             self._deliverer.say_soon(row.target, Outbound(f"steered:{row.id}", words.STEERED, kind="notice"))
         else:
             self._lanes.submit(row, lane.key)
 
-    def _queue_steering(self, lane: Lane) -> None:
-        """The turn is over, or has lost its worker: what it was handed and did not take is a message like any other."""
+    def _queue_steering(self, lane: Lane, *, used: bool = False) -> None:
+        """The turn is over, or has lost its worker. What it was handed is a message like any other then, unless it has
+        taken it and ended well (``used``): an agent holds what it takes in memory, up to its next step.
+        """
+        taken, lane.steered = lane.steered, []
+        for row in taken if not used else ():
+            self._persistence.persist(inbox.handed_back, row.id)
+            self._lanes.submit(row, lane.key)
         while lane.steering:
             self._lanes.submit(lane.steering.popleft(), lane.key)
 

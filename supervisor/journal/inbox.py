@@ -41,11 +41,14 @@ AFRESH = """
                      error = ''
     WHERE id = ?
 """
+HANDED = "UPDATE inbox SET turn = ?, session_key = ? WHERE id = ? AND state = 'received'"
+HANDED_BACK = "UPDATE inbox SET turn = '' WHERE id = ? AND state = 'received'"
+HANDED_TO = "SELECT id FROM inbox WHERE turn = ? AND state = 'received'"
 CONTENTS = "UPDATE inbox SET text = ?, attachments_json = ? WHERE id = ?"
 SHOW = "SELECT * FROM inbox WHERE id = ?"
 UNFINISHED = f"SELECT * FROM inbox WHERE state IN {sql_list(INBOX_OPEN)} ORDER BY id"
 LATEST_TURN = """
-    SELECT inbox.* FROM inbox JOIN turns ON turns.turn = inbox.turn
+    SELECT inbox.* FROM inbox JOIN turns ON turns.turn = inbox.turn AND turns.inbox_id = inbox.id
                               JOIN sessions ON sessions.session_id = turns.session_id
     WHERE inbox.session_key = ? AND inbox.turn <> '' AND sessions.ended_at IS NULL ORDER BY inbox.id DESC LIMIT 1
 """
@@ -152,6 +155,27 @@ def merged(connection: sqlite3.Connection, inbox_id: int, whole: Inbound, rest: 
     contents(connection, inbox_id, whole)
     for other in rest:
         finish(connection, other, InboxState.ANSWERED, now, error=f"part of message {inbox_id}")
+
+
+def handed(connection: sqlite3.Connection, inbox_id: int, turn: str, session_key: str) -> None:
+    """The running turn of an earlier message has taken it: how that one ends decides what becomes of this one."""
+    connection.execute(HANDED, (turn, session_key, inbox_id))
+
+
+def handed_back(connection: sqlite3.Connection, inbox_id: int) -> bool:
+    """It is a message of its own after all. False: it is over by now."""
+    return connection.execute(HANDED_BACK, (inbox_id,)).rowcount > 0
+
+
+def end_handed(connection: sqlite3.Connection, turn: str, inbox_id: int | None, now: float, *, used: bool) -> None:
+    """The turn of message ``inbox_id`` is over: what it has taken is answered with it, or is still to be answered.
+
+    For the core: `hermesd.supervisor.journal.turns.finish`.
+    """
+    for row in connection.execute(HANDED_TO, (turn,)).fetchall():
+        handed_back(connection, row["id"])
+        if used:
+            finish(connection, row["id"], InboxState.ANSWERED, now, error=f"part of message {inbox_id}")
 
 
 def contents(connection: sqlite3.Connection, inbox_id: int, inbound: Inbound) -> None:

@@ -114,7 +114,8 @@ def finish(
     """The turn is over: its row, the inbox row, the outbox, the transcript and the session's age, all or nothing.
 
     ``entries`` go to the transcript of the turn's own session, also when that was reset meanwhile. ``dead_letter`` and
-    ``dropped`` set the message aside whatever the outcome is. ``tokens``: of its prompts and its
+    ``dropped`` set the message aside whatever the outcome is. Messages that it was handed are over with it if it has
+    ended well or at a user's word. ``tokens``: of its prompts and its
     answers. A turn that had ended stays as it is; ``outgoing`` is not added then.
     """
     if outcome not in TURN_ENDED:
@@ -131,6 +132,8 @@ def finish(
         if dead_letter or dropped:
             state = InboxState.DEAD if dead_letter else InboxState.DROPPED
         inbox.finish(connection, known.inbox_id, state, now, error=error, killed_worker=killed_worker)
+    used = outcome in (TurnState.DONE, TurnState.INTERRUPTED)
+    inbox.end_handed(connection, turn, known.inbox_id, now, used=used)
     transcripts.append(connection, known.session_id, entries, turn=turn)
     sessions.touch(connection, known.session_id, now)
     if any(tokens):

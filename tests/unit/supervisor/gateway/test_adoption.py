@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from harness.gateway import Chat, Gateway, until
 
-from hermesd.ipc.messages import Accept, Answer, Ask, Finished, Send, StartTurn
+from hermesd.ipc.messages import Accept, Answer, Ask, Finished, Send, StartTurn, Steer, Steered
 from hermesd.supervisor.gateway import words
+from hermesd.supervisor.gateway.busy import BusyMode
 from hermesd.supervisor.journal import workers
 
 ASK = ("approve", "deny")
@@ -266,3 +267,56 @@ async def test_every_worker_with_a_session_is_on_disk_for_as_long_as_it_lives(ga
     await gateway.journal.write(workers.forget, "the next write comes after those before it")
     # Its session gets another worker after a pause, perhaps by now.
     assert await gateway.rows("SELECT * FROM workers WHERE worker = ?", name) == []
+
+
+@pytest.mark.parametrize("outcome", ["done", "failed"])
+async def test_what_a_turn_has_taken_before_is_not_handed_to_it_twice_and_goes_by_its_end(
+    gateway: Gateway, outcome: str
+) -> None:
+    gateway.busy = BusyMode.STEER
+    await gateway.start()
+    await gateway.say("one", chat="c1")
+    first = await gateway.pool.ready()
+    start = await first.accept()
+    await gateway.say("left", chat="c1")
+    await until(lambda: any(isinstance(message, Steer) for message in first.told))
+    first.say(Steered(start.turn, True))
+    await gateway.shown(1)
+    (worker,) = await gateway.taken_over()
+    worker.snapshot(turn=start.turn)
+    worker.finish(start, "the end", outcome)
+    if outcome == "failed":
+        assert (await worker.answer("re left")).text == "left"
+    await gateway.shown(2 if outcome == "done" else 3)
+    assert await gateway.inbox() == ["answered" if outcome == "done" else "failed", "answered"]
+    assert not [message for message in worker.told if isinstance(message, Steer)]
+
+
+async def test_what_a_turn_had_taken_that_went_with_its_worker_is_answered_by_another(gateway: Gateway) -> None:
+    gateway.busy = BusyMode.STEER
+    await gateway.start()
+    await gateway.say("one", chat="c1")
+    first = await gateway.pool.ready()
+    start = await first.accept()
+    await gateway.say("left", chat="c1")
+    await until(lambda: any(isinstance(message, Steer) for message in first.told))
+    first.say(Steered(start.turn, True))
+    await gateway.shown(1)
+    await gateway.again()
+    second = await gateway.pool.ready()
+    assert (await second.answer("re left")).text == "left"
+    await gateway.shown(3)
+    assert await gateway.inbox() == ["lost", "answered"]
+
+
+async def test_a_turn_that_was_taken_over_has_the_text_that_its_agent_was_given(gateway: Gateway) -> None:
+    await gateway.start()
+    group = {"chat": "g1", "chat_type": "group", "thread": "shared", "user_name": "Ann", "reply_text": "which way?"}
+    await gateway.say("left", **group)
+    lost = await (await gateway.pool.ready()).turn()
+    assert lost.text == '[In reply to: "which way?"]\n[Ann] left'
+    (worker,) = await gateway.taken_over()
+    worker.snapshot()
+    assert (await worker.answer("here I am")).text == lost.text
+    await gateway.shown(1)
+    assert await gateway.rows("SELECT text FROM transcripts ORDER BY seq") == [(lost.text,), ("here I am",)]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from harness.gateway import Gateway, Played, until
 
-from hermesd.adapters.contract import Target, Utterance
+from hermesd.adapters.contract import Attachment, Target, Utterance
 from hermesd.ipc.ids import SessionKey
 from hermesd.ipc.messages import Steer, Steered
 from hermesd.supervisor.gateway.busy import BusyMode
@@ -119,6 +119,82 @@ class TestBusy:
         await gateway.shown(2)
         assert await gateway.inbox() == ["answered", "answered"]
         assert await gateway.turns() == ["done"]
+
+    async def test_it_is_handed_over_with_its_writer_and_what_it_answers(self, gateway: Gateway) -> None:
+        gateway.busy = BusyMode.STEER
+        await gateway.start()
+        group = {"chat": "g1", "chat_type": "group", "thread": "shared", "user_name": "Ann"}
+        await gateway.say("one", **group)
+        worker = await gateway.pool.ready()
+        start = await worker.accept()
+        await gateway.say("left", reply_text="which way?", **group)
+        await until(lambda: len(worker.told) == 2)
+        assert worker.told[1] == Steer(start.turn, '[In reply to: "which way?"]\n[Ann] left')
+
+    @pytest.mark.parametrize("text", ["", "look at this"])
+    async def test_a_message_with_a_file_has_a_turn_of_its_own(self, gateway: Gateway, text: str) -> None:
+        gateway.busy = BusyMode.STEER
+        worker, start = await running(gateway)
+        photo = Attachment("/media/photo.png", "photo.png", "image/png")
+        gateway.chat._chats.add("c1")
+        await gateway.receive(text, "photo", attachments=(photo,))
+        await until(lambda: gateway.lanes.waiting == 1)
+        worker.finish(start, "re one")
+        second = await worker.answer("a cat")
+        assert (second.text, [found.name for found in second.attachments]) == (text, ["photo.png"])
+        assert await gateway.shown(2) == ["re one", "a cat"]
+        assert not [message for message in worker.told if isinstance(message, Steer)]
+
+    @pytest.mark.parametrize("end", ["failed", "died", "overran"])
+    async def test_one_that_was_taken_is_a_message_of_its_own_after_a_turn_that_did_not_end_well(
+        self, gateway: Gateway, end: str
+    ) -> None:
+        gateway.busy = BusyMode.STEER
+        worker, start = await running(gateway)
+        await gateway.say("left", chat="c1")
+        await until(lambda: any(isinstance(message, Steer) for message in worker.told))
+        worker.say(Steered(start.turn, True))
+        await gateway.shown(1)
+        if end == "failed":
+            worker.finish(start, "", "failed", "no such model")
+        elif end == "died":
+            worker.gone(-9)
+        else:
+            lane = gateway.lanes.lanes[KEY]
+            assert lane.current is not None
+            gateway.lanes.turns.overrun(lane, lane.current, "its time is over")
+            worker.finish(start, "", "interrupted")
+        second = worker if end != "died" else await gateway.pool.ready(2)
+        assert (await second.answer("re left")).text == "left"
+        assert (await gateway.shown(3))[-1] == "re left"
+        assert (await gateway.inbox())[-1] == "answered"
+        assert len(gateway.texts) == 3
+
+    async def test_what_a_stopped_answer_has_taken_ends_with_it(self, gateway: Gateway) -> None:
+        gateway.busy = BusyMode.STEER
+        worker, start = await running(gateway)
+        await gateway.say("left", chat="c1")
+        await until(lambda: any(isinstance(message, Steer) for message in worker.told))
+        worker.say(Steered(start.turn, True))
+        await gateway.shown(1)
+        assert await gateway.inbox() == ["accepted", "received"]
+        await gateway.say("/stop", chat="c1")
+        await until(worker.interrupts)
+        worker.finish(start, "half", "interrupted")
+        await gateway.shown(3)
+        assert await gateway.inbox() == ["answered"] * 3
+        assert await gateway.turns() == ["interrupted"]
+
+    async def test_retry_repeats_the_message_and_not_what_its_answer_has_taken(self, gateway: Gateway) -> None:
+        gateway.busy = BusyMode.STEER
+        worker, start = await running(gateway)
+        await gateway.say("left", chat="c1")
+        await until(lambda: any(isinstance(message, Steer) for message in worker.told))
+        worker.say(Steered(start.turn, True))
+        worker.finish(start, "re one")
+        await gateway.shown(2)
+        await gateway.say("/retry", chat="c1")
+        assert (await worker.answer("once more")).text == "one"
 
     async def test_several_that_come_before_the_agent_answers_are_all_kept(self, gateway: Gateway) -> None:
         gateway.busy = BusyMode.STEER
