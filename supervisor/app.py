@@ -128,7 +128,7 @@ class App:
         self.memory = Memory(paths.mcp, self.tasks)
         self.mcp = McpServers(self.memory, lambda worker, message: self.pool.send(worker, message))
         self.pool = self._make_pool()
-        self.lanes.use(self.pool)
+        self.lanes.use(self.pool, self.holders)
         self.watch = self._make_watch()
         self.reception = self._make_reception()
         self.reloader = Reloader(self, reread)

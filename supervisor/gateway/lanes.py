@@ -30,6 +30,7 @@ from hermesd.supervisor.journal import Journal, inbox, sessions, turns
 from hermesd.supervisor.journal.persistence import Persistence
 from hermesd.supervisor.journal.rows import InboxRow
 from hermesd.supervisor.journal.states import InboxState
+from hermesd.supervisor.mcp.holders import Holders
 from hermesd.supervisor.pool import backoff, worker_life
 from hermesd.supervisor.pool.pool import Pool
 from hermesd.supervisor.pool.worker import Worker
@@ -111,10 +112,10 @@ class Lanes:
         self.draining = False  # hermesd stops
         self.drain_order = DrainOrder()
 
-    def use(self, pool: Pool) -> None:
+    def use(self, pool: Pool, holders: Holders | None = None) -> None:
         """Called once by the app: pool and lanes know each other."""
         self._pool = pool
-        self._recycling = Recycling(self, pool, self._tasks)
+        self._recycling = Recycling(self, pool, self._tasks, holders)
 
     @property
     def pool(self) -> Pool:

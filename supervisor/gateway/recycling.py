@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from hermesd.supervisor.mcp.holders import Holders
 from hermesd.supervisor.pool import worker_life
 from hermesd.supervisor.pool.enforcement import Enforcer
 from hermesd.supervisor.pool.pool import Pool
@@ -25,10 +26,12 @@ log = logging.getLogger("hermesd.gateway")
 
 
 class Recycling:
-    """Owned by `Lanes`."""
+    """Owned by `Lanes`. ``holders`` has the workers that serve all sessions."""
 
-    def __init__(self, lanes: Lanes, pool: Pool, tasks: Tasks):
+    def __init__(self, lanes: Lanes, pool: Pool, tasks: Tasks, holders: Holders | None):
         self._lanes = lanes
+        self._pool = pool
+        self._holders = holders
         self.enforcer = Enforcer(
             pool,
             limits=lanes.settings.limits,
@@ -37,6 +40,8 @@ class Recycling:
             recycle=self.recycle,
             end=self.end,
         )
+        if holders is not None:
+            holders.use(self.enforcer)
 
     def after_turn(self, lane: Lane) -> None:
         """Called when a turn has ended, before its worker can have another one."""
@@ -47,6 +52,11 @@ class Recycling:
 
     def recycle(self, worker: Worker, reason: str) -> None:
         """End a worker between two turns; one that has a turn by now is looked at again at its end."""
+        if worker.is_spare:
+            log.info("the spare worker %s is replaced: %s", worker.id, reason)
+            self._pool.replace_spare(worker)
+        elif worker.serves and self._holders is not None:
+            self._holders.recycle(worker, reason)
         lane = self._lanes.lane_with(worker)
         if lane is not None and lane.life is worker_life.State.IDLE and lane.current is None:
             self._retire(lane, worker, reason)
@@ -59,6 +69,11 @@ class Recycling:
 
     def end(self, worker: Worker, reason: str) -> None:
         """End a worker at once, whatever it does; its running turn is lost with it."""
+        if worker.is_spare:
+            log.error("the spare worker %s is ended: %s", worker.id, reason)
+            self._pool.replace_spare(worker)
+        elif worker.serves and self._holders is not None:
+            self._holders.end(worker, reason)
         lane = self._lanes.lane_with(worker)
         if lane is None or lane.life not in worker_life.WITH_PROCESS:
             return
@@ -76,6 +91,8 @@ class Recycling:
         for lane in self._lanes.lanes.values():
             if lane.current is not None and lane.worker is not None:
                 yield lane.worker
+        if self._holders is not None:
+            yield from self._holders.busy()
 
     def _kept_back(self, lane: Lane) -> Callable[[], None]:
         """The lane has no turn until what is returned is called."""

@@ -10,13 +10,14 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from hermesd.ipc.ids import WorkerId
 from hermesd.ipc.keeping import Gone
 from hermesd.ipc.mcp import ServerSpec
 from hermesd.ipc.messages import Message, SharedCall, SharedCancel, SharedResult
+from hermesd.supervisor.pool.enforcement import Enforcer
 from hermesd.supervisor.pool.pool import Pool
 from hermesd.supervisor.pool.worker import Worker
 
@@ -47,6 +48,7 @@ class _Holder:
     count: int = 0
     timer: asyncio.TimerHandle | None = None
     unwanted: bool = False  # the configuration has another one, or none; it ends after the last call
+    broken: str = ""  # the limit that it is killed for
 
 
 class Holders:
@@ -59,16 +61,20 @@ class Holders:
         self._holders: dict[str, _Holder] = {}
         self._leaving: dict[WorkerId, _Holder] = {}
         self._deaths: dict[str, deque[float]] = {}
+        self._waiting: dict[str, list[tuple[Worker, SharedCall]]] = {}  # by server, for the end of the one before
+        self._enforcer: Enforcer | None = None
+
+    def use(self, enforcer: Enforcer) -> None:
+        """Called once: who is to be told of calls, and measures what holders have used up."""
+        self._enforcer = enforcer
 
     def configure(self, specs: Iterable[ServerSpec]) -> None:
         """These are the servers from now on. A holder of one that differs ends when its calls have ended."""
         before, self._specs = self._specs, {spec.name: spec for spec in specs if spec.shared}
         for name, holder in list(self._holders.items()):
             if self._specs.get(name) != before.get(name):
-                holder.unwanted = True
                 self._deaths.pop(name, None)
-                del self._holders[name]
-                self._leaving[holder.worker.id] = holder
+                self._leave(holder)
                 self._end_if_idle(holder)
 
     def said(self, worker: Worker, message: SharedCall | SharedCancel | SharedResult) -> None:
@@ -86,15 +92,20 @@ class Holders:
         holder = self._of(worker)
         if holder is not None:
             self._forget(holder)
-            if not worker.ending:
+            why = holder.broken or (self._enforcer.why_it_ended(worker, gone) if self._enforcer is not None else "")
+            if holder.broken or not worker.ending:
                 self._deaths.setdefault(holder.server, deque(maxlen=DEATHS)).append(time.monotonic())
-                log.error("the worker %s that held MCP server %s died: exit code %s, %d calls were under way",
-                          worker.id, holder.server, gone.exit_code, len(holder.calls))  # fmt: skip
+                log.error("the worker %s that held MCP server %s died: %s, %d calls were under way", worker.id,
+                          holder.server, why or f"exit code {gone.exit_code}", len(holder.calls))  # fmt: skip
+            reason = f"MCP server {holder.server!r} ended during the call, together with the worker that held it"
             for call in holder.calls.values():
-                reason = f"MCP server {holder.server!r} ended during the call, together with the worker that held it"
-                self._answer(call, SharedResult("", error=reason))
+                self._answer(call, SharedResult("", error=f"{reason}: {why}" if why else reason))
             holder.calls.clear()
+            for caller, call_after in self._waiting.pop(holder.server, ()):
+                self._call(caller, call_after)
             return
+        for server, waiting in self._waiting.items():
+            self._waiting[server] = [each for each in waiting if each[0] is not worker]
         for holder in [*self._holders.values(), *self._leaving.values()]:
             for name, call in list(holder.calls.items()):
                 if call.worker == worker.id:
@@ -107,6 +118,31 @@ class Holders:
         holder = self._of(worker)
         return len(holder.calls) if holder is not None else 0
 
+    def busy(self) -> Iterator[Worker]:
+        """The holders that are at a call."""
+        for holder in [*self._holders.values(), *self._leaving.values()]:
+            if holder.calls:
+                yield holder.worker
+
+    def recycle(self, worker: Worker, reason: str) -> None:
+        """End a holder that has used up what it may; one with calls under way is looked at again after the last."""
+        holder = self._of(worker)
+        if holder is None or holder.calls or worker.ending:
+            return
+        worker.ended_for = f"recycled: {reason}"
+        log.info("the worker %s that holds MCP server %s is recycled: %s", worker.id, holder.server, reason)
+        self._leave(holder)
+        self._end_if_idle(holder)
+
+    def end(self, worker: Worker, reason: str) -> None:
+        """Kill a holder, whatever it does; the calls that are under way fail."""
+        holder = self._of(worker)
+        if holder is None:
+            return
+        worker.ended_for = holder.broken = reason
+        self._leave(holder)
+        self._pool().kill(worker)
+
     def _call(self, worker: Worker, message: SharedCall) -> None:
         mine = _Call(worker.id, message.call)
         if worker.serves:
@@ -118,6 +154,10 @@ class Holders:
             return
         holder = self._holders.get(message.server)
         if holder is None:
+            if any(each.server == message.server and each.worker.ending for each in self._leaving.values()):
+                # Two of a server side by side might be in each other's way, by a port or a lock.
+                self._waiting.setdefault(message.server, []).append((worker, message))
+                return
             if (wait := self._wait(message.server)) > 0:
                 reason = f"has taken {DEATHS} workers along and is tried again in {wait:.0f} s"
                 self._answer(mine, SharedResult("", error=f"MCP server {message.server!r} {reason}"))
@@ -126,9 +166,13 @@ class Holders:
         holder.count += 1
         name = f"{worker.id}/{holder.count}"
         holder.calls[name] = mine
+        if self._enforcer is not None:
+            self._enforcer.turn_begins()
         self._tell(holder, replace(message, call=name))
 
     def _cancel(self, worker: Worker, message: SharedCancel) -> None:
+        for waiting in self._waiting.values():
+            waiting[:] = [each for each in waiting if (each[0], each[1].call) != (worker, message.call)]
         for holder in [*self._holders.values(), *self._leaving.values()]:
             for name, call in holder.calls.items():
                 if call == _Call(worker.id, message.call):
@@ -143,6 +187,8 @@ class Holders:
         if holder is None or call is None:
             return  # of a call that was cancelled, or nobody's
         self._answer(call, message)
+        if self._enforcer is not None and not holder.calls:
+            self._enforcer.after_calls(worker)
         self._end_if_idle(holder)
 
     def _answer(self, call: _Call, result: SharedResult) -> None:
@@ -172,6 +218,13 @@ class Holders:
         if self._holders.get(holder.server) is holder:
             del self._holders[holder.server]
 
+    def _leave(self, holder: _Holder) -> None:
+        """It gets no further call."""
+        holder.unwanted = True
+        self._leaving[holder.worker.id] = holder
+        if self._holders.get(holder.server) is holder:
+            del self._holders[holder.server]
+
     def _end_if_idle(self, holder: _Holder) -> None:
         if holder.calls or holder.worker.ending:
             return
@@ -190,7 +243,5 @@ class Holders:
         holder.timer = None
         own = [report for report in holder.worker.servers if report.name == holder.server]
         if not holder.calls and own and all(report.state in AT_REST for report in own):
-            del self._holders[holder.server]
-            self._leaving[holder.worker.id] = holder
-            holder.unwanted = True
+            self._leave(holder)
         self._end_if_idle(holder)

@@ -2,7 +2,7 @@
 
 After each turn, for nothing else makes a worker's figures grow as fast; once a minute for those that are idle, with the
 figures that are taken then anyhow; and four times a second while a turn runs, where the kernel does not hold the worker
-to its limits itself.
+to its limits itself. The calls of a worker that holds a shared MCP server are its turns.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ MEASURE_SECONDS = 2.0
 class Enforcer:
     """Owned by the app; `run` is its background task.
 
-    ``busy`` gives the workers that have a turn. ``recycle`` has one end between turns, which may be now; ``end`` has it
-    killed. Both get a reason for people.
+    ``busy`` gives the workers that have a turn or a call. ``recycle`` has one end between those, which may be now;
+    ``end`` has it killed. Both get a reason for people.
     """
 
     def __init__(
@@ -110,8 +110,13 @@ class Enforcer:
 
     async def _decide(self, worker: Worker, spent: Spent, done: Callable[[], None]) -> None:
         try:
-            if reason := worn(self._limits, await _exact(worker, spent)):
+            spent = await _exact(worker, spent)
+            if worker.ending or worker.ended_for:
+                return
+            if reason := worn(self._limits, spent):
                 self._recycle(worker, reason)
+            elif reason := endangers(self._limits, spent):
+                self._end(worker, reason)
         finally:
             done()
 
@@ -124,11 +129,18 @@ class Enforcer:
                 continue
             worker.processes = usage.processes
             worker.tree_cpu, worker.tree_at = usage.cpu_seconds, sample.at
-            if worker.session is None or name in busy or worker.ending or worker.ended_for:
-                continue
-            spent = Spent(usage.memory_bytes, usage.processes, self._age(worker), worker.turns)
-            if worn(self._limits, spent):
-                self._tasks.job(self._decide(worker, spent, lambda: None), f"memory of {worker.id}")
+            if name not in busy:
+                self._judge_idle(worker, Spent(usage.memory_bytes, usage.processes))
+
+    def after_calls(self, worker: Worker) -> None:
+        """A worker that holds a shared MCP server has answered its last call for now; ``recycle`` may follow."""
+        self._judge_idle(worker, _measured(worker))
+
+    def _judge_idle(self, worker: Worker, spent: Spent) -> None:
+        spent = replace(spent, turns=worker.turns, age=self._age(worker))
+        if worker.ending or worker.ended_for or not (worn(self._limits, spent) or endangers(self._limits, spent)):
+            return
+        self._tasks.job(self._decide(worker, spent, lambda: None), f"memory of {worker.id}")
 
     def why_it_ended(self, worker: Worker, gone: Gone) -> str:
         """The limit that the kernel itself has ended it for; "" if it was none."""

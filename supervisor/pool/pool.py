@@ -165,13 +165,19 @@ class Pool(LauncherListener):
     def take_holder(self, server: str) -> Worker:
         """A worker to hold an MCP server for all sessions: a spare that is there already, or a new process."""
         worker = self._spare_one()
-        worker.serves = server
+        worker.serves, worker.assigned_at = server, time.monotonic()
         if worker.connected:
             self.send(worker, Serve(server))
         else:
             worker.errands.append(Serve(server))
         self._refill()
         return worker
+
+    def replace_spare(self, worker: Worker) -> None:
+        """End a spare at once, for it has nothing to lose, and start another one."""
+        if worker.is_spare and not worker.ending:
+            self.kill(worker)
+            self._refill()
 
     def _spare_one(self) -> Worker:
         return next((w for w in self._workers.values() if w.is_spare and not w.ending), None) or self._launch()

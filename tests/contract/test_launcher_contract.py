@@ -246,6 +246,12 @@ async def test_a_spare_becomes_the_next_session_and_is_replaced(scene: Scene) ->
     worker = await scene.ready()
     assert worker is spare
     await scene.until(lambda: [each.connected for each in scene.pool.workers.values()] == [True, True])
+    (worn,) = [each for each in scene.pool.workers.values() if each is not worker]
+    scene.pool.replace_spare(worn)
+    scene.pool.replace_spare(worker)  # it has a session by now
+    await scene.until(lambda: worn.id not in scene.pool.workers)
+    await scene.until(lambda: [each.connected for each in scene.pool.workers.values()] == [True, True])
+    assert worker.id in scene.pool.workers
     scene.pool.stop_spares(0.5)
     await scene.until(lambda: list(scene.pool.workers.values()) == [worker])
 

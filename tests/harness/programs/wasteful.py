@@ -1,8 +1,8 @@
 """An agent that uses things up: memory that it keeps, processes that it leaves behind, the processor between turns.
 
-``leak MIB``: keep so much more. ``hog MIB``: use so much at once. ``leave COUNT``: start sleeping children. ``burn``:
-spin in a thread that outlives the turn. The answer says how many turns the conversation has had before, and how many
-this process has answered.
+``leak MIB``: keep so much more. ``hog MIB``: use so much at once. ``leave COUNT``: start sleeping children. ``flood
+COUNT``: the same, and stay at it. ``burn``: spin in a thread that outlives the turn. ``rest SECONDS``: take so long.
+The answer says how many turns the conversation has had before, and how many this process has answered.
 """
 
 from __future__ import annotations
@@ -33,8 +33,12 @@ class Wasteful:
                 used = filled(int(count))
                 time.sleep(60)  # where nobody but a look now and then finds it
                 del used
-            case "leave":
+            case "leave" | "flood":
                 self._children += [subprocess.Popen(["sleep", "600"]) for _ in range(int(count))]
+                if word == "flood":
+                    time.sleep(60)
+            case "rest":
+                time.sleep(float(count))
             case "burn":
                 threading.Thread(target=spin, daemon=True).start()
         return f"{len(self._session.history) // 2} turns before, {self._turns} of this process {os.getpid()}"

@@ -36,6 +36,7 @@ class Server:
         self.lock = threading.Lock()
         self.cancelled = []
         self.waiting = {}
+        self.kept = []
         self.tools = list(TOOLS)
         self.silent_on = ()
         self.exit_on = ()
@@ -112,6 +113,8 @@ class Server:
             self.reply(number, "done")
         elif name == "grow":
             child(lambda: grow(arguments["deep"]))
+        elif name == "use":
+            threading.Thread(target=self.use, args=(number, arguments), daemon=True).start()
         elif name == "burn":
             threading.Thread(target=burn, daemon=True).start()
             self.reply(number, "burning")
@@ -133,6 +136,14 @@ class Server:
     def slow(self, number, over, seconds):
         if not over.wait(seconds):
             self.reply(number, f"after {seconds}")
+
+    def use(self, number, arguments):
+        """So many MiB that are its own, and then so long until the answer."""
+        block = bytearray(arguments["mib"] << 20)
+        block[::4096] = b"x" * (arguments["mib"] << 8)
+        self.kept.append(block)
+        time.sleep(arguments.get("seconds", 0))
+        self.reply(number, f"used {arguments['mib']} MiB in {os.getpid()}")
 
     def reply(self, number, text):
         self.write({"id": number, "result": {"content": [{"type": "text", "text": text}]}})

@@ -20,6 +20,7 @@ class Pool:
         self.workers = {}
         self.sent = []
         self.stopped = []
+        self.killed = []
 
     def make(self, name, *, session="", serves="", connected=True):
         worker = SimpleNamespace(
@@ -41,7 +42,8 @@ class Pool:
         self.stopped.append(worker.id)
 
     def kill(self, worker):
-        raise AssertionError("it ends by itself")
+        worker.ending = True
+        self.killed.append(worker.id)
 
 
 @pytest.fixture
@@ -166,3 +168,66 @@ async def test_an_unused_holder_ends_when_its_server_has_ended(pool, holders, mo
     holders._look(own)
     assert pool.stopped == ["h1"]
     own.timer = None
+
+
+class Limits:
+    """What `Holders` tells and asks whoever keeps the limits."""
+
+    def __init__(self):
+        self.told = []
+
+    def turn_begins(self):
+        self.told.append("begins")
+
+    def after_calls(self, worker):
+        self.told.append(f"after calls of {worker.id}")
+
+    def why_it_ended(self, worker, gone):
+        return "it used too much" if gone.out_of_memory else ""
+
+
+def end_of(pool, holders, worker, **gone):
+    del pool.workers[worker.id]
+    holders.gone(worker, Gone(worker.id, -9, 0.0, 0, 0, 0.0, **gone))
+
+
+async def test_one_that_has_used_up_what_it_may_goes_between_two_calls_and_the_next_waits_for_its_end(pool, holders):
+    limits = Limits()
+    holders.use(limits)
+    a, b = pool.make("a", session="s:a"), pool.make("b", session="s:b")
+    holders.said(a, SharedCall("1", "one", "echo"))
+    first = pool.workers["h2"]
+    connect(pool, first)
+    assert list(holders.busy()) == [first]
+    holders.recycle(first, "it was old")
+    assert pool.stopped == [], "not during a call"
+    holders.said(first, SharedResult("a/1", "done"))
+    assert limits.told == ["begins", "after calls of h2"]
+    holders.recycle(first, "it was old")
+    assert (pool.stopped, first.ended_for) == (["h2"], "recycled: it was old")
+    pool.sent.clear()
+    for worker in (a, b):
+        holders.said(worker, SharedCall("2", "one", "echo"))
+    holders.said(b, SharedCancel("2"))
+    assert [each.id for each in pool.workers.values() if each.serves] == ["h2"], "no two of them side by side"
+    end_of(pool, holders, first)
+    (second,) = [each for each in pool.workers.values() if each.serves]
+    connect(pool, second)
+    assert pool.sent == [(second.id, Serve("one")), (second.id, SharedCall("a/1", "one", "echo"))]
+
+
+async def test_one_over_a_hard_limit_is_killed_and_its_calls_are_told_why_also_when_the_kernel_did_it(pool, holders):
+    holders.use(Limits())
+    a = pool.make("a", session="s:a")
+    for number in range(module.DEATHS):
+        holders.said(a, SharedCall(str(number), "one", "echo"))
+        (holder,) = [each for each in pool.workers.values() if each.serves]
+        if number % 2:
+            end_of(pool, holders, holder, out_of_memory=True)
+        else:
+            holders.end(holder, "it used too much")
+            assert pool.killed[-1] == holder.id
+            end_of(pool, holders, holder)
+        assert pool.sent[-1][1].error.endswith("together with the worker that held it: it used too much")
+    holders.said(a, SharedCall("last", "one", "echo"))
+    assert "is tried again in" in pool.sent[-1][1].error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,39 @@ def test_a_delegated_controller_of_v2_is_switched_on_and_the_container_gets_the_
     (container / "memory.events").write_text("low 0\nmax 31\noom 1\noom_kill 3\noom_group_kill 1\n")
     assert held.ran_out()
     held.release()
+
+
+def test_a_controller_of_a_real_v2_is_handed_down_unless_processes_are_in_the_way() -> None:
+    """By whichever controller is there, for on hybrid systems memory and pids are in v1; the kernel's rules are one."""
+    mounts = cgroupfs.parse_mounts(Path("/proc/self/mountinfo").read_text())
+    controllers = [(Path(mount.point), name) for mount in mounts for name in _controllers(Path(mount.point))]
+    if os.geteuid() != 0 or not controllers:
+        pytest.skip("no cgroup v2 with a controller that root may hand down here")
+    root, name = controllers[0]
+    base = root / f"hermesd-{INSTANCE}"
+    switched_on = name in (root / "cgroup.subtree_control").read_text().split()
+    (root / "cgroup.subtree_control").write_text(f"+{name}")
+    try:
+        base.mkdir()
+        with subprocess.Popen(["sleep", "60"]) as inside:
+            (base / "cgroup.procs").write_text(str(inside.pid))
+            assert not ceiling._delegated(str(base), name)
+            inside.kill()
+        base.mkdir(exist_ok=True)
+        (base / "keeper").mkdir()  # so that the place stays, as with a keeper in it
+        assert ceiling._delegated(str(base), name)
+        assert list((base / "keeper").glob(f"{name}.*"))
+        assert not ceiling._delegated(str(base), "no-such")
+    finally:
+        for place in (base / "keeper", base):
+            if place.exists():
+                place.rmdir()
+        if not switched_on:
+            (root / "cgroup.subtree_control").write_text(f"-{name}")
+
+
+def _controllers(root: Path) -> list[str]:
+    return (root / "cgroup.controllers").read_text().split()
 
 
 def test_where_the_controllers_are_elsewhere_nobody_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
