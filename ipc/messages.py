@@ -381,7 +381,10 @@ class Status(Message):
 
 @dataclass(frozen=True, slots=True)
 class Finished(Message):
-    """The end of a turn. ``text`` is the whole answer, so deltas that still wait need not be sent."""
+    """The end of a turn. ``text`` is the whole answer, so deltas that still wait need not be sent.
+
+    ``given``: what the agent got as the user's text, where that is not the text of `StartTurn`: the conversation has it.
+    """
 
     KIND: ClassVar[str] = "finished"
     DURABLE: ClassVar[bool] = True
@@ -390,6 +393,7 @@ class Finished(Message):
     text: str = ""
     error: str = ""
     usage: dict[str, Any] = field(default_factory=dict)  # prompt_tokens, completion_tokens where the agent knows them
+    given: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ from hermesd.workers.mcp.shared import Holder, SharedCalls
 from hermesd.workers.mcp.tokens import Tokens
 from hermesd.workers.spec import WorkerSpec
 
-from . import snapshots, stickers
+from . import in_words, snapshots, stickers
 from .capture import Capture
 from .link_thread import LinkThread, Unsendable
 from .logs import WireHandler, install, quieten
@@ -431,7 +431,7 @@ class Worker:
             durable=self._durable,
             asked=self._asked,
         )
-        outcome, text, error = "done", "", ""
+        outcome, text, error, given = "done", "", "", message.text
         cut_calls = self._servers.cut_calls()
         deadline = asyncio.timeout(None)
         try:
@@ -447,7 +447,8 @@ class Worker:
                 message.turn, message.text, message.sender, message.sender_name, message.attachments, message.attempt
             )
             async with deadline:
-                turn = await stickers.in_words(self._agent, turn, self._link.post)
+                turn = in_words.of_files(await stickers.in_words(self._agent, turn, self._link.post))
+                given = turn.text
                 answer = await factory.run_turn(self._agent, turn, out)
             text = out.text if answer is None else codec.clean(answer)
             if self._interrupted:
@@ -483,12 +484,13 @@ class Worker:
             return  # this worker is ended with its turn, whose fate the supervisor decides: it may be another's now
         if outcome == "interrupted" or deadline.expired():
             self._servers.end_cut_off(cut_calls)
-        self._remember(message, outcome, text)
+        self._remember(given, outcome, text)
         self._turn = self._out = None
         self._equip_if_idle()
         self._link.turn_is("")
         self._handler.turn = ""
-        self._post_end(Finished(message.turn, outcome, text, error, out.used))
+        told = given if given != message.text else ""
+        self._post_end(Finished(message.turn, outcome, text, error, out.used, told))
 
     def _post_end(self, finished: Finished) -> None:
         self._last_end = finished
@@ -501,12 +503,12 @@ class Worker:
         if not confirmed.cancelled() and confirmed.exception() is None:
             self._start_task(factory.optional(self._agent, "settled"), "settled")
 
-    def _remember(self, message: StartTurn, outcome: str, text: str) -> None:
+    def _remember(self, given: str, outcome: str, text: str) -> None:
         """Keep the worker's history what the journal's transcript is: turns with an answer, even a partial one."""
         if self._session is None or outcome == "failed" or (outcome == "interrupted" and not text):
             return
         now = time.time()
-        self._session.history.append(Entry("user", message.text, now))
+        self._session.history.append(Entry("user", given, now))
         self._session.history.append(Entry("assistant", text, now))
 
     def _interrupt(self, message: Interrupt) -> None:

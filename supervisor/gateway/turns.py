@@ -250,7 +250,7 @@ class Turns:
         entries: tuple[Entry, ...] = ()
         if outcome is TurnState.DONE or (outcome is TurnState.INTERRUPTED and message.text):
             now = time.time()
-            entries = (Entry("user", turn.text, now), Entry("assistant", message.text, now))
+            entries = (Entry("user", message.given or turn.text, now), Entry("assistant", message.text, now))
         answer = Outbound(f"{turn.id}:answer", text, kind=kind, usage=dict(message.usage))
         tokens = _tokens(message.usage, "prompt_tokens"), _tokens(message.usage, "completion_tokens")
         if lane.session is not None:

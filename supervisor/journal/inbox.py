@@ -41,6 +41,7 @@ AFRESH = """
                      error = ''
     WHERE id = ?
 """
+QUOTE = "UPDATE inbox SET reply_to_id = ?, reply_to_text = ? WHERE id = ?"
 HANDED = "UPDATE inbox SET turn = ?, session_key = ? WHERE id = ? AND state = 'received'"
 HANDED_BACK = "UPDATE inbox SET turn = '' WHERE id = ? AND state = 'received'"
 HANDED_TO = "SELECT id FROM inbox WHERE turn = ? AND state = 'received'"
@@ -204,7 +205,9 @@ def latest_turn(connection: sqlite3.Connection, session_key: str) -> InboxRow | 
 
 def repeat(connection: sqlite3.Connection, inbox_id: int, repeated_id: int) -> InboxRow:
     """Give a row, a /retry, the contents of the message that it repeats. Returns it. Raises `UnknownRow`."""
-    contents(connection, inbox_id, show(connection, repeated_id).inbound)
+    inbound = show(connection, repeated_id).inbound
+    contents(connection, inbox_id, inbound)
+    connection.execute(QUOTE, (inbound.reply_to_id, inbound.reply_to_text, inbox_id))
     return show(connection, inbox_id)
 
 

@@ -195,6 +195,14 @@ class TestSteering:
         assert endpoint.requests()[-1]["messages"][-1] == {"role": "user", "content": "but quickly"}
         assert not talk.agent.steer("too late"), "no turn runs"
 
+    async def test_nothing_is_no_word(self, endpoint: AiMock, begin: Begin) -> None:
+        async def now(arguments: dict[str, Any]) -> str:
+            assert not talk.agent.steer(" ")
+            return "12:00"
+
+        talk = begin(functions={"time.now": now})
+        assert (await talk.say("one tool")).text == "Let me look.\n\nIt is noon."
+
     async def test_a_word_during_the_last_answer_has_an_answer_of_its_own(self, begin: Begin) -> None:
         class Steering(Heard):
             async def delta(self, text: str) -> None:
@@ -452,6 +460,15 @@ async def test_a_new_worker_reads_the_conversation_from_the_history(endpoint: Ai
     assert [message["content"] for message in endpoint.requests()[-1]["messages"][1:]] == [
         "I am Ann.", "Hello Ann.", "who am I?",
     ]  # fmt: skip
+
+
+async def test_no_message_without_text_is_sent(endpoint: AiMock, begin: Begin) -> None:
+    talk = begin(history=[Entry("user", ""), Entry("assistant", "")])
+    await talk.say("what was on it?")
+    await talk.say("")
+    for body in endpoint.requests():
+        assert all(message["content"].strip() for message in body["messages"])
+    assert len(endpoint.requests()[-1]["messages"]) == 6
 
 
 async def test_usage_of_all_turns_is_added_up_over_workers(begin: Begin) -> None:

@@ -37,6 +37,7 @@ from hermesd.ipc.messages import (
     Servers,
     Steer,
     Steered,
+    StickerFacts,
     Stop,
 )
 
@@ -169,6 +170,13 @@ AGENTS = textwrap.dedent("""
                 time.sleep(60)
             return None
 
+    class Echo:
+        def __init__(self, session):
+            self.session = session
+
+        def turn(self, turn, out):
+            return "|".join([*(entry.text for entry in self.session.history[::2]), turn.text])
+
     def broken(session):
         raise KeyError("no key")
 
@@ -278,6 +286,20 @@ async def test_a_failed_turn_keeps_the_agent(launch, text: str, error: str) -> N
     assert failed.outcome == "failed"
     assert failed.error.startswith(error)
     assert (await worker.answer(f"mark {worker.path / 'x'}", "t2")).text == "turn 2 of this agent"
+
+
+async def test_the_conversation_has_what_the_agent_was_given_of_files(launch) -> None:
+    worker = await launch("Echo")
+    await worker.ready()
+    sticker = File("/m/s.webp", "s.webp", kind="sticker", sticker=StickerFacts("u1", description="a dog"))
+    first = await worker.answer("", "t1", attachments=(sticker,))
+    assert first.given == first.text == "[The user sent a sticker. It shows: a dog]"
+    photos = tuple(File(f"/m/{name}.png", f"{name}.png", "image/png") for name in "ab")
+    second = await worker.answer("", "t2", attachments=photos)
+    assert second.given == "[The user sent a.png, b.png, without a word.]"
+    third = await worker.answer("what is on it?", "t3", attachments=photos)
+    assert third.text == f"{first.given}|{second.given}|what is on it?"
+    assert third.given == "", "it is the text that it was sent"
 
 
 async def test_an_agent_that_cannot_be_made_says_why_with_each_turn(launch) -> None:

@@ -201,9 +201,10 @@ class _Run:
             done += 1
 
     def steer(self, text: str) -> bool:
-        if not self._closed:
+        taken = not self._closed and bool(text.strip())
+        if taken:
             self._steering.append(text)
-        return not self._closed
+        return taken
 
     def whole(self) -> list[Message]:
         """The turn's messages so that the next request may begin with them: every call has a result."""

@@ -20,6 +20,9 @@ Message = dict[str, Any]
 TAIL = 8
 """How many texts before the end of a summary tell where it ends, when a new worker reads the conversation."""
 
+NO_TEXT = "[a message without text]"
+"""In the place of a text that is empty: several providers refuse each request that has such a message."""
+
 
 @dataclass(slots=True)
 class Exchange:
@@ -66,7 +69,7 @@ class Conversation:
             if entry.role == "user" or not self.exchanges:
                 self.exchanges.append(Exchange([], []))
             self.exchanges[-1].entries.append((entry.role, entry.text))
-            self.exchanges[-1].messages.append({"role": entry.role, "content": entry.text})
+            self.exchanges[-1].messages.append({"role": entry.role, "content": entry.text or NO_TEXT})
 
     def remember(self, text: str, messages: list[Message]) -> None:
         """Keep the messages of a turn that ends; the next `follow` drops them if the history did not take it up."""

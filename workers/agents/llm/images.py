@@ -10,7 +10,7 @@ from typing import Any
 
 from hermesd.ipc.messages import File
 
-from .conversation import Message
+from .conversation import NO_TEXT, Message
 
 LARGEST = 20 << 20
 """Bytes of an image; the large providers take no larger ones."""
@@ -33,7 +33,7 @@ def message_of(text: str, files: Sequence[File]) -> Message:
             notes.append(f"[attached: {file.name} ({file.mime}), at {file.path}]")
     told = "\n".join(part for part in (text, *notes) if part)
     if not images:
-        return {"role": "user", "content": told}
+        return {"role": "user", "content": told or NO_TEXT}
     parts: list[dict[str, Any]] = [{"type": "text", "text": told}] if told else []
     return {"role": "user", "content": [*parts, *images]}
 

@@ -196,6 +196,15 @@ class TestBusy:
         await gateway.say("/retry", chat="c1")
         assert (await worker.answer("once more")).text == "one"
 
+    async def test_retry_repeats_what_was_quoted_too(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("left", chat="c1", reply_text="which way?")
+        worker = await gateway.pool.ready()
+        first = await worker.answer("", "failed", "no such model")
+        await gateway.shown(1)
+        await gateway.say("/retry", chat="c1")
+        assert (await worker.answer("once more")).text == first.text
+
     async def test_several_that_come_before_the_agent_answers_are_all_kept(self, gateway: Gateway) -> None:
         gateway.busy = BusyMode.STEER
         worker, start = await running(gateway)

@@ -108,6 +108,16 @@ class TestEndsOfATurn:
         await gateway.shown(1)
         assert await gateway.rows("SELECT text FROM transcripts") == []
 
+    async def test_the_conversation_has_the_text_that_the_agent_was_given(self, gateway: Gateway) -> None:
+        await gateway.start()
+        await gateway.say("", chat="c1")
+        worker = await gateway.pool.ready()
+        start = await worker.accept()
+        worker.say(Finished(start.turn, "done", "a cat", given="[The user sent a sticker.]"))
+        await gateway.shown(1)
+        texts = await gateway.rows("SELECT text FROM transcripts ORDER BY seq")
+        assert texts == [("[The user sent a sticker.]",), ("a cat",)]
+
     async def test_an_agent_that_could_not_be_made_fails_each_turn(self, gateway: Gateway) -> None:
         await gateway.start()
         await gateway.say("one", chat="c1")
