@@ -383,7 +383,7 @@ class Status(Message):
 class Finished(Message):
     """The end of a turn. ``text`` is the whole answer, so deltas that still wait need not be sent.
 
-    ``given``: what the agent got as the user's text, where that is not the text of `StartTurn`: the conversation has it.
+    ``given``: the user's text as the agent got it, where that is not `StartTurn`'s; it goes into the conversation.
     """
 
     KIND: ClassVar[str] = "finished"
