@@ -7,7 +7,7 @@ that the core looks for with ``isinstance`` and does without where it is missing
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -143,7 +143,8 @@ class Outbound:
     """One message to a chat. ``key`` is the same for every attempt: a platform that can, makes resends exact by it.
 
     The core has cut it to what the platform takes (`Capabilities`): text within the limit, or one file with a text that
-    serves as its caption. Text is Markdown where `Capabilities.markdown` says so, else plain.
+    serves as its caption, or the files of one album, whose text is the first one's caption. Text is Markdown where
+    `Capabilities.markdown` says so, else plain.
     """
 
     key: str
@@ -156,13 +157,17 @@ class Outbound:
     usage: dict[str, Any] = field(default_factory=dict)
     question: Question | None = None
     quotes: bool = True  # whether it is shown as a reply to ``Target.reply_to``; the core applies reply_to_mode
+    album: str = ""  # the core's own: parts with the same one go in one call, as long as the platform takes them so
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What the platform says of a message that it took."""
+    """What the platform says of a message that it took. ``others``: the ids of an album's files behind the first, where
+    each is a message of its own.
+    """
 
     message_id: str
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +191,17 @@ class Bursts:
 
 
 @dataclass(frozen=True, slots=True)
+class Albums:
+    """Files that the platform shows together when they come in one call. ``sort`` gives a word for a file: only files
+    with the same one may be in one album, and one with "" is never in any.
+    """
+
+    sort: Callable[[Attachment], str]
+    most: int = 10  # files
+    most_bytes: int = 0  # of all of them; 0 = no limit
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """Facts about one chat of a platform that the core decides by."""
 
@@ -193,8 +209,9 @@ class Capabilities:
     unit: Unit = characters
     markdown: bool = False
     max_caption: int = 0  # of the text beside a file; 0 = a file comes without text
-    bare_voice: bool = False  # nothing can stand beside a voice message: its text is a message of its own
+    bare: frozenset[str] = frozenset()  # kinds of files beside which no text can stand: it is a message of its own
     max_file_bytes: int = 0  # 0 = the platform takes no files: they are named in the text instead
+    albums: Albums | None = None  # None: each file is a message
     exact_resends: bool = False  # `Outbound.key` makes a second send of the same message harmless
     overall_rate: Rate | None = None  # all chats of this adapter together
     chat_rate: Rate | None = None  # this chat, edits included

@@ -2,9 +2,9 @@
 
 ``extra.can`` names the optional capabilities: edit, delete, type, react, buttons, menu, fetch. ``extra.max_length``,
 ``unit`` (characters, utf16, utf8), ``max_caption``, ``max_file_bytes``, ``markdown``, ``exact_resends``, ``bursts``
-(``{text, cut, cut_from, album}``), ``overall_rate`` and ``chat_rate`` (``[count, seconds]``) are its `Capabilities`, to
-which it holds the core: what is too long is `Rejected`, what comes too fast `Retry`. ``withhold_ids``: it takes
-messages and does not say under which id.
+(``{text, cut, cut_from, album}``), ``albums`` (how many files of a kind one call may have), ``overall_rate`` and
+``chat_rate`` (``[count, seconds]``) are its `Capabilities`, to which it holds the core: what is too long is `Rejected`,
+what comes too fast `Retry`. ``withhold_ids``: it takes messages and does not say under which id.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hermesd.adapters.contract import Attachment, Bursts, Capabilities, Outbound, Rate
+from hermesd.adapters.contract import Albums, Attachment, Bursts, Capabilities, Outbound, Rate
 from hermesd.adapters.errors import AdapterError, Rejected, Retry
 from hermesd.adapters.text import Unit, characters, utf8_bytes, utf16_units
 
@@ -46,6 +46,7 @@ def powers_of(extra: Mapping[str, Any]) -> Powers:
         markdown=bool(extra.get("markdown")),
         max_caption=int(extra.get("max_caption") or 0),
         max_file_bytes=int(extra.get("max_file_bytes") or 0),
+        albums=Albums(lambda file: file.kind, most) if (most := int(extra.get("albums") or 0)) else None,
         exact_resends=bool(extra.get("exact_resends")),
         overall_rate=_rate(extra.get("overall_rate")),
         chat_rate=_rate(extra.get("chat_rate")),
@@ -107,8 +108,9 @@ class Gate:
         if (facts.max_length or message.files) and limit and facts.unit(message.text) > limit:
             raise Rejected(f"cannot send: the text has {facts.unit(message.text)} units, {limit} are allowed")
         if facts.max_file_bytes:
-            if len(message.files) > 1:
-                raise Rejected("cannot send: one file a message")
+            most = facts.albums.most if facts.albums is not None else 1
+            if len(message.files) > most:
+                raise Rejected(f"cannot send: {most} files a message at most")
             if any(file.size > facts.max_file_bytes for file in message.files):
                 raise Rejected("cannot send: the file is too large")
 

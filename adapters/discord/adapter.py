@@ -29,7 +29,7 @@ from hermesd.adapters.contract import (
     Target,
 )
 from hermesd.adapters.errors import AdapterError, NotAccepted, Retry, StartLater, Unauthorized
-from hermesd.adapters.media import download
+from hermesd.adapters.media import download, kinds
 from hermesd.adapters.standing import Standing
 from hermesd.adapters.text import characters
 
@@ -160,8 +160,9 @@ class DiscordAdapter:
             unit=characters,
             markdown=True,
             max_caption=outbound.MESSAGE_LIMIT,
-            bare_voice=True,
+            bare=frozenset({kinds.VOICE}),
             max_file_bytes=self._file_limit(target),
+            albums=outbound.ALBUMS,
             exact_resends=True,
             # Discord's own: 50 calls a second for a bot, and 5 messages in 5 seconds for a channel.
             overall_rate=Rate(45, 1.0),

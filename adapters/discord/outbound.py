@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hermesd.adapters.contract import Attachment, MenuEntry, Outbound, Target
+from hermesd.adapters.contract import Albums, Attachment, MenuEntry, Outbound, Target
 from hermesd.adapters.errors import Gone
+from hermesd.adapters.media import kinds
 
 from . import render
 
@@ -18,6 +19,9 @@ FILE_LIMIT = 10 * 1024 * 1024  # bytes, in direct messages and in servers withou
 NONCE_LIMIT = 25
 THREAD_NAME_LIMIT = 80
 COMMANDS_LIMIT = 100
+
+ALBUMS = Albums(lambda file: "" if file.kind == kinds.VOICE else "file", most=10)
+"""discord.com/developers/docs/resources/message#create-message: ten files; each may be as large as one alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from hermesd.adapters.contract import (
     Target,
 )
 from hermesd.adapters.errors import AdapterError, Gone, NotAccepted, Rejected, Retry, StartLater, Unauthorized
+from hermesd.adapters.media import kinds
 from hermesd.adapters.standing import Standing
 from hermesd.adapters.text import utf8_bytes
 
@@ -297,6 +298,7 @@ class MatrixAdapter:
             unit=utf8_bytes,
             markdown=True,
             max_caption=outbound.MAX_LENGTH,
+            bare=frozenset({kinds.STICKER}),
             max_file_bytes=self._max_file,
             exact_resends=True,
             bursts=Bursts(text=self._options.text_batch_delay) if self._options.text_batch_delay else None,

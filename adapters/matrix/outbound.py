@@ -25,7 +25,7 @@ EVENT_BYTES = 46_000
 """Of a content before encryption: 4/3 of it and what the server adds stay below 65,536."""
 
 _MSGTYPES = {
-    kinds.IMAGE: "m.image", kinds.ANIMATION: "m.image", kinds.STICKER: "m.image", kinds.VOICE: "m.audio",
+    kinds.IMAGE: "m.image", kinds.ANIMATION: "m.image", kinds.VOICE: "m.audio",
     kinds.AUDIO: "m.audio", kinds.VIDEO: "m.video", kinds.DOCUMENT: "m.file",
 }  # fmt: skip
 
@@ -55,7 +55,7 @@ def edit(message: Outbound, event_id: str, body: str | None = None) -> Content:
 def file(message: Outbound, target: Target, attachment: Attachment, stored: Mapping[str, Any]) -> Content:
     """A message with one file. ``stored`` is {"url": mxc}, or {"file": ...} for one that was encrypted."""
     made: Content = {
-        "msgtype": _MSGTYPES.get(attachment.kind, "m.file"),
+        "msgtype": _MSGTYPES.get(kinds.shown_as(attachment.name, attachment.mime, attachment.kind), "m.file"),
         "body": attachment.name,
         "filename": attachment.name,
         "info": {"mimetype": attachment.mime, **({"size": attachment.size} if attachment.size else {})},
@@ -69,6 +69,11 @@ def file(message: Outbound, target: Target, attachment: Attachment, stored: Mapp
         made["org.matrix.msc3245.voice"] = {}
         made["org.matrix.msc1767.audio"] = {}
     return fitted({**made, **relation(message, target)})
+
+
+def is_sticker(attachment: Attachment) -> bool:
+    """What clients show of an ``m.sticker`` is a picture; Telegram's animations are files to them."""
+    return attachment.kind == kinds.STICKER and attachment.mime.startswith("image/")
 
 
 def sticker(message: Outbound, target: Target, attachment: Attachment, stored: Mapping[str, Any]) -> Content:

@@ -13,7 +13,6 @@ from mautrix.types import EventType
 
 from hermesd.adapters.contract import Cursor, Inbound, Outbound, Sent, Target
 from hermesd.adapters.errors import AdapterError, Gone
-from hermesd.adapters.media import kinds
 
 from . import buttons, media, outbound
 from .calls import calling
@@ -94,7 +93,7 @@ class Sending:
         with calling(f"send to {target.chat_id}"):
             encrypted = self._crypto is not None and await self._crypto.is_encrypted(target.chat_id)
         stored = await media.upload(self._client, file, encrypted=encrypted)
-        if file.kind == kinds.STICKER:
+        if outbound.is_sticker(file):
             content = outbound.sticker(message, target, file, stored)
             return await self._put(target.chat_id, STICKER, content, message.key)
         return await self._put(target.chat_id, MESSAGE, outbound.file(message, target, file, stored), message.key)

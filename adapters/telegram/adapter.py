@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from hermesd.adapters.contract import (
     Target,
 )
 from hermesd.adapters.errors import AdapterError, Conflict, Gone, NotAccepted, Rejected, Retry
+from hermesd.adapters.media import kinds
 from hermesd.adapters.standing import Standing
 from hermesd.adapters.telegram import calls, inbound, media, menu, network, options, outbound, topics
 from hermesd.adapters.telegram.polling import Poller, UpdatesBot
@@ -202,9 +204,13 @@ class TelegramAdapter:
     async def send(self, target: Target, message: Outbound) -> Sent:
         bot = self._connected("send to Telegram")
         trial = outbound.plan(target, message, self._chat(target))
+        if trial.field == "sticker" and message.text.strip():
+            # Nothing stands beside a sticker: what goes with it goes before it.
+            await self.send(target, replace(message, files=(), question=None))
+            trial = replace(trial, message=replace(message, text="", quotes=False))
         while True:
             try:
-                sent = await self._send(bot, trial)
+                first, *others = await self._send(bot, trial)
             except TelegramError as error:
                 found = calls.failure(error, self._options.token)
                 if found.kind == "moved":
@@ -217,15 +223,22 @@ class TelegramAdapter:
                 )
                 trial = another
             else:
-                return Sent(str(sent.message_id))
+                return Sent(str(first.message_id), tuple(str(one.message_id) for one in others))
 
-    async def _send(self, bot: UpdatesBot, trial: outbound.Plan) -> Message:
+    async def _send(self, bot: UpdatesBot, trial: outbound.Plan) -> Sequence[Message]:
+        """One call; returns the messages that it made."""
+        files = trial.message.files
         if trial.file is None:
-            return await bot.send_message(**outbound.text_arguments(trial, self._options))
-        send = getattr(bot, f"send_{trial.field}")
-        with media.upload(trial.file, outbound.UPLOAD_LIMIT) as file:
-            sent: Message = await send(**{trial.field: file}, **outbound.file_arguments(trial))
-            return sent
+            return [await bot.send_message(**outbound.text_arguments(trial, self._options))]
+        with contextlib.ExitStack() as opened:
+            uploads = [
+                opened.enter_context(media.upload(file, outbound.UPLOAD_LIMIT, attach=len(files) > 1)) for file in files
+            ]
+            if len(files) > 1:
+                return await bot.send_media_group(**outbound.album_arguments(trial, uploads))
+            arguments = outbound.sticker_arguments if trial.field == "sticker" else outbound.file_arguments
+            send = getattr(bot, f"send_{trial.field}")
+            return [await send(**{trial.field: uploads[0]}, **arguments(trial))]
 
     def capabilities(self, target: Target) -> Capabilities:
         return Capabilities(
@@ -233,7 +246,9 @@ class TelegramAdapter:
             unit=utf16_units,
             markdown=True,
             max_caption=outbound.CAPTION_LIMIT,
+            bare=frozenset({kinds.STICKER}),
             max_file_bytes=outbound.UPLOAD_LIMIT,
+            albums=outbound.ALBUMS,
             overall_rate=OVERALL,
             chat_rate=IN_GROUPS if target.chat_id.startswith("-") else IN_PRIVATE,
             bursts=self._options.bursts,

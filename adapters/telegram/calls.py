@@ -90,6 +90,11 @@ class Failure:
         )
 
     @property
+    def sticker_is_refused(self) -> bool:
+        """It would be taken as what it is besides."""
+        return self.kind == "refused" and self.says("to send stickers", "sticker_")
+
+    @property
     def is_missing(self) -> bool:
         """A message that shall be deleted is not there."""
         return self.kind == "refused" and self.says("message to delete not found", "message_id_invalid")

@@ -52,8 +52,10 @@ async def _chunks(response: httpx.Response) -> AsyncIterator[bytes]:
 
 
 @contextlib.contextmanager
-def upload(file: Attachment, limit: int) -> Iterator[InputFile]:
-    """The file as python-telegram-bot takes it, read while it is sent. Raises `Rejected` for what cannot be sent."""
+def upload(file: Attachment, limit: int, *, attach: bool = False) -> Iterator[InputFile]:
+    """The file as python-telegram-bot takes it, read while it is sent; ``attach``: for an album. Raises `Rejected` for
+    what cannot be sent.
+    """
     name = safe_name(file.name or Path(file.path).name)
     try:
         content = open(file.path, "rb")  # noqa: SIM115 - closed below
@@ -65,4 +67,4 @@ def upload(file: Attachment, limit: int) -> Iterator[InputFile]:
             raise Rejected(f"cannot send the file {name}: it has {size} bytes, Telegram takes {limit}")
         if size == 0:
             raise Rejected(f"cannot send the file {name}: it is empty")
-        yield InputFile(content, filename=name, read_file_handle=False)
+        yield InputFile(content, filename=name, attach=attach, read_file_handle=False)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from telegram import LinkPreviewOptions, ReplyParameters
+from telegram import (
+    InputFile,
+    InputMediaAudio,
+    InputMediaDocument,
+    InputMediaPhoto,
+    InputMediaVideo,
+    LinkPreviewOptions,
+    ReplyParameters,
+)
 
-from hermesd.adapters.contract import Attachment, Outbound, Target
+from hermesd.adapters.contract import Albums, Attachment, Outbound, Target
 from hermesd.adapters.errors import Rejected
 from hermesd.adapters.media import kinds
 from hermesd.adapters.telegram import addressing, buttons
@@ -19,6 +28,10 @@ TEXT_LIMIT = 4096  # UTF-16 units
 CAPTION_LIMIT = 1024
 UPLOAD_LIMIT = 50 * 1000 * 1000  # core.telegram.org/bots/api#sending-files
 PHOTO_LIMIT = 10 * 1000 * 1000
+STICKER_LIMITS = {"image/webp": 1 << 19, "application/x-tgsticker": 1 << 16, "video/webm": 1 << 18}
+"""Bytes of a sticker by its format, and there are no others: td/telegram/StickerFormat.cpp `get_max_sticker_file_size`,
+core.telegram.org/bots/api#sendsticker.
+"""
 
 _METHODS = {
     kinds.IMAGE: "photo",
@@ -26,7 +39,13 @@ _METHODS = {
     kinds.VOICE: "voice",
     kinds.AUDIO: "audio",
     kinds.VIDEO: "video",
+    kinds.STICKER: "sticker",
 }
+# core.telegram.org/bots/api#sendmediagroup: documents and audio only among themselves, photos and videos mixed.
+_SORTS = {"photo": "visual", "video": "visual", "document": "document", "audio": "audio"}
+_INPUTS: dict[str, Any] = {
+    "photo": InputMediaPhoto, "video": InputMediaVideo, "document": InputMediaDocument, "audio": InputMediaAudio,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +58,7 @@ class Plan:
     in_thread: bool = True
     formatted: bool = True
     as_document: bool = False
+    as_sticker: bool = True
 
     @property
     def file(self) -> Attachment | None:
@@ -49,16 +69,28 @@ class Plan:
         """How the Bot API calls the file: ``photo`` of ``sendPhoto``."""
         if self.file is None or self.as_document:
             return "document"
-        return _METHODS.get(self.file.kind, "document")
+        return field_of(self.file, as_sticker=self.as_sticker)
+
+
+def field_of(file: Attachment, *, as_sticker: bool = True) -> str:
+    """``photo`` of ``sendPhoto``."""
+    kind = file.kind
+    if kind == kinds.STICKER and not (as_sticker and 0 < file.size <= STICKER_LIMITS.get(file.mime, 0)):
+        kind = kinds.shown_as(file.name, file.mime, kind)
+    if kind == kinds.IMAGE and file.size > PHOTO_LIMIT:
+        return "document"
+    return _METHODS.get(kind, "document")
+
+
+ALBUMS = Albums(lambda file: _SORTS.get(field_of(file), ""), most=10, most_bytes=UPLOAD_LIMIT)
 
 
 def plan(target: Target, message: Outbound, chat_id: int) -> Plan:
-    """Raises `Rejected` for what cannot be one message of Telegram's."""
-    if len(message.files) > 1:
-        raise Rejected("cannot send several files in one message of Telegram's")
+    """Raises `Rejected` for what cannot be one call of Telegram's."""
+    sorts = {ALBUMS.sort(file) for file in message.files}
+    if len(message.files) > 1 and (len(sorts) > 1 or "" in sorts or message.question is not None):
+        raise Rejected("cannot send these files in one album of Telegram's")
     made = Plan(target, message, chat_id)
-    if made.file is not None and made.field == "photo" and made.file.size > PHOTO_LIMIT:
-        made = replace(made, as_document=True)
     if made.file is None and not message.text.strip():
         raise Rejected("cannot send an empty message to Telegram")
     return made
@@ -72,6 +104,10 @@ def relent(tried: Plan, found: Failure) -> Plan | None:
         return replace(tried, in_thread=False)
     if found.entities_are_refused and tried.formatted:
         return replace(tried, formatted=False)
+    if found.sticker_is_refused and tried.field == "sticker":
+        return replace(tried, as_sticker=False)
+    if len(tried.message.files) > 1:
+        return None  # which of them it is, Telegram does not say: the core sends them one by one
     if found.file_kind_is_refused and tried.file is not None and tried.field != "document":
         return replace(tried, as_document=True)
     return None
@@ -103,6 +139,21 @@ def file_arguments(made: Plan) -> dict[str, Any]:
         "caption_entities": entities,
         "reply_markup": buttons.keyboard(made.message.question),
     }
+
+
+def sticker_arguments(made: Plan) -> dict[str, Any]:
+    """For ``send_sticker``, without the file: it has no caption."""
+    return {**_place(made), "reply_markup": buttons.keyboard(made.message.question)}
+
+
+def album_arguments(made: Plan, files: Sequence[InputFile]) -> dict[str, Any]:
+    """For ``send_media_group``: the text is the caption of the first, which clients show for all of an album."""
+    media: list[Any] = []
+    for file, content in zip(made.message.files, files, strict=True):
+        text = made.message.text if not media else ""
+        caption, entities = words(text, formatted=made.formatted) if text.strip() else ("", [])
+        media.append(_INPUTS[field_of(file)](content, caption=caption or None, caption_entities=entities))
+    return {**_place(made), "media": media}
 
 
 def edit_arguments(chat_id: int, message_id: int, message: Outbound, *, formatted: bool) -> dict[str, Any]:

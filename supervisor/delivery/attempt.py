@@ -31,11 +31,14 @@ DENIED_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """``anew``: it could not be edited and stands below now. ``left``: id of the message that still shows a part."""
+    """``anew``: it could not be edited and stands below now. ``left``: id of the message that still shows a part.
+    ``others``: `hermesd.adapters.contract.Sent.others`.
+    """
 
     message_id: str
     anew: bool = False
     left: str = ""
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +66,10 @@ class Away:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The platform will never take it."""
+    """The platform will never take it. ``refused``: because of what it is; in another shape it may."""
 
     error: str
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,8 @@ async def attempt(adapter: Adapter, row: OutboxRow) -> Outcome:
     facts = adapter.capabilities(row.target)
     message = marked(row.message, facts) if uncertain and not facts.exact_resends else row.message
     try:
-        return Sent((await adapter.send(row.target, message)).message_id, anew, left)
+        taken = await adapter.send(row.target, message)
+        return Sent(taken.message_id, anew, left, taken.others)
     except (Retry, Uncertain) as error:
         return Later(error.after, str(error), uncertain or isinstance(error, Uncertain), "", anew, left)
     except Unauthorized as error:
@@ -110,7 +115,7 @@ async def attempt(adapter: Adapter, row: OutboxRow) -> Outcome:
         return Away(str(error))
     except (DeliveryError, AdapterError) as error:
         log.info("outbox row %d was not delivered: %s", row.id, error)
-        return Lost(str(error))
+        return Lost(str(error), refused=isinstance(error, Rejected))
     except Exception as error:  # an adapter's fault must not stop the chat; nobody knows whether it was sent
         log.exception("outbox row %d: the adapter of %s failed", row.id, row.target.platform)
         return Unknown(f"{type(error).__name__}: {error}")

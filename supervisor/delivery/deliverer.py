@@ -27,6 +27,7 @@ from hermesd.supervisor.journal.states import OutboxState
 from hermesd.supervisor.tasks import Tasks
 
 from .absence import Absence, Lane
+from .albums import joined, receipts, together
 from .attempt import Away, Later, Lost, Sent, Unknown, attempt
 from .parts import PERHAPS_AGAIN, parts_of
 from .preparation import Preparation, Prepared
@@ -319,19 +320,21 @@ class Deliverer:
         if not row.part_of:
             if not await self._cut(lane, row, adapter):
                 return 0.0
-            row = lane.rows[0]
+            rows = together(lane.rows)
         elif (wait := self._rate_wait(lane, row, adapter)) > 0:
             return wait
-        else:
-            await self._persistence.write(outbox.sending, row.id, self._clock())
+        elif not (rows := await self._begin(lane, adapter)):
+            return 0.0
         lane.booked, lane.denied = 0.0, False
+        row = joined(rows)
+        ids = [one.id for one in rows]
         outcome = await attempt(adapter, row)
         now = self._clock()
         match outcome:
-            case Sent(message_id, anew, left):
-                await self._persistence.write(outbox.sent, row.id, message_id, now)
+            case Sent(message_id, anew, left, others):
+                await self._persistence.write(outbox.sent_together, receipts(rows, message_id, others), now)
                 await self._below(lane, row, anew, left)
-                self._left(lane)
+                self._left(lane, len(rows))
                 self.questions.sent(row, message_id)
             case Later(after, error, uncertain, edits, anew, left, denied):
                 # The mark must outlive this hermesd as well, and every later try.
@@ -340,25 +343,47 @@ class Deliverer:
                     await self._persistence.write(outbox.placeholder, row.id, edits)
                 lane.failures += 1
                 after = backed_off(after, lane.failures)
-                row = replace(row, next_try_at=now + after, error=why, platform_message_id=edits)
-                await self._persistence.write(outbox.postponed, row.id, row.next_try_at, why, now)
-                lane.rows[0] = row
+                await self._persistence.write(outbox.together, outbox.postponed, ids, now + after, why, now)
+                for index, one in enumerate(rows):
+                    lane.rows[index] = replace(one, next_try_at=now + after, error=why, platform_message_id=edits)
                 await self._below(lane, row, anew, left)
                 self._rates_of(row.target.platform).close(row.target.chat_id, self._now() + after)
                 if denied is not None:
                     lane.denied = True
                     self._on_denied(row.target.platform, denied)
             case Away(error):
-                await self._absence.begin(row, f"{UNCERTAIN}; {error}" if row.uncertain else error)
-                self._left(lane)
-            case Lost(error):
+                for one in rows:
+                    await self._absence.begin(one, f"{UNCERTAIN}; {error}" if row.uncertain else error)
+                self._left(lane, len(rows))
+            case Lost(error, refused):
                 why = f"{UNCERTAIN}; {error}" if row.uncertain else error
-                await self._persistence.write(outbox.failed, row.id, why, now)
-                self._left(lane)
+                if refused and len(rows) > 1:
+                    log.info("outbox rows %d to %d go one by one: %s", ids[0], ids[-1], error)
+                    await self._persistence.write(outbox.together, outbox.apart, ids, why, now)
+                    for index, one in enumerate(rows):
+                        lane.rows[index] = replace(one, message=replace(one.message, album=""), error=why)
+                else:
+                    await self._persistence.write(outbox.together, outbox.failed, ids, why, now)
+                    self._left(lane, len(rows))
             case Unknown(error):
-                await self._persistence.write(outbox.ambiguous, row.id, error, now)
-                self._left(lane)
+                await self._persistence.write(outbox.together, outbox.ambiguous, ids, error, now)
+                self._left(lane, len(rows))
         return 0.0
+
+    async def _begin(self, lane: _Lane, adapter: Adapter) -> list[OutboxRow]:
+        """What goes now, *sending* on disk. What was given up meanwhile is left out of its album."""
+        takes_albums = adapter.capabilities(lane.rows[0].target).albums is not None
+        rows = together(lane.rows) if takes_albums else [lane.rows[0]]
+        if len(rows) == 1:
+            await self._persistence.write(outbox.sending, rows[0].id, self._clock())
+            return rows
+        begun = set(await self._persistence.write(outbox.sending_together, [row.id for row in rows], self._clock()))
+        if not begun:
+            self._left(lane, len(rows))
+            return []
+        given_up = {row.id for row in rows} - begun
+        lane.rows = deque(row for row in lane.rows if row.id not in given_up)
+        return [row for row in rows if row.id in begun]
 
     async def _cut(self, lane: _Lane, row: OutboxRow, adapter: Adapter) -> bool:
         """Put the parts of a message in its place. True: the first of them may go at once, and is *sending* on disk."""
@@ -400,9 +425,11 @@ class Deliverer:
         lane.booked = rates.book(chat, facts, now)
         return max(0.0, lane.booked - now)
 
-    def _left(self, lane: _Lane) -> None:
-        """The first row has nothing more to wait for here."""
+    def _left(self, lane: _Lane, count: int = 1) -> None:
+        """The first rows, which are of one message, have nothing more to wait for here."""
         row = lane.rows.popleft()
+        for _ in range(count - 1):
+            lane.rows.popleft()
         lane.failures = 0
         message = row.part_of or row.id
         if lane.rows and row.part_of and lane.rows[0].part_of == row.part_of:

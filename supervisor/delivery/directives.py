@@ -1,6 +1,7 @@
 """What an agent's text says to hermesd and not to its reader: files to send, and thoughts. Pure.
 
-* ``MEDIA:/path/to/file``, also ``~/``, quoted, or with spaces before a known ending; ``[[audio_as_voice]]``.
+* ``MEDIA:/path/to/file``, also ``~/``, quoted, or with spaces before a known ending; ``[[audio_as_voice]]``,
+  ``[[as_sticker]]``.
 * ``![alt](https://…)`` and ``<img src="https://…">`` where the address looks like an image's.
 * A path of an image or a video that exists, where it is not code. It is no directive: it is taken out of the text only
   where it has a line for itself.
@@ -26,6 +27,7 @@ _DOCUMENT_ENDINGS = "pdf|md|txt|log|csv|json|xml|html|zip|gz|tar|docx|xlsx|pptx|
 _IMAGE_HOSTS = ("fal.media", "fal-cdn", "replicate.delivery")  # give their images addresses without an ending
 
 VOICE = "[[audio_as_voice]]"
+STICKER = "[[as_sticker]]"
 
 LONGEST_LINE = 4096
 """Longer lines hold no directives; with the bounds in the patterns, no text costs more than its length."""
@@ -53,7 +55,7 @@ _LOCAL = re.compile(
     rf"(?<![\w/:.~\\-])(?:~/|/)(?:[\w.@%+~-]+/)*[\w.@%+~-]+\.(?:{'|'.join((*IMAGE_ENDINGS, *VIDEO_ENDINGS))})(?![\w/])",
     re.I,
 )
-_TRIGGERS = ("MEDIA:", VOICE, "![", "<img", "<IMG")
+_TRIGGERS = ("MEDIA:", VOICE, STICKER, "![", "<img", "<IMG")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,14 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A text as its reader gets it, and what it asks for, in its order. ``voice``: audio is meant as spoken."""
+    """A text as its reader gets it, and what it asks for, in its order. ``voice``: audio is meant as spoken;
+    ``sticker``: pictures are meant as stickers.
+    """
 
     text: str
     wanted: tuple[Wanted, ...] = ()
     voice: bool = False
+    sticker: bool = False
 
 
 class Screen:
@@ -88,6 +93,7 @@ class Screen:
         self._line_open = False  # the current line has begun before ``_pending``
         self.wanted: list[Wanted] = []
         self.voice = False
+        self.sticker = False
 
     @property
     def thinking(self) -> bool:
@@ -238,12 +244,14 @@ class Screen:
                         end += 1
                     cuts.append((match.start(), end))
                     self.wanted.append(Wanted(trimmed, "media"))
-        at = line.find(VOICE)
-        while at >= 0:
-            if free(at):
-                cuts.append((at, at + len(VOICE)))
-                self.voice = True
-            at = line.find(VOICE, at + 1)
+        for word in (VOICE, STICKER):
+            at = line.find(word)
+            while at >= 0:
+                if free(at):
+                    cuts.append((at, at + len(word)))
+                    self.voice |= word == VOICE
+                    self.sticker |= word == STICKER
+                at = line.find(word, at + 1)
         if self._images:
             for match in _IMAGE.finditer(line):
                 if free(match.start()) and looks_like_image(match[2]):
@@ -269,7 +277,7 @@ def read(text: str, *, images: bool = True) -> Reply:
         match = _THOUGHT.search(text)
         assert match is not None
         shown = text[match.end() :]
-    return Reply(shown.strip("\n").rstrip(), tuple(screen.wanted), screen.voice)
+    return Reply(shown.strip("\n").rstrip(), tuple(screen.wanted), screen.voice, screen.sticker)
 
 
 def without_lines(text: str, paths: Iterable[str]) -> str:

@@ -91,10 +91,12 @@ def look(source: str, places: Places, session: str, name: str = "") -> Attachmen
             return Refused(name, "it is a directory" if stat.S_ISDIR(found.st_mode) else "it is no ordinary file")
         if found.st_size == 0:
             return Refused(name, "it is empty")
-        head = os.read(descriptor, 12)
+        head = os.read(descriptor, kinds.HEAD)
     finally:
         os.close(descriptor)
     kind, mime = kinds.kind_of(name), kinds.mime_of(name)
+    if kinds.is_animated_sticker(name, head):
+        kind = kinds.STICKER
     if kind == kinds.IMAGE:
         mime = kinds.image_type(head)
         if not mime:
@@ -125,15 +127,28 @@ async def gather(reply: Reply, places: Places, session: str, limit: int, *, may:
             sent.append(wanted.source)
         if any(found.path == file.path for file in files):
             continue
-        if reply.voice and found.kind in (kinds.AUDIO, kinds.VOICE):
-            found = replace(found, kind=kinds.VOICE)
-        files.append(found)
+        files.append(await asyncio.to_thread(meant, found, reply))
     text = without_lines(reply.text, sent) if sent else reply.text
     return Gathered("\n".join(filter(None, [text, *notes])), tuple(files))
 
 
-async def admitted(text: str, files: Iterable[Attachment], places: Places, session: str) -> Gathered:
-    """The same for files that an agent has named as such."""
+def meant(file: Attachment, reply: Reply) -> Attachment:
+    """The file as what its text calls it, if it can be that. Blocking."""
+    if reply.voice and file.kind in (kinds.AUDIO, kinds.VOICE):
+        return replace(file, kind=kinds.VOICE)
+    if reply.sticker:
+        try:
+            with open(file.path, "rb") as content:
+                head = content.read(kinds.HEAD)
+        except OSError:
+            return file  # whoever sends it says what is the matter
+        if kinds.may_be_sticker(file.name, head):
+            return replace(file, kind=kinds.STICKER)
+    return file
+
+
+async def admitted(text: str, files: Iterable[Attachment], places: Places, session: str, reply: Reply) -> Gathered:
+    """The same for files that an agent has named as such, beside the text ``reply``."""
     taken: list[Attachment] = []
     notes: list[str] = []
     for file in files:
@@ -141,7 +156,7 @@ async def admitted(text: str, files: Iterable[Attachment], places: Places, sessi
         if isinstance(found, Refused):
             notes.append(_note(found))
         else:
-            taken.append(found)
+            taken.append(await asyncio.to_thread(meant, found, reply))
     return Gathered("\n".join(filter(None, [text, *notes])), tuple(taken))
 
 

@@ -1,7 +1,7 @@
 """One message as the parts that a platform takes. Pure.
 
-Text is cut where the platform's limit is, and numbered; each file is a part of its own. Files that a platform does not
-take are named in the text instead.
+Text is cut where the platform's limit is, and numbered; each file is a part of its own, and those which the platform
+shows together have the same album. Files that a platform does not take are named in the text instead.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from hermesd.adapters.contract import Attachment, Capabilities, Outbound
-from hermesd.adapters.media import kinds
+from hermesd.adapters.contract import Albums, Attachment, Capabilities, Outbound
 from hermesd.adapters.text import SMALLEST_LIMIT, split
 
 PERHAPS_AGAIN = "(You may have got this before: it is not known whether an earlier try arrived.)"
@@ -95,6 +94,8 @@ def parts_of(
             quotes=message.quotes and (reply_to_mode == "all" or (reply_to_mode != "off" and first)),
         )
         numbered.append(Part(sealed, part.edits))
+    if capabilities.albums is not None:
+        numbered = _in_albums(numbered, capabilities.albums)
     return Parts(tuple(numbered), surplus)
 
 
@@ -107,6 +108,28 @@ def marked(message: Outbound, capabilities: Capabilities) -> Outbound:
     else:
         fits = capabilities.unit(text) <= limit
     return replace(message, text=text) if fits else message
+
+
+def _in_albums(parts: list[Part], albums: Albums) -> list[Part]:
+    """Neighbours only: the order is what the agent said."""
+    runs: list[list[Part]] = []
+    sort, size = "", 0
+    for part in parts:
+        file = part.message.files[0] if part.message.files and part.message.question is None else None
+        word = albums.sort(file) if file is not None else ""
+        weight = file.size if file is not None else 0
+        light = not albums.most_bytes or size + weight <= albums.most_bytes
+        if word and word == sort and len(runs[-1]) < albums.most and light:
+            runs[-1].append(part)
+            size += weight
+        else:
+            runs.append([part])
+            sort, size = word, weight
+    return [
+        replace(part, message=replace(part.message, album=run[0].message.key if len(run) > 1 else ""))
+        for run in runs
+        for part in run
+    ]
 
 
 def _takeable(message: Outbound, capabilities: Capabilities) -> tuple[list[Attachment], list[str]]:
@@ -130,7 +153,7 @@ def _is_caption(
 ) -> bool:
     if len(texts) != 1 or not files or message.question is not None:
         return False
-    if capabilities.bare_voice and files[0].kind == kinds.VOICE:
+    if files[0].kind in capabilities.bare:
         return False
     text, edits = texts[0]
     room = capabilities.max_caption - _reserve(capabilities.max_caption, capabilities.exact_resends)

@@ -80,7 +80,7 @@ class Preparation:
         if not reply.wanted and not message.files:
             return replace(message, text=reply.text)
         session, places = await self._session(row), self.settings.places
-        named = await files.admitted("", message.files, places, session)
+        named = await files.admitted("", message.files, places, session, reply)
         gathered = await files.gather(reply, places, session, facts.max_file_bytes, may=self._may)
         found = [*named.files, *(file for file in gathered.files if file.path not in {one.path for one in named.files})]
         text = "\n".join(filter(None, [gathered.text, named.text]))

@@ -7,8 +7,9 @@ place in the order of its chat.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from hermesd.adapters.contract import Outbound, Target
 
@@ -18,8 +19,8 @@ from .states import OUTBOX, OutboxState, require, sql_list
 
 INSERT = """
     INSERT INTO outbox (key, turn, platform, chat_id, thread_id, reply_to, kind, text, files_json, usage_json, final,
-                        question_json, quotes, created_at, state, changed_at, next_try_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?)
+                        question_json, quotes, album, created_at, state, changed_at, next_try_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?)
     ON CONFLICT (key) DO NOTHING
 """
 PROGRESS = "SELECT state, attempts FROM outbox WHERE id = ?"
@@ -41,10 +42,11 @@ BY_KEY = "SELECT * FROM outbox WHERE key = ?"
 BY_STATE = "SELECT * FROM outbox WHERE state = ? ORDER BY CASE part_of WHEN 0 THEN id ELSE part_of END, id LIMIT ?"
 PARTS = "SELECT * FROM outbox WHERE id = :first OR (part_of = :first AND part_of <> 0 AND part_of <> id) ORDER BY id"
 BECOME_FIRST = """
-    UPDATE outbox SET text = ?, files_json = ?, usage_json = ?, final = ?, question_json = ?, quotes = ?,
+    UPDATE outbox SET text = ?, files_json = ?, usage_json = ?, final = ?, question_json = ?, quotes = ?, album = ?,
                       platform_message_id = ?, part_of = id
     WHERE id = ?
 """
+APART = "UPDATE outbox SET album = '' WHERE id = ?"
 BECOME_PART = "UPDATE outbox SET part_of = ?, platform_message_id = ?, created_at = ? WHERE id = ?"
 OPEN_QUESTIONS = "SELECT * FROM outbox WHERE question_json <> '' AND turn = ? ORDER BY id"
 LEFT_QUESTIONS = """
@@ -99,6 +101,7 @@ def add(connection: sqlite3.Connection, target: Target, message: Outbound, now: 
             message.final,
             dump_question(message.question),
             message.quotes,
+            message.album,
             now,
             now,
             now,
@@ -133,6 +136,7 @@ def cut(
             first.final,
             dump_question(first.question),
             first.quotes,
+            first.album,
             edits,
             outbox_id,
         ),
@@ -181,6 +185,32 @@ def sending(connection: sqlite3.Connection, outbox_id: int, now: float) -> int:
     attempt = _step(connection, outbox_id, OutboxState.SENDING) + 1
     connection.execute(SENDING, (now, attempt, outbox_id))
     return attempt
+
+
+def sending_together(connection: sqlite3.Connection, outbox_ids: Iterable[int], now: float) -> list[int]:
+    """`sending` for those of an album that wait still; returns which."""
+    found = [outbox_id for outbox_id in outbox_ids if show(connection, outbox_id).state is OutboxState.PENDING]
+    for outbox_id in found:
+        sending(connection, outbox_id, now)
+    return found
+
+
+def together(connection: sqlite3.Connection, step: Callable[..., None], outbox_ids: Iterable[int], *args: Any) -> None:
+    """The same step for each row of an album, or for none of them."""
+    for outbox_id in outbox_ids:
+        step(connection, outbox_id, *args)
+
+
+def sent_together(connection: sqlite3.Connection, receipts: Mapping[int, str], now: float) -> None:
+    """`sent` for each row of an album, or for none of them: the id of each one's message."""
+    for outbox_id, message_id in receipts.items():
+        sent(connection, outbox_id, message_id, now)
+
+
+def apart(connection: sqlite3.Connection, outbox_id: int, error: str, now: float) -> None:
+    """The platform does not take it together with others: it goes again by itself."""
+    postponed(connection, outbox_id, now, error, now)
+    connection.execute(APART, (outbox_id,))
 
 
 def placeholder(connection: sqlite3.Connection, outbox_id: int, platform_message_id: str) -> None:

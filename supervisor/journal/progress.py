@@ -97,9 +97,9 @@ def end_in_parts(
     uncertain: bool = False,
     begin: bool = False,
 ) -> tuple[list[OutboxRow], list[ProgressRow]]:
-    """`outbox.cut`, with ``turn`` the end of its progress, and with ``begin`` the first part's `outbox.sending`: all or
-    nothing. ``uncertain``: the first part that is sent anew may be there already. Returns the parts, and what to take
-    back.
+    """`outbox.cut`, with ``turn`` the end of its progress, and with ``begin`` the `outbox.sending` of the first part or
+    of all of its album: all or nothing. ``uncertain``: the first part that is sent anew may be there already. Returns
+    the parts, and what to take back.
     """
     rows = outbox.cut(connection, outbox_id, parts, now)
     if uncertain:
@@ -107,7 +107,9 @@ def end_in_parts(
         if anew is not None and rows[anew].state is OutboxState.PENDING:
             rows[anew] = outbox.doubt(connection, rows[anew])
     if begin and rows[0].state is OutboxState.PENDING:
-        outbox.sending(connection, rows[0].id, now)
+        album = rows[0].message.album
+        first = [row.id for row in rows if row.message.album == album] if album else [rows[0].id]
+        outbox.sending_together(connection, first, now)
     if not turn:
         return rows, []
     taken_over(connection, turn, stale)

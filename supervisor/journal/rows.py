@@ -226,6 +226,7 @@ def outbox_row(row: sqlite3.Row) -> OutboxRow:
             usage=json.loads(row["usage_json"]),
             question=load_question(row["question_json"]),
             quotes=bool(row["quotes"]),
+            album=row["album"],
         ),
         turn=row["turn"],
         created_at=row["created_at"],

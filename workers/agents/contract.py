@@ -130,7 +130,8 @@ class Out(Protocol):
         """A message besides the answer. Returns when the supervisor has it on disk. Possible after the turn, too.
 
         ``target``: "" for this chat, or ``platform:chat`` or ``platform:chat:thread`` of one that somebody has written
-        from; else this chat is told that it was not sent.
+        from; else this chat is told that it was not sent. ``[[as_sticker]]`` or ``[[audio_as_voice]]`` in the text says
+        what the ``files`` are meant as, and is not shown.
         """
 
     async def usage(self, tokens: Mapping[str, int]) -> None:

@@ -287,6 +287,30 @@ async def test_files_go_out_with_their_text(bot: Bot, server: DiscordServer, tmp
         await bot.adapter.send(target, replace(message, files=(Attachment(str(tmp_path / "lost"), "lost.pdf"),)))
 
 
+async def test_several_files_are_one_message_that_is_there_once(
+    bot: Bot, server: DiscordServer, tmp_path: Path
+) -> None:
+    target = await asked(bot, server.direct("anna"))
+    albums = bot.adapter.capabilities(target).albums
+    assert albums is not None
+    names = [f"{number}.webp" for number in range(albums.most)]
+    for name in names:
+        (tmp_path / name).write_bytes(name.encode())
+    files = tuple(Attachment(str(tmp_path / name), name, "image/webp", "sticker") for name in names)
+    assert {albums.sort(file) for file in files} == {albums.sort(Attachment("/a", "a.pdf"))}
+    assert albums.sort(Attachment("/a", "a.ogg", "audio/ogg", "voice")) == ""
+    message = Outbound("k1", "look", files=files)
+    server.fail("POST", "/messages$", carried_out=True)
+    with pytest.raises(Retry):
+        await bot.adapter.send(target, message)
+    sent = await bot.adapter.send(target, message)
+    (shown,) = server.by_bot()
+    assert (shown["id"], shown["content"], sent.others) == (sent.message_id, "look", ())
+    assert [file["filename"] for file in shown["attachments"]] == names
+    with pytest.raises(Rejected):
+        await bot.adapter.send(target, Outbound("k2", "", files=(*files, files[0])))
+
+
 async def test_a_recording_goes_out_as_a_voice_message(bot: Bot, server: DiscordServer, tmp_path: Path) -> None:
     target = await asked(bot, server.direct("anna"))
     path = tmp_path / "said.ogg"
@@ -303,7 +327,7 @@ async def test_a_recording_goes_out_as_a_voice_message(bot: Bot, server: Discord
     assert list(base64.b64decode(file["waveform"])) == [0] * 10 + [255] * 10
     assert shown["message_reference"]["message_id"] == target.reply_to
     assert server.calls("POST", "/messages$")[-1].files[0][1] == path.read_bytes()
-    assert bot.adapter.capabilities(target).bare_voice
+    assert bot.adapter.capabilities(target).bare == {"voice"}
 
 
 async def test_where_voice_messages_are_not_allowed_a_recording_is_a_file(

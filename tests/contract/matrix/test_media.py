@@ -119,8 +119,11 @@ class TestOut:
         again = await bot.send(room, "", "1", files=(file,))
         sticker = await bot.send(room, "", "2", files=(replace(file, kind="sticker"),))
         assert (await shown(anna, room, sticker.message_id))["type"] == "m.sticker"
+        animated = replace(file, kind="sticker", name="a.tgs", mime="application/x-tgsticker")
+        unseen = await bot.send(room, "", "3", files=(animated,))
+        assert (await shown(anna, room, unseen.message_id))["content"]["msgtype"] == "m.file"
         assert sent == again
-        [image, _] = anna.messages(room, bot.user_id)
+        [image, *_] = anna.messages(room, bot.user_id)
         assert image["content"]["body"] == "a.png"
 
     async def test_the_servers_limit_is_known_and_what_is_not_there_is_refused(

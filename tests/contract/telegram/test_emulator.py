@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import aiohttp
 import pytest
 from harness.telegram import errors, methods
 from harness.telegram.emulator import PNG, Emulator
@@ -96,6 +98,37 @@ CALLS: dict[str, Call] = {
         chat.id, [InputMediaPhoto(PNG), InputMediaPhoto(PNG + b"2", caption="two")]
     ),
 }  # fmt: skip
+
+
+BAD_ALBUMS = {
+    'Parameter "media" is required': [],
+    "Can't parse InputMedia: media not found": [("photo", "")],
+    "Can't parse InputMedia: type \"animation\" can't be used in sendMediaGroup": [("animation", PNG)],
+    'Can\'t parse InputMedia: type "sticker" is unsupported': [("sticker", PNG)],
+    "Too many messages to send as an album": [("photo", PNG)] * 11,
+    "Document can't be mixed with other media types": [("photo", PNG), ("document", PNG)],
+    "Audio can't be mixed with other media types": [("audio", PNG), ("document", PNG)],
+    'Failed to send message #2 with the error message "IMAGE_PROCESS_FAILED"': [("photo", PNG), ("photo", b"none")],
+}
+"""What an album is refused for, and one that is."""
+
+
+@pytest.mark.parametrize("text", BAD_ALBUMS)
+async def test_an_album_is_sent_whole_or_refused_whole(telegram: Emulator, text: str) -> None:
+    chat = telegram.private(telegram.user())
+    items = BAD_ALBUMS[text]
+    form = aiohttp.FormData({"chat_id": str(chat.id)})
+    media = []
+    for number, (kind, data) in enumerate(items):
+        media.append({"type": kind, "media": f"attach://f{number}" if data else ""})
+        form.add_field(f"f{number}", data or b"x", filename="a.png")
+    if media:
+        form.add_field("media", json.dumps(media))
+    url = f"{telegram.base_url}{telegram.token}/sendMediaGroup"
+    async with aiohttp.ClientSession() as session, session.post(url, data=form) as response:
+        answer = await response.json()
+    assert (answer["error_code"], answer["description"]) == (400, errors.bad_request(text).description)
+    assert not telegram.sent(chat)
 
 
 async def _edited(bot: Bot, chat: Chat) -> Any:

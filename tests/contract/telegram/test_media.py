@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,9 @@ from hermesd.adapters.telegram.adapter import TelegramAdapter
 from .conftest import Connect
 
 LIMIT = 20 << 20
+WEBP = b"RIFF\x20\x00\x00\x00WEBPVP8 " + bytes(32)
+TGS = b"\x1f\x8b\x08" + bytes(32)
+WEBM = b"\x1a\x45\xdf\xa3" + bytes(32)
 
 
 async def received(core: Core) -> Attachment:
@@ -144,6 +148,106 @@ async def test_what_cannot_be_shown_as_such_is_sent_as_a_document(
     assert len(telegram.calls("sendPhoto")) == 1  # the large one was not even tried
 
 
+VISUAL = (("a.png", "image"), ("b.mp4", "video"), ("c.png", "image"))
+
+
+async def test_an_album_is_one_call_and_a_message_for_each_file(
+    telegram: Emulator, adapter: TelegramAdapter, tmp_path: Path
+) -> None:
+    ann = telegram.user()
+    chat = telegram.private(ann)
+    asked = telegram.say("?", ann)
+    files = tuple(attachment(tmp_path, name, kind, PNG + name.encode()) for name, kind in VISUAL)
+    target = Target("telegram", str(chat.id), reply_to=str(asked))
+    sent = await adapter.send(target, Outbound("k", "**look**", files))
+    shown = telegram.sent(chat)
+    assert [sent.message_id, *sent.others] == [str(message.id) for message in shown]
+    assert [(message.media_kind, message.text) for message in shown] == [
+        ("photo", "look"),
+        ("video", ""),
+        ("photo", ""),
+    ]
+    assert [message.file.data for message in shown if message.file] == [PNG + name.encode() for name, _ in VISUAL]
+    assert shown[0].entities[0]["type"] == "bold"
+    assert len({message.album for message in shown}) == 1
+    assert shown[0].album
+    assert {message.reply_to.id for message in shown if message.reply_to} == {asked}
+    assert [call.status for call in telegram.calls() if call.method.startswith("send")] == [200]
+
+
+async def test_an_album_is_tried_otherwise_as_a_message_is_and_one_with_a_bad_file_is_refused(
+    telegram: Emulator, adapter: TelegramAdapter, tmp_path: Path
+) -> None:
+    chat = telegram.group("Forum", forum=True)
+    target = Target("telegram", str(chat.id), "77")  # a topic that is not there
+    files = tuple(attachment(tmp_path, name, "document") for name in ("a.pdf", "b.pdf"))
+    await adapter.send(target, Outbound("k", "", files))
+    assert [message.thread for message in telegram.sent(chat)] == [0, 0]
+    bad = (
+        *(attachment(tmp_path, name, "image") for name in ("a.png", "b.png")),
+        attachment(tmp_path, "c.png", "image", b"?"),
+    )
+    with pytest.raises(Rejected, match="image_process_failed"):
+        await adapter.send(target, Outbound("k", "", bad))
+    telegram.cut("sendMediaGroup", "after")
+    with pytest.raises(Uncertain):
+        await adapter.send(replace(target, thread_id=""), Outbound("k", "", files))
+
+
+async def test_what_goes_into_one_album(adapter: TelegramAdapter) -> None:
+    albums = adapter.capabilities(Target("telegram", "1")).albums
+    assert albums is not None
+    kinds_ = ("image", "video", "audio", "document", "voice", "animation", "sticker")
+    files = [Attachment("/f", "f.webp", "image/webp", kind, size=100) for kind in kinds_]
+    assert [albums.sort(file) for file in files] == ["visual", "visual", "audio", "document", "", "", ""]
+    assert albums.sort(Attachment("/f", "f.png", "image/png", "image", size=10_000_001)) == "document"
+
+
+@pytest.mark.parametrize(
+    ("name", "mime", "data", "shown"),
+    [
+        ("a.webp", "image/webp", WEBP, "sticker"),
+        ("a.tgs", "application/x-tgsticker", TGS, "sticker"),
+        ("a.webm", "video/webm", WEBM, "sticker"),
+        ("a.png", "image/png", PNG, "photo"),
+        ("a.webp", "image/webp", WEBP + bytes(1 << 19), "photo"),
+        ("a.tgs", "application/x-tgsticker", TGS + bytes(1 << 16), "document"),
+        ("a.webm", "video/webm", WEBM + bytes(1 << 18), "video"),
+    ],
+)
+async def test_a_sticker_is_sent_as_one_where_telegram_has_such(
+    telegram: Emulator, adapter: TelegramAdapter, tmp_path: Path, name: str, mime: str, data: bytes, shown: str
+) -> None:
+    chat = telegram.private(telegram.user())
+    file = replace(attachment(tmp_path, name, "sticker", data), mime=mime)
+    target = Target("telegram", str(chat.id))
+    assert "sticker" in adapter.capabilities(target).bare
+    await adapter.send(target, Outbound("k", "", (file,)))
+    [message] = telegram.sent(chat)
+    assert message.media_kind == shown
+
+
+async def test_what_goes_with_a_sticker_goes_before_it(
+    telegram: Emulator, adapter: TelegramAdapter, tmp_path: Path
+) -> None:
+    chat = telegram.private(telegram.user())
+    file = replace(attachment(tmp_path, "a.webp", "sticker", WEBP), mime="image/webp")
+    target = Target("telegram", str(chat.id))
+    sent = await adapter.send(target, Outbound("k", "perhaps again", (file,)))
+    text, sticker = telegram.sent(chat)
+    assert (text.text, sticker.media_kind, sent.message_id) == ("perhaps again", "sticker", str(sticker.id))
+
+
+async def test_where_stickers_are_not_allowed_it_is_a_picture(
+    telegram: Emulator, adapter: TelegramAdapter, tmp_path: Path
+) -> None:
+    chat = telegram.group()
+    chat.no_stickers = True
+    file = replace(attachment(tmp_path, "a.webp", "sticker", WEBP), mime="image/webp")
+    await adapter.send(Target("telegram", str(chat.id)), Outbound("k", "", (file,)))
+    assert [message.media_kind for message in telegram.sent(chat)] == ["photo"]
+
+
 async def test_a_sent_file_that_was_cut_is_uncertain_and_its_caption_can_be_edited(
     telegram: Emulator, adapter: TelegramAdapter, tmp_path: Path
 ) -> None:
@@ -171,7 +275,7 @@ async def test_what_cannot_be_sent_is_refused_here(
         out.truncate(50_000_001)  # sparse
     with pytest.raises(Rejected, match="Telegram takes 50000000"):
         await adapter.send(target, Outbound("k", "", (Attachment(str(big), "big.bin"),)))
-    two = (attachment(tmp_path, "a.pdf", "document"), attachment(tmp_path, "b.pdf", "document"))
-    with pytest.raises(Rejected, match="several files"):
+    two = (attachment(tmp_path, "a.pdf", "document"), attachment(tmp_path, "b.mp3", "audio"))
+    with pytest.raises(Rejected, match="one album"):
         await adapter.send(target, Outbound("k", "", two))
     assert not telegram.calls("sendDocument")

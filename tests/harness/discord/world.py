@@ -333,6 +333,8 @@ def check_content(body: Json, attachments: list[Json]) -> str:
     content = str(body.get("content") or "").strip()
     if len(content) > 2000:
         raise invalid("content", "Must be 2000 or fewer in length.")
+    if len(attachments) > 10:  # its documentation, Create Message: "up to 10 files"
+        raise invalid("attachments", "Must be 10 or fewer in length.")
     if not content and not attachments:
         raise Refusal(400, 50006, "Cannot send an empty message")
     return content

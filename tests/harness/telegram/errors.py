@@ -205,6 +205,37 @@ def bad_image() -> ApiError:
     return bad_request("IMAGE_PROCESS_FAILED")  # the server's, for a photo that is no picture
 
 
+def parameter_required(name: str) -> ApiError:
+    return bad_request(f'Parameter "{name}" is required')  # Client.cpp `get_required_string_arg`
+
+
+def bad_input_media(why: str) -> ApiError:
+    return bad_request(f"Can't parse InputMedia: {why}")  # Client.cpp:11864
+
+
+def album_too_long() -> ApiError:
+    return bad_request("Too many messages to send as an album")  # td/telegram/MessageContent.cpp:5329
+
+
+def album_empty() -> ApiError:
+    return bad_request("There are no messages to send")  # td/telegram/MessageContent.cpp:5332
+
+
+def album_mixed(kind: str) -> ApiError:
+    # td/telegram/MessageContent.cpp:5349; the kind's name: MessageContentType.cpp `operator<<`
+    return bad_request(f"{kind.capitalize()} can't be mixed with other media types")
+
+
+def album_item_failed(number: int, error: ApiError) -> ApiError:
+    # Client.cpp:12596 `on_message_send_failed`
+    why = error.description.removeprefix("Bad Request: ")
+    return bad_request(f'Failed to send message #{number} with the error message "{why}"')
+
+
+def no_right_to_stickers() -> ApiError:
+    return bad_request("Not enough rights to send stickers to the chat")  # td/telegram/MessageContent.cpp:6289
+
+
 def voice_forbidden() -> ApiError:
     return bad_request("VOICE_MESSAGES_FORBIDDEN")  # the server's, for users who take no voice messages
 

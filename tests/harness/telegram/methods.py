@@ -18,6 +18,8 @@ TEXT_LIMIT = 4096  # UTF-16 units: td/telegram/MessageContent.cpp, option messag
 CAPTION_LIMIT = 1024
 DOWNLOAD_LIMIT = 20 << 20  # Client.h:71 MAX_DOWNLOAD_FILE_SIZE
 PHOTO_LIMIT = 10 << 20
+ALBUM_LIMIT = 10  # td/telegram/MessageContent.cpp:5327 MAX_GROUPED_MESSAGES
+STICKER_LIMITS = {"webp": 1 << 19, "tgs": 1 << 16, "webm": 1 << 18}  # td/telegram/StickerFormat.cpp:151
 CALLBACK_DATA_LIMIT = 64
 
 ACTIONS = frozenset({
@@ -136,6 +138,8 @@ class Methods:
             chat = self._writable(call)
             caption, marks = self._caption(call.text("caption"), call.json("caption_entities"))
             media, file = self._media(kind, call, chat, call.text(kind))
+            if kind == "sticker":
+                caption, marks = "", []  # Client.cpp `process_send_sticker_query` reads none
             return self._post(call, chat, text=caption, entities=marks, media=media, file=file)
 
         return send
@@ -154,26 +158,64 @@ class Methods:
                 raise errors.bad_image()
             if kind == "photo" and len(data) > PHOTO_LIMIT:
                 raise errors.file_too_big()
+            if kind == "sticker" and chat.no_stickers:
+                raise errors.no_right_to_stickers()
             file = self.world.add_file(data, name, mime, _FOLDERS[kind])
+            if kind == "sticker":
+                if (format_ := _sticker_format(data)) is None:
+                    # What is none comes back as the file that it is: the server decides, td/telegram/
+                    # DocumentsManager.cpp `on_get_document` reads of what type a document is.
+                    return shapes.media("document", file), file
+                file.sticker = {"is_animated": format_ == "tgs", "is_video": format_ == "webm"}
         return shapes.media(kind, file, sticker=file.sticker or None), file
 
     def send_media_group(self, call: Arguments) -> Any:
+        """Client.cpp `process_send_media_group_query`: the items are read before the chat is looked for, and all of
+        them are sent or none.
+        """
+        items = call.json("media")
+        if items is None:
+            raise errors.parameter_required("media")
+        for item in items:
+            self._check_item(item, call)
         chat = self._writable(call)
-        album = self.world.new_album()
+        kinds = {item["type"] for item in items}
+        if len(items) > ALBUM_LIMIT:
+            raise errors.album_too_long()
+        if not items:
+            raise errors.album_empty()
+        for alone in ("audio", "document"):
+            if alone in kinds and len(kinds) > 1:
+                raise errors.album_mixed(alone)
+        # One item is an ordinary message: td/telegram/MessagesManager.cpp `send_message_group`.
+        album = self.world.new_album() if len(items) > 1 else ""
         prepared = []
-        for item in call.json("media") or []:
+        for number, item in enumerate(items, 1):
             caption, marks = self._caption(item.get("caption", ""), item.get("caption_entities"))
-            media, file = self._media(item["type"], call, chat, item["media"])
+            try:
+                media, file = self._media(item["type"], call, chat, item["media"])
+            except errors.ApiError as error:
+                raise errors.album_item_failed(number, error) from None
             prepared.append({"text": caption, "entities": marks, "media": media, "file": file, "album": album})
-        return [self._post(call, chat, **content) for content in prepared]
+        return [self._post(call, chat, markup=None, **content) for content in prepared]
+
+    def _check_item(self, item: dict[str, Any], call: Arguments) -> None:
+        """Client.cpp `get_input_media`."""
+        kind, media = item.get("type", ""), item.get("media", "")
+        if not media or (media.startswith("attach://") and media.removeprefix("attach://") not in call.files):
+            raise errors.bad_input_media("media not found")
+        if kind == "animation":
+            raise errors.bad_input_media(f'type "{kind}" can\'t be used in sendMediaGroup')
+        if kind not in ("photo", "video", "document", "audio"):
+            raise errors.bad_input_media(f'type "{kind}" is unsupported')
 
     def _post(self, call: Arguments, chat: Chat, **content: Any) -> dict[str, Any]:
         thread = self._thread(call, chat)
         reply_to = self._replied(call, chat)
+        content.setdefault("markup", self._markup(call))
         message = self.world.post(
-            chat, self.world.bot, thread=thread, reply_to=reply_to, markup=self._markup(call),
-            silent=call.flag("disable_notification"), **content,
-        )  # fmt: skip
+            chat, self.world.bot, thread=thread, reply_to=reply_to, silent=call.flag("disable_notification"), **content
+        )
         return shapes.message(message)
 
     def edit_text(self, call: Arguments) -> Any:
@@ -364,6 +406,14 @@ _FOLDERS = {
     "video_note": "video_notes",
     "sticker": "stickers",
 }
+
+
+def _sticker_format(data: bytes) -> str | None:
+    """ "webp", "tgs" or "webm"; None for what Telegram shows as an ordinary file."""
+    magics = {"tgs": data[:2] == b"\x1f\x8b", "webm": data[:4] == b"\x1a\x45\xdf\xa3"}
+    magics["webp"] = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+    found = next((name for name, fits in magics.items() if fits), None)
+    return found if found is not None and len(data) <= STICKER_LIMITS[found] else None
 
 
 def _is_picture(data: bytes) -> bool:

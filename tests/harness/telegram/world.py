@@ -82,6 +82,7 @@ class Chat:
     blocked: bool = False
     kicked: bool = False
     no_voice: bool = False
+    no_stickers: bool = False
     upgraded_to: int = 0
     messages: dict[int, Message] = field(default_factory=dict)
     typing: list[tuple[float, str, int]] = field(default_factory=list)  # when, what, in which thread

@@ -87,8 +87,8 @@ def test_beside_a_voice_message_there_may_be_no_room_for_words() -> None:
     spoken = Attachment("/tmp/a.ogg", "a.ogg", "audio/ogg", "voice", size=10)
     facts = {"max_length": 100, "max_file_bytes": 5000, "max_caption": 20}
     assert texts(cut("Listen.", (spoken,), **facts)) == ["Listen."]
-    assert texts(cut("Listen.", (spoken,), bare_voice=True, **facts)) == ["Listen.", ""]
-    assert texts(cut("Look.", (PICTURE, spoken), bare_voice=True, **facts)) == ["Look.", ""]
+    assert texts(cut("Listen.", (spoken,), bare=frozenset({"voice"}), **facts)) == ["Listen.", ""]
+    assert texts(cut("Look.", (PICTURE, spoken), bare=frozenset({"voice"}), **facts)) == ["Look.", ""]
 
 
 def test_files_alone_have_no_text_part() -> None:
