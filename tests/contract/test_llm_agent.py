@@ -15,8 +15,9 @@ from harness.lacking import lacking
 from harness.llm_agent import Heard, Talk, model
 from harness.odd_endpoint import Refusal, delta, odd_endpoint
 
-from hermesd.ipc.messages import Entry
+from hermesd.ipc.messages import Entry, File
 from hermesd.workers.agents.contract import ToolResult
+from hermesd.workers.agents.llm import failures
 from hermesd.workers.agents.llm.window import size_of
 from hermesd.workers.errors import TurnFailed
 from hermesd.workers.mcp.errors import ServerDied
@@ -367,8 +368,72 @@ class TestSmallerWindow:
                 await talk.say("a swan " * 2000)
             await talk.close()
 
+    async def test_what_is_too_long_for_a_summary_is_summarised_in_smaller_parts(self, tmp_path: Path) -> None:
+        long = [delta(content="white birds " * 300), delta(finish="stop")]
+        fine = [delta(content="Well."), delta(finish="stop")]
+        smaller = Refusal(400, {**LLAMA_CPP.error, "n_ctx": 1024})
+        async with odd_endpoint(*[long] * 4, smaller, *[fine] * 9) as server:
+            talk = Talk(tmp_path / "w", model(server.url, context_length=4096))
+            for number in range(4):
+                await talk.say(f"about swan {number}")
+            heard = await talk.say("and now?")
+            await talk.close()
+        assert heard.text == "Well."
+        refused, *later = server.bodies[4:]
+        assert "Summarise" in refused["messages"][0]["content"]
+        assert len(later) > 1
+        assert all(size_of(body["messages"]) <= 1024 * 3 for body in later), "no request over it again"
+
+    async def test_a_stand_in_with_a_smaller_window_gets_a_summary_that_it_can_make(self, tmp_path: Path) -> None:
+        long = [delta(content="white birds " * 300), delta(finish="stop")]
+        fine = [delta(content="Well."), delta(finish="stop")]
+        async with (
+            odd_endpoint(*[long] * 4, Refusal(503, {"message": "asleep"})) as server,
+            odd_endpoint(*[fine] * 9) as small,
+        ):
+            models = model(server.url, context_length=4096), model(small.url, context_length=1024)
+            talk = Talk(tmp_path / "w", *models)
+            for number in range(4):
+                await talk.say(f"about swan {number}")
+            assert (await talk.say("and now?")).text == "Well."
+            await talk.close()
+        assert all(size_of(body["messages"]) <= 1024 * 3 for body in small.bodies)
+
+    async def test_a_model_that_has_no_summary_to_give_costs_no_turn(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(failures, "BACKOFF", 0.01)
+        long = [delta(content="white birds " * 300), delta(finish="stop")]
+        nothing = [delta(finish="stop")]
+        fine = [delta(content="Well."), delta(finish="stop")]
+        async with odd_endpoint(*[long] * 4, *[nothing] * 3, fine) as server:
+            talk = Talk(tmp_path / "w", model(server.url, context_length=4096))
+            for number in range(4):
+                await talk.say(f"about swan {number}")
+            assert (await talk.say("and now?")).text == "Well."
+            await talk.close()
+        assert "about swan 0" in server.bodies[-1]["messages"][0]["content"], "the beginnings of what was said"
+
 
 class TestImages:
+    async def test_a_refusal_of_the_moment_blinds_no_model(self, tmp_path: Path) -> None:
+        picture = tmp_path / "photo.png"
+        picture.write_bytes(b"\x89PNG\r\n")
+        photo = File(str(picture), "photo.png", "image/png")
+        fine = [delta(content="Well."), delta(finish="stop")]
+        tool = [delta(tool_calls=[{"index": 0, "id": "c1", "function": {"name": "time_now", "arguments": "{}"}}]),
+                delta(finish="tool_calls")]  # fmt: skip
+        moment = Refusal(400, {"message": "could not parse the request"})
+        broken = Refusal(400, {"message": "image.source.base64: Could not process image"})
+        blind = Refusal(400, {"message": "image_url is only supported by certain models"})
+        async with odd_endpoint(moment, tool, fine, broken, fine, fine, blind, fine, fine) as server:
+            talk = Talk(tmp_path / "w", model(server.url), functions={"time.now": noon})
+            for text in ("look", "again", "once more", "and now", "at last"):
+                await talk.say(text, files=[photo])
+            await talk.close()
+        seen = ["image_url" in json.dumps(body["messages"]) for body in server.bodies]
+        assert seen == [True, False, False, True, False, True, True, False, False]
+
     async def test_a_sticker_is_described_by_the_model_and_one_that_sees_nothing_says_nothing(
         self, tmp_path: Path
     ) -> None:

@@ -13,8 +13,8 @@ from hermesd.workers.mcp.errors import McpError
 
 from . import conversation, images, sampling, summary, tools, window
 from .approvals import Approvals
-from .asking import Asking
-from .conversation import Conversation, Message
+from .asking import Asking, NoAnswer
+from .conversation import Conversation, Exchange, Message
 from .endpoint import Endpoints, Request
 from .images import message_of
 from .settings import Settings, read
@@ -108,7 +108,7 @@ class Llm:
         await self._endpoints.keep(settings.models)
         asking = Asking(self._endpoints, settings.models, Silent())
         messages = images.question(path)
-        if not messages or not self._endpoints.known(asking.model).takes_images:
+        if not messages or not asking.sees():
             return ""
 
         async def build() -> Request:
@@ -123,7 +123,7 @@ class Llm:
             if asking.usage:
                 self._state.count(asking.usage)
         # One that has got the text only has described nothing.
-        return text if self._endpoints.known(asking.model).takes_images else ""
+        return text if asking.sees() else ""
 
     def snapshot(self) -> bytes:
         """What the texts of the conversation do not tell: its tool calls and their results."""
@@ -294,10 +294,11 @@ class _Run:
         """The next request, made to fit into the window of the model that it is for."""
         schemas = self._offer.schemas if tools_too else []
         made = self._made(schemas)
-        if (excess := made.size - self._asking.window.room) > 0:
-            await self._make_room(excess, schemas)
+        while made.size > (room := self._asking.window.room):
+            await self._make_room(made.size - room, schemas)
             made = self._made(schemas)
-            if (excess := made.size - self._asking.window.room) > 0:
+            # To summarise may have shown that the window is smaller still, or have brought in a stand-in with another.
+            if made.size > room == self._asking.window.room:
                 raise TurnFailed(self._does_not_fit(made))
         return made
 
@@ -316,6 +317,9 @@ class _Run:
             log.info("the window of %s is full: %d tool results were shortened", self._asking.model.name, count)
         if self._made(schemas).size > room:
             await self._summarise(room - self._made(schemas).size + window.size_of(self._earlier()))
+        if self._made(schemas).size > room:  # one of a time when the window was thought to be larger
+            most = self._asking.window.room // summary.LENGTH
+            self._conversation.summary = window.clipped(self._conversation.summary, most)
         if (excess := self._made(schemas).size - room) > 0 and (count := window.fold(self._current, excess)):
             log.info("the window of %s is full: %d steps of this turn were folded", self._asking.model.name, count)
 
@@ -325,15 +329,12 @@ class _Run:
     async def _summarise(self, room: int) -> None:
         """``room``: characters that there are for earlier turns beside what the request has to have."""
         exchanges = self._conversation.exchanges
-        most = self._asking.window.room // summary.LENGTH
-        left = window.too_old(exchanges, max(0, room - most))
+        left = window.too_old(exchanges, max(0, room - self._asking.window.room // summary.LENGTH))
         while left > 0:
-            messages, taken = summary.request(
-                self._conversation.summary, self._conversation.exchanges[:left], self._asking.window.room
-            )
-            text = await self._summary(messages)
+            text, taken = await self._summary(self._conversation.exchanges[:left])
             gone = self._conversation.exchanges[:taken]
             before = window.size_of(message for exchange in gone for message in exchange.messages)
+            most = self._asking.window.room // summary.LENGTH
             text = window.clipped(text or summary.instead(self._conversation.summary, gone, most), most)
             self._conversation.summarise(taken, text)
             left -= taken
@@ -345,16 +346,24 @@ class _Run:
                 self._asking.window.in_tokens(len(text)),
             )  # fmt: skip
 
-    async def _summary(self, messages: list[Message]) -> str:
+    async def _summary(self, exchanges: Sequence[Exchange]) -> tuple[str, int]:
+        """Of as many of the exchanges as fit, and how many these are. "" where the model has nothing to say."""
         await self._out.status("summarising the beginning of this conversation")
+        taken = 0
 
         async def build() -> Request:
+            nonlocal taken
+            messages, taken = summary.request(self._conversation.summary, exchanges, self._asking.window.room)
             return Request(messages)
 
         async def unseen(text: str) -> None:
             pass
 
-        return (await self._asking.answer(build, unseen)).text.strip()
+        try:
+            return (await self._asking.answer(build, unseen)).text.strip(), taken
+        except NoAnswer as failure:
+            log.warning("%s: the beginnings of what was said stand for a summary", failure)
+            return "", taken
 
     def _does_not_fit(self, made: Request) -> str:
         tokens = self._asking.window.in_tokens

@@ -11,7 +11,7 @@ from typing import Protocol
 from hermesd.workers.errors import TurnFailed
 
 from . import failures
-from .endpoint import Endpoints, Known, Refused, Request
+from .endpoint import Endpoints, Refused, Request
 from .images import has_images
 from .settings import Model
 from .stream import Assembly
@@ -23,6 +23,10 @@ SHRINKS = 3
 """How often a request is made smaller for an endpoint whose window is smaller than was thought."""
 
 SMALLER = 0.7
+
+
+class NoAnswer(TurnFailed):
+    """The models were asked and had nothing to say."""
 
 
 class Teller(Protocol):
@@ -40,6 +44,7 @@ class Asking:
         self._at = 0
         self._out = out
         self._failed: list[str] = []
+        self._text_only: set[Model] = set()  # which have refused a request with images, for whatever reason
         self.usage: dict[str, int] = {}
 
     @property
@@ -50,37 +55,43 @@ class Asking:
     def window(self) -> Window:
         return self._endpoints.known(self.model).window
 
+    def sees(self) -> bool:
+        """Whether the model is given images."""
+        return self._endpoints.known(self.model).takes_images and self.model not in self._text_only
+
     async def answer(
         self, build: Callable[[], Awaitable[Request]], on_text: Callable[[str], Awaitable[None]]
     ) -> Assembly:
         """``build`` makes the request for `model` and `window` as they are then. Raises `TurnFailed`."""
         tries, shrinks = 0, 0
-        blind: Known | None = None  # a model that has got the text only, to see whether it answers then
+        disliked: failures.Failure | None = None  # of a request with images; its model has got the text only since
         while True:
             request = await build()
             tries += 1
             try:
-                assembly = await self._endpoints.answer(self.model, request, on_text)
+                assembly = await self._endpoints.answer(self.model, request, on_text, images=self.sees())
             except Refused as refused:
                 failure = refused.failure
                 if not refused.shown:
                     if failure.too_long and shrinks < SHRINKS and self._shrink(failure, request):
                         shrinks += 1
                         continue
-                    if failure.about_images and blind is None and self._sees(request):
-                        blind = self._endpoints.known(self.model)
-                        blind.takes_images = False
+                    if failure.about_images and disliked is None and self.sees() and has_images(request.messages):
+                        disliked = failure
+                        self._text_only.add(self.model)
                         continue
-                    if blind is not None:
-                        blind.takes_images, blind = True, None
+                    if disliked is not None:
+                        disliked = None
+                        self._text_only.discard(self.model)
                     if await self._wait(failure, tries):
                         continue
                     if failure.elsewhere and await self._stand_in(failure):
                         tries = 0
                         continue
-                raise TurnFailed("; ".join([*self._failed, failure.sentence])) from refused
-            if blind is not None:
-                log.warning("the model %s takes no images: it gets the text only", self.model.name)
+                kind = NoAnswer if failure.nothing else TurnFailed
+                raise kind("; ".join([*self._failed, failure.sentence])) from refused
+            if disliked is not None:
+                self._remember_blind(disliked)
             self._count(assembly)
             return assembly
 
@@ -100,8 +111,14 @@ class Asking:
         window.tokens = tokens
         return tokens > 0
 
-    def _sees(self, request: Request) -> bool:
-        return self._endpoints.known(self.model).takes_images and has_images(request.messages)
+    def _remember_blind(self, failure: failures.Failure) -> None:
+        """It has answered without the images. That alone proves nothing: the refusal may have been of the moment."""
+        if failure.takes_no_images:
+            self._endpoints.known(self.model).takes_images = False
+        log.warning(
+            "%s: the model %s gets the text only%s",
+            failure.sentence, self.model.name, "" if failure.takes_no_images else " for the rest of this turn",
+        )  # fmt: skip
 
     async def _wait(self, failure: failures.Failure, tries: int) -> bool:
         stand_in = self._at + 1 < len(self._models)

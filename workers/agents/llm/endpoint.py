@@ -83,10 +83,15 @@ class Endpoints:
             self._known[key] = Known(Window(model.context_length or DEFAULT_WINDOW))
         return self._known[key]
 
-    async def answer(self, model: Model, request: Request, on_text: Callable[[str], Awaitable[None]]) -> Assembly:
-        """One whole answer; its text goes to ``on_text`` as it comes. Raises `Refused`."""
+    async def answer(
+        self, model: Model, request: Request, on_text: Callable[[str], Awaitable[None]], *, images: bool = True
+    ) -> Assembly:
+        """One whole answer; its text goes to ``on_text`` as it comes. Raises `Refused`.
+
+        ``images``: whether it is shown those of the request, if it is not known to take none.
+        """
         known = self.known(model)
-        messages = request.messages if known.takes_images else without_images(request.messages)
+        messages = request.messages if known.takes_images and images else without_images(request.messages)
         body: dict[str, Any] = {"model": model.name, "messages": messages, **request.more}
         if request.schemas:
             body["tools"] = request.schemas

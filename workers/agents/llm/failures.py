@@ -91,6 +91,14 @@ _LIMIT = re.compile(
     r"tokens > |tokens allowed \(|too large for model with )\s*(\d{3,8})",
     re.IGNORECASE,
 )
+_IMAGES = re.compile(r"image|multi-?modal|\bvision\b|content must be a string", re.IGNORECASE)
+_THIS_IMAGE = re.compile(
+    r"(?:could not|unable to|failed to|cannot) (?:process|decode|download|fetch|read|load)|unsupported image|"
+    r"image data|invalid (?:base64 )?image\b|too large|too small|exceeds|below \d|"
+    r"dimension|pixels|corrupt|media[_ ]type",
+    re.IGNORECASE,
+)
+"""Of an image that is broken or too large: the next one may be taken."""
 _NO_SUCH_MODEL = re.compile(
     r"model[\s_].{0,80}?(?:not[ _]found|does not exist|not exist|unknown|not a valid|invalid|no longer)|"
     r"(?:unknown|invalid|no such)[ _]model|not a valid model",
@@ -109,7 +117,9 @@ class Failure:
     retry_after: float = 0.0
     too_long: bool = False
     limit: int = 0
+    nothing: bool = False  # an answer that is empty
     about_images: bool = False  # perhaps: the request itself was disliked, or images are spoken of
+    takes_no_images: bool = False  # surely: that is what it says
 
 
 def failure_of(error: Exception, model: Model, *, begun: bool = False) -> Failure:
@@ -120,6 +130,7 @@ def failure_of(error: Exception, model: Model, *, begun: bool = False) -> Failur
     too_long = key not in (401, 403, 429) and isinstance(error, openai.APIError) and bool(_TOO_LONG.search(said))
     row = TABLE.get(Kind.TOO_LONG if too_long else key) or (_BROKEN if status >= 500 else _REFUSED)
     limit = _limit(error, said) if too_long else 0
+    takes_none = not too_long and bool(_IMAGES.search(said)) and not _THIS_IMAGE.search(said)
     return Failure(
         sentence=row.sentence.format(
             place=model.place,
@@ -136,7 +147,9 @@ def failure_of(error: Exception, model: Model, *, begun: bool = False) -> Failur
         retry_after=retry_after,
         too_long=too_long,
         limit=limit,
-        about_images=not too_long and (status in (400, 404, 413, 415, 422) or "image" in said.lower()),
+        nothing=key is Kind.NOTHING,
+        about_images=not too_long and (status in (400, 404, 413, 415, 422) or bool(_IMAGES.search(said))),
+        takes_no_images=takes_none,
     )
 
 

@@ -24,6 +24,7 @@ LINE = 2000
 
 def request(summary: str, exchanges: Sequence[Exchange], room: int) -> tuple[list[Message], int]:
     """The messages of the request, and how many of the exchanges are in it: as many as fit, at least one."""
+    summary = clipped(summary, max(0, room // 2))
     lines, taken = [], 0
     left = room - size_of(_around(summary, ""))
     for exchange in exchanges:
