@@ -16,6 +16,10 @@ from typing import Any
 import pytest
 from harness.running import wait_until
 from harness.scene import Scene
+from harness.telegram.emulator import Emulator
+from harness.telegram.world import Chat, Message
+
+from hermesd.supervisor.delivery.deliverer import PERHAPS_AGAIN
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -36,6 +40,9 @@ ROUTES = {
 }
 
 
+IN_TOPIC = "builds"
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -43,7 +50,7 @@ def free_port() -> int:
 
 
 class Site:
-    """A hermesd with routes, the fake platform as the chat that answers go to, and GitHub."""
+    """A hermesd with routes, GitHub, and what answers go to: the fake platform, and a forum of an emulated Telegram."""
 
     def __init__(self, scene: Scene, port: int):
         self.scene = scene
@@ -81,12 +88,33 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
+def telegram() -> Iterator[Emulator]:
+    with Emulator() as telegram:
+        yield telegram
+
+
+@pytest.fixture(scope="module")
+def forum(telegram: Emulator) -> Chat:
+    """With one topic."""
+    forum = telegram.group("Builds", forum=True)
+    telegram.topic(forum)
+    return forum
+
+
+@pytest.fixture(scope="module")
+def site(telegram: Emulator, forum: Chat) -> Iterator[Site]:
     port = free_port()
-    platforms = {"webhook": {"enabled": True, "extra": {"port": port, "routes": ROUTES}}}
-    with Scene(platforms=platforms, fake={}, ours={"adopt_timeout": "20s"}) as scene:
+    with Scene(fake={}, ours={"adopt_timeout": "20s"}) as scene:
+        place = {"chat_id": str(forum.id), "message_thread_id": next(iter(forum.topics))}
+        routes = ROUTES | {
+            IN_TOPIC: {"secret": SECRET, "prompt": "build {n}", "deliver": "telegram", "deliver_extra": place}
+        }
         path = scene.daemon.home / "config.yaml"
         config = json.loads(path.read_text("utf-8"))
+        config["platforms"] |= {
+            "webhook": {"enabled": True, "extra": {"port": port, "routes": routes}},
+            "telegram": {"enabled": True, "token": telegram.token, "extra": {"base_url": telegram.base_url}},
+        }
         config["platforms"]["fake"]["home_channel"] = {"platform": "fake", "chat_id": "home", "name": "Home"}
         path.write_text(json.dumps(config), "utf-8")
         scene.start()
@@ -107,6 +135,23 @@ def test_an_event_is_answered_in_a_chat_of_another_platform(site: Site) -> None:
     assert (status, said["status"]) == (200, "duplicate")
     assert site.github("review", event, "other", event="push")[1]["status"] == "ignored"
     assert site.github("review", event, "other", secret="guessed")[0] == 401
+
+
+def test_an_event_is_answered_in_a_topic_of_telegrams_and_is_marked_where_it_comes_twice(
+    site: Site, telegram: Emulator, forum: Chat
+) -> None:
+    def answers() -> list[Message]:
+        return [message for message in telegram.sent(forum) if message.text]
+
+    assert site.github(IN_TOPIC, {"n": 1}, "t1")[0] == 202
+    telegram.wait(answers)
+    telegram.cut("sendMessage", "after")
+    assert site.github(IN_TOPIC, {"n": 2}, "t2")[0] == 202
+    first, second, again = telegram.wait(lambda: answers() if len(answers()) > 2 else None)
+    assert again.text == f"{PERHAPS_AGAIN}\n\n{second.text}"
+    assert ("You said: build 1\n" in first.text, "You said: build 2\n" in second.text) == (True, True)
+    [topic] = forum.topics
+    assert {(message.thread, message.reply_to) for message in (first, second, again)} == {(topic, None)}
 
 
 def test_a_notification_goes_to_the_home_channel_and_no_agent_sees_it(site: Site) -> None:
@@ -199,7 +244,7 @@ class TestHermesctl:
         assert secret not in json.dumps(listed)
         table = ctl("webhook", "list")
         assert table.returncode == 0, table.stderr
-        assert {line.split()[0] for line in table.stdout.splitlines()[1:]} == {*ROUTES, "alerts"}
+        assert {line.split()[0] for line in table.stdout.splitlines()[1:]} == {*ROUTES, IN_TOPIC, "alerts"}
         changed = ctl("webhook", "subscribe", "alerts", "--events", "")
         assert changed.stdout.startswith("changed route alerts\n")
         assert secret in changed.stdout
@@ -226,12 +271,12 @@ class TestHermesctl:
         assert (done.returncode, said in done.stderr) == (status, True), done.stderr
 
     def test_a_route_to_nowhere_is_told_and_takes_nothing(self, site: Site) -> None:
-        made = site.scene.daemon.ctl("webhook", "subscribe", "lost", "--deliver", "telegram", "--deliver-chat-id", "1")
+        made = site.scene.daemon.ctl("webhook", "subscribe", "lost", "--deliver", "discord", "--deliver-chat-id", "1")
         assert (made.returncode, "it takes no events yet" in made.stderr) == (0, True)
         tried = site.scene.daemon.ctl("webhook", "test", "lost")
         assert (tried.returncode, ": 503 " in tried.stdout) == (1, True)
         listed = site.scene.daemon.ctl("webhook", "list")
-        assert (listed.returncode, "'telegram' is not configured" in listed.stderr) == (8, True)
+        assert (listed.returncode, "'discord' is not configured" in listed.stderr) == (8, True)
         assert "route lost" in site.scene.daemon.ctl("doctor").stdout
         assert site.scene.daemon.ctl("webhook", "remove", "lost").returncode == 0
 
