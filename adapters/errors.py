@@ -35,11 +35,14 @@ class DeliveryError(AdapterError):
 
 
 class Retry(DeliveryError):
-    """Not now: try the same message again after ``after`` seconds."""
+    """Not now: try the same message again after ``after`` seconds. ``overall``: until then the platform wants none, for
+    no chat.
+    """
 
-    def __init__(self, reason: str, after: float = 1.0):
+    def __init__(self, reason: str, after: float = 1.0, *, overall: bool = False):
         super().__init__(reason)
         self.after = after
+        self.overall = overall
 
 
 class Uncertain(DeliveryError):

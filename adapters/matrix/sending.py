@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from mautrix.api import Method, Path
@@ -12,13 +13,14 @@ from mautrix.errors import MNotFound
 from mautrix.types import EventType
 
 from hermesd.adapters.contract import Cursor, Inbound, Outbound, Sent, Target
-from hermesd.adapters.errors import AdapterError, Gone
+from hermesd.adapters.errors import AdapterError, Gone, Retry
 
 from . import buttons, media, outbound
-from .calls import calling
+from .calls import Limited, calling
 from .crypto import Crypto
 from .inbound import relation_of
 from .outbound import Content, transaction
+from .pace import Pace
 from .rooms import Rooms
 from .syncing import Stream
 
@@ -56,6 +58,7 @@ class Sending:
         self._reactions: dict[str, str] = {}  # message -> our reaction to it, "" for none
         self._typing: dict[str, float] = {}  # room -> until when, by time.monotonic()
         self._unread: dict[str, None] = {}  # messages whose sender does not know yet that we have seen them
+        self.pace = Pace()
         self.questions = buttons.load(kept.get(buttons.CURSOR, ""))
 
     def expect(self, message: Inbound) -> None:
@@ -79,11 +82,25 @@ class Sending:
         await self._stop_typing(target.chat_id)
         return Sent(event_id)
 
+    @contextmanager
+    def _writing(self, doing: str) -> Iterator[None]:
+        """A call that the server counts. Raises `Retry` instead of one that it does not want yet."""
+        if wait := self.pace.closed_for(time.monotonic()):
+            raise Retry(f"cannot {doing}: the server takes no message for {wait:.1f} s", after=wait, overall=True)
+        try:
+            with calling(doing):
+                yield
+        except Retry as error:
+            if not isinstance(error.__cause__, Limited):
+                raise
+            wait = self.pace.refused(error.after, time.monotonic())
+            raise Retry(str(error), after=wait, overall=True) from error.__cause__
+
     async def _put(self, room: str, kind: EventType, content: Content, *key: str) -> str:
         """Send one event; the same key makes it the same event, however often it is sent."""
         if not room.startswith("!"):
             raise Gone(f"cannot send to {room!r}: it is no room of Matrix")
-        with calling(f"send to {room}"):
+        with self._writing(f"send to {room}"):
             return str(
                 await self._client.send_message_event(room, kind, content, txn_id=transaction(room, str(kind), *key))  # type: ignore[arg-type]
             )
@@ -131,7 +148,7 @@ class Sending:
 
     async def _redact(self, room: str, event_id: str) -> None:
         try:
-            with calling(f"take back a message in {room}"):
+            with self._writing(f"take back a message in {room}"):
                 # mautrix makes up a transaction id for each try (mautrix/client/api/events.py:755).
                 place = Path.v3.rooms[room].redact[event_id][transaction(room, "redact", event_id)]
                 await self._client.api.request(Method.PUT, place)
@@ -181,7 +198,8 @@ class Sending:
         before = self._reactions.get(message_id)
         if before is None:
             before = await self._reaction_of_earlier_life(target.chat_id, message_id)
-        if sign:
+        # On a server that allows few messages the answers go first: a sign that is there is taken away at most.
+        if sign and not self.pace.interval(time.monotonic()):
             content = outbound.reaction(message_id, sign)
             # The one before is part of the key: the same sign may come again after another one.
             made = await self._put(target.chat_id, REACTION, content, "react", message_id, sign, before)

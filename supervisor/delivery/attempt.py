@@ -46,6 +46,7 @@ class Later:
     """After ``after`` seconds. ``edits``: the id that the next try is to edit; ``uncertain``: it may have arrived.
 
     ``denied``: the platform does not accept who we are, which is nothing that the message could be at fault for.
+    ``overall``: until then nothing may go to any other chat either.
     """
 
     after: float
@@ -55,6 +56,7 @@ class Later:
     anew: bool = False
     left: str = ""
     denied: Unauthorized | None = None
+    overall: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,9 @@ async def attempt(adapter: Adapter, row: OutboxRow) -> Outcome:
             sent = await editor.edit(row.target, edits, row.message)
             return Sent(sent.message_id or edits)
         except (Retry, Uncertain) as error:
-            return Later(error.after, str(error), uncertain or isinstance(error, Uncertain), edits)
+            return Later(
+                error.after, str(error), uncertain or isinstance(error, Uncertain), edits, overall=_overall(error)
+            )
         except Unauthorized as error:
             return Later(DENIED_SECONDS, str(error), uncertain, edits, denied=error)
         except (Gone, Rejected) as error:
@@ -108,7 +112,9 @@ async def attempt(adapter: Adapter, row: OutboxRow) -> Outcome:
         taken = await adapter.send(row.target, message)
         return Sent(taken.message_id, anew, left, taken.others)
     except (Retry, Uncertain) as error:
-        return Later(error.after, str(error), uncertain or isinstance(error, Uncertain), "", anew, left)
+        return Later(
+            error.after, str(error), uncertain or isinstance(error, Uncertain), "", anew, left, overall=_overall(error)
+        )
     except Unauthorized as error:
         return Later(DENIED_SECONDS, str(error), uncertain, "", anew, left, error)
     except Unattended as error:
@@ -119,3 +125,7 @@ async def attempt(adapter: Adapter, row: OutboxRow) -> Outcome:
     except Exception as error:  # an adapter's fault must not stop the chat; nobody knows whether it was sent
         log.exception("outbox row %d: the adapter of %s failed", row.id, row.target.platform)
         return Unknown(f"{type(error).__name__}: {error}")
+
+
+def _overall(error: AdapterError) -> bool:
+    return isinstance(error, Retry) and error.overall

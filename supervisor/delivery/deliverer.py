@@ -336,18 +336,23 @@ class Deliverer:
                 await self._below(lane, row, anew, left)
                 self._left(lane, len(rows))
                 self.questions.sent(row, message_id)
-            case Later(after, error, uncertain, edits, anew, left, denied):
+            case Later(after, error, uncertain, edits, anew, left, denied, overall):
+                rates = self._rates_of(row.target.platform)
+                if overall:
+                    rates.close_all(self._now() + after)
                 # The mark must outlive this hermesd as well, and every later try.
                 why = f"{UNCERTAIN}; {error}" if uncertain else error
                 if edits != row.platform_message_id:
                     await self._persistence.write(outbox.placeholder, row.id, edits)
-                lane.failures += 1
-                after = backed_off(after, lane.failures)
+                if not overall:  # else it is no fault of this message
+                    lane.failures += 1
+                    after = backed_off(after, lane.failures)
                 await self._persistence.write(outbox.together, outbox.postponed, ids, now + after, why, now)
                 for index, one in enumerate(rows):
                     lane.rows[index] = replace(one, next_try_at=now + after, error=why, platform_message_id=edits)
                 await self._below(lane, row, anew, left)
-                self._rates_of(row.target.platform).close(row.target.chat_id, self._now() + after)
+                if not overall:
+                    rates.close(row.target.chat_id, self._now() + after)
                 if denied is not None:
                     lane.denied = True
                     self._on_denied(row.target.platform, denied)
@@ -418,7 +423,7 @@ class Deliverer:
         now = self._now()
         rates, chat = self._rates_of(row.target.platform), row.target.chat_id
         facts = adapter.capabilities(row.target)
-        if lane.booked:
+        if lane.booked >= rates.closed_until(chat) and lane.booked:
             return max(0.0, lane.booked - now)
         if (free := rates.when(chat, facts, now)) > now:
             return free - now

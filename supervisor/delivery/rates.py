@@ -40,6 +40,14 @@ class Bucket:
         insort(self._uses, at)
         del self._uses[: -self.rate.count]
 
+    def drain(self, until: float) -> None:
+        """There is no token before, and one after the other from then on."""
+        count, seconds = self.rate.count, self.rate.seconds
+        booked = [use for use in self._uses if use >= until]
+        self._uses = [until - seconds * (count - place) / count for place in range(count)]
+        for use in booked:
+            self.use(use)
+
     def used_until(self) -> float:
         """When the last token is back."""
         return self._uses[-1] + self.rate.seconds if self._uses else 0.0
@@ -56,12 +64,13 @@ class Rates:
         self._overall: Bucket | None = None
         self._chats: dict[str, Bucket] = {}
         self._closed: dict[str, float] = {}  # by the platform's word, until when
+        self._all_closed = 0.0
         self._sweep_at = 0.0
 
     def when(self, chat: str, capabilities: Capabilities, now: float) -> float:
         """The time at which a message may go to this chat: ``now``, or later. A call by `book` at that time is due."""
         self._know(chat, capabilities, now)
-        at = max(now, self._closed.get(chat, 0.0))
+        at = max(now, self.closed_until(chat))
         if (bucket := self._chats.get(chat)) is not None:
             at = max(at, bucket.free_at(now))
         return at
@@ -81,7 +90,7 @@ class Rates:
     def spare(self, chat: str, capabilities: Capabilities, now: float) -> float:
         """For progress: ``now`` if a token was free and has been taken, else when to ask again."""
         self._know(chat, capabilities, now)
-        at = max(now, self._closed.get(chat, 0.0))
+        at = max(now, self.closed_until(chat))
         if (bucket := self._chats.get(chat)) is not None:
             at = max(at, bucket.free_at(now, _kept(bucket)))
         if self._overall is not None:
@@ -99,9 +108,18 @@ class Rates:
         """The platform has said that nothing may come before."""
         self._closed[chat] = max(until, self._closed.get(chat, 0.0))
 
+    def close_all(self, until: float) -> None:
+        """The same for all chats: what the platform counts has been used up."""
+        self._all_closed = max(until, self._all_closed)
+        if self._overall is not None:
+            self._overall.drain(self._all_closed)
+
+    def closed_until(self, chat: str) -> float:
+        return max(self._all_closed, self._closed.get(chat, 0.0))
+
     def closed_for(self, chat: str, now: float) -> float:
         """Seconds for which the platform wants nothing in this chat, by its own word."""
-        return max(0.0, self._closed.get(chat, 0.0) - now)
+        return max(0.0, self.closed_until(chat) - now)
 
     def reopen(self, chat: str) -> None:
         """Somebody knows better."""
@@ -113,6 +131,8 @@ class Rates:
             self._overall = None
         elif self._overall is None or self._overall.rate != capabilities.overall_rate:
             self._overall = Bucket(capabilities.overall_rate)
+            if self._all_closed > now:
+                self._overall.drain(self._all_closed)
         known = self._chats.get(chat)
         if capabilities.chat_rate is None:
             self._chats.pop(chat, None)

@@ -346,7 +346,11 @@ class Streams:
                 await self._persistence.write(kept.retract, stream.turn, action.index)
             return progress.Done(sent.message_id)
         except Retry as error:
-            self._rates_of(target.platform).close(target.chat_id, self._now() + error.after)
+            rates, until = self._rates_of(target.platform), self._now() + error.after
+            if error.overall:
+                rates.close_all(until)
+            else:
+                rates.close(target.chat_id, until)
             self._not_sent(stream, action, exact)
             return progress.Failed(progress.Failure.LATER, error.after)
         except Uncertain as error:

@@ -104,3 +104,27 @@ def test_a_message_that_fails_again_and_again_is_tried_less_and_less_often() -> 
 
 def test_what_the_platform_asks_for_is_never_cut_short() -> None:
     assert backed_off(90.0, 1) == backed_off(90.0, 5) == 90.0
+
+
+def test_what_the_platform_says_closes_all_chats_whose_tokens_come_back_one_by_one() -> None:
+    rates = Rates()
+    assert send(rates, "a", ALL, 0.0) == 0.0
+    rates.close_all(30.0)
+    rates.close_all(20.0)
+    assert rates.closed_for("b", 5.0) == 25.0
+    assert rates.spare("b", ALL, 5.0) >= 30.0
+    assert [send(rates, chat, ALL, 5.0) for chat in "abc"] == [30.0, 35.0, 40.0]
+
+
+def test_a_rate_that_is_learned_from_a_refusal_begins_without_tokens() -> None:
+    rates = Rates()
+    assert send(rates, "a", Capabilities(), 0.0) == 0.0
+    rates.close_all(5.0)
+    assert [send(rates, chat, ALL, 1.0) for chat in "ab"] == [5.0, 10.0]
+
+
+def test_a_token_that_was_booked_for_later_than_a_refusal_stays_used() -> None:
+    rates = Rates()
+    assert [send(rates, "a", ALL, 0.0) for _ in range(4)] == [0.0, 0.0, 10.0, 10.0]
+    rates.close_all(8.0)
+    assert send(rates, "b", ALL, 8.0) == 20.0
