@@ -32,7 +32,11 @@ GIVE_UP_SECONDS = 60.0
 """Of failures without a break; the core then makes a new connection, in its own time."""
 
 CONFLICT_DELAYS = (1.0, 5.0, 10.0)
-"""One conflict is what a hand-over looks like: an earlier poll of our own that Telegram still holds."""
+CONFLICT_WINDOW = 60.0
+HAND_OVER_SECONDS = 10.0
+"""Two conflicts so far apart, within the window, are a rival, whatever was received between them: one that backs off
+leaves us our turns. What is nearer is what a hand-over looks like: an earlier poll that Telegram still holds.
+"""
 
 REFUSED_DELAYS = (0.2, 1.0, 5.0, 15.0)
 """The core keeps nothing now: its disk is full, or it is stopping."""
@@ -86,7 +90,7 @@ class Poller:
         self._offset = 0
         self._failing_since: float | None = None
         self._failures = 0
-        self._conflicts = 0
+        self._conflicts: list[float] = []  # when, within the window
 
     async def run(self) -> None:
         refusals = 0
@@ -99,7 +103,7 @@ class Poller:
                     return
                 await asyncio.sleep(delay)
                 continue
-            self._failing_since, self._failures, self._conflicts = None, 0, 0
+            self._failing_since, self._failures = None, 0
             self._alive()
             try:
                 await self._take_all(updates)
@@ -142,12 +146,13 @@ class Poller:
         if found.kind == "flood":
             return max(found.after, 1.0)
         if found.kind == "conflict":
-            self._conflicts += 1
-            if self._conflicts > len(CONFLICT_DELAYS):
+            now = self._now()
+            self._conflicts = [at for at in self._conflicts if at > now - CONFLICT_WINDOW] + [now]
+            if now - self._conflicts[0] >= HAND_OVER_SECONDS:
                 self._lost(calls.adapter_error(found, "receive from Telegram"))
                 return None
             log.warning("Telegram: %s", found.text)
-            return CONFLICT_DELAYS[self._conflicts - 1]
+            return _at(CONFLICT_DELAYS, len(self._conflicts) - 1)
         if found.kind in ("token", "refused", "forbidden"):
             self._lost(calls.start_error(found))
             return None

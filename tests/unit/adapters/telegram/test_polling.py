@@ -92,11 +92,40 @@ async def test_a_success_between_failures_begins_anew(monkeypatch: pytest.Monkey
     assert set(script.slept) == set(polling.RETRY_DELAYS[:2])
 
 
+async def test_a_hand_over_is_no_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = await Script([tg.Conflict("x"), tg.Conflict("x"), *[[update(n)] for n in range(100)]]).run(monkeypatch)
+    assert script.slept == list(polling.CONFLICT_DELAYS[:2])
+    assert script.lost == []
+
+
 async def test_conflicts_in_a_row_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    script = await Script([tg.Conflict("x"), [update(1)], *[tg.Conflict("x")] * 10]).run(monkeypatch)
-    assert script.slept == [polling.CONFLICT_DELAYS[0], *polling.CONFLICT_DELAYS]
+    script = await Script([*[[update(n)] for n in range(100)], *[tg.Conflict("x")] * 10]).run(monkeypatch)
+    assert script.slept == list(polling.CONFLICT_DELAYS)
     assert isinstance(script.lost[0], Conflict)
-    assert script.time < 60
+    assert script.time < 100 + 60
+
+
+@pytest.mark.parametrize("pause", [3, 8, 25, 50])
+async def test_a_rival_that_backs_off_while_people_write_is_a_conflict(
+    monkeypatch: pytest.MonkeyPatch, pause: int
+) -> None:
+    script = Script([])
+    conflicts: list[float] = []
+
+    async def raw_updates(offset: int, seconds: int) -> list[dict[str, Any]]:
+        """Somebody writes every second; the rival asks again ``pause`` seconds after its last time."""
+        script.time += 1.0
+        if script.time > 300:
+            raise asyncio.CancelledError
+        if script.time >= (conflicts[-1] + pause if conflicts else 20):
+            conflicts.append(script.time)
+            raise tg.Conflict("x")
+        return [update(int(script.time))]
+
+    monkeypatch.setattr(script, "raw_updates", raw_updates)
+    await script.run(monkeypatch)
+    assert isinstance(script.lost[0], Conflict)
+    assert script.time < conflicts[0] + 60
 
 
 async def test_a_token_that_is_refused_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
