@@ -13,7 +13,7 @@ from mautrix.errors import MNotFound
 from mautrix.types import EventType
 
 from hermesd.adapters.contract import Cursor, Inbound, Outbound, Sent, Target
-from hermesd.adapters.errors import AdapterError, Gone, Retry
+from hermesd.adapters.errors import AdapterError, Gone, NotAccepted, Retry
 
 from . import buttons, media, outbound
 from .calls import Limited, calling
@@ -134,7 +134,10 @@ class Sending:
         return event_id
 
     async def _keep_questions(self) -> None:
-        await self._keep(Cursor(buttons.CURSOR, buttons.dump(self.questions)))
+        try:
+            await self._keep(Cursor(buttons.CURSOR, buttons.dump(self.questions)))
+        except NotAccepted as refusal:  # it is in the room; only its reactions do not outlive this hermesd
+            log.warning("cannot keep the open questions of Matrix: %s", refusal)
 
     async def edit(self, target: Target, message_id: str, message: Outbound) -> Sent:
         content = outbound.edit(message, message_id)

@@ -350,10 +350,19 @@ class TelegramAdapter:
             raise calls.adapter_error(trouble, "fetch a file from Telegram", repeatable=True) from None
         if not found.file_path:
             raise Gone("the file is not at Telegram any more")
+        place = found.file_path.removeprefix(f"{bot.base_file_url}/")
+        is_path, is_ours = place.startswith("/"), self._options.base_url != options.DEFAULT_BASE
+        if is_path and is_ours and await asyncio.to_thread(Path(place).is_file):
+            return await media.copy(Path(place), file, directory, limit)
         transport = network.transport(self._options.ways, 1)
-        return await media.fetch(
-            found.file_path, file, directory, limit, proxy=self._options.proxy, transport=transport
-        )
+        try:
+            return await media.fetch(
+                f"{bot.base_file_url}/{place}", file, directory, limit, proxy=self._options.proxy, transport=transport
+            )
+        except Gone as error:
+            if is_path and is_ours:
+                raise Rejected(f"{error}; its server names a path ({place}) that hermesd cannot read") from None
+            raise
 
     # What comes in.
 

@@ -35,14 +35,16 @@ def keyboard(question: Question | None) -> InlineKeyboardMarkup | None:
     return InlineKeyboardMarkup(rows)
 
 
-def pressed(markup: InlineKeyboardMarkup | None, data: str) -> tuple[str, str] | None:
-    """(the question's id, the choice) of a button that is under its message; None for any other data."""
+def pressed(markup: InlineKeyboardMarkup | None, data: str) -> tuple[str, int, str] | None:
+    """(the question's id, the choice's number, its label) of a button that is under its message; None for any other
+    data. The label has only single blanks, which the choice need not.
+    """
     prefix, _, rest = data.partition(":")
-    ask = rest.partition(":")[2]
-    if prefix != _PREFIX or not ask or markup is None:
+    number, _, ask = rest.partition(":")
+    if prefix != _PREFIX or not ask or not number.isdecimal() or markup is None:
         return None
     for row in markup.inline_keyboard:
         for button in row:
             if button.callback_data == data:
-                return ask, button.text
+                return ask, int(number), button.text
     return None

@@ -156,7 +156,7 @@ def _press(query: CallbackQuery, platform: str) -> Press | Passed:
     pressed = buttons.pressed(message.reply_markup, query.data or "")
     if pressed is None:
         return Passed("it is no button of hermesd's")
-    ask, choice = pressed
+    ask, number, choice = pressed
     return Press(
         platform=platform,
         chat_id=str(message.chat.id),
@@ -166,4 +166,5 @@ def _press(query: CallbackQuery, platform: str) -> Press | Passed:
         choice=choice,
         user_name=clean(query.from_user.full_name),
         thread_id=thread_of(message),
+        number=number,
     )

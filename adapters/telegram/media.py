@@ -1,11 +1,15 @@
-"""Files in and out. Telegram gives a bot a file only by an address that holds its token, which must not be told on."""
+"""Files in and out. Telegram gives a bot a file only by an address that holds its token, which must not be told on. A
+Bot API server of one's own that runs with ``--local`` names the file's path on its disk instead.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import httpx
 from telegram import InputFile
@@ -44,6 +48,22 @@ async def fetch(
             return await store(_chunks(response), file, directory, limit)
     except httpx.HTTPError as error:
         raise Retry(f"{what}: {type(error).__name__}", after=2.0) from None  # the error's text may hold the address
+
+
+async def copy(path: Path, file: Attachment, directory: Path, limit: int) -> Attachment:
+    """Store a file of a Bot API server on this machine. Raises `Rejected` for what cannot be read, or `Retry`."""
+    try:
+        content = await asyncio.to_thread(open, path, "rb")
+    except OSError as error:
+        what = f"cannot fetch {safe_name(file.name)} from Telegram's server"
+        raise Rejected(f"{what}: its file {path} cannot be read: {error.strerror}") from error
+    with content:
+        return await store(_pieces(content), file, directory, limit)
+
+
+async def _pieces(content: BinaryIO) -> AsyncIterator[bytes]:
+    while piece := await asyncio.to_thread(content.read, CHUNK):
+        yield piece
 
 
 async def _chunks(response: httpx.Response) -> AsyncIterator[bytes]:

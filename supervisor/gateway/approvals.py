@@ -46,11 +46,15 @@ class Approvals:
     def of(self, key: SessionKey) -> list[Ask]:
         return [question.ask for question in self._open.values() if question.key == key]
 
-    def answer_one(self, ask_id: AskId, choice: str, by: str) -> Ask | None:
-        """Answer this question. None: it is over, or never was. Raises ValueError as `answer` does."""
+    def answer_one(self, ask_id: AskId, choice: str, by: str, number: int = -1) -> Ask | None:
+        """Answer this question, by the number of a choice where that is known. None: it is over, or never was. Raises
+        ValueError as `answer` does.
+        """
         question = self._open.get(ask_id)
         if question is None:
             return None
+        if 0 <= number < len(question.ask.choices):
+            choice = question.ask.choices[number]
         self._settle(ask_id, _chosen(question.ask, choice), by)
         return question.ask
 

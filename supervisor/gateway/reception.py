@@ -186,7 +186,7 @@ class Reception:
             return Pressed(False, words.NOT_YOURS_TO_ANSWER)
         by = press.user_name or press.user_id
         try:
-            question = self._lanes.approvals.answer_one(AskId(press.ask), press.choice, by)
+            question = self._lanes.approvals.answer_one(AskId(press.ask), press.choice, by, press.number)
         except ValueError as error:
             return Pressed(False, str(error))
         if question is None:

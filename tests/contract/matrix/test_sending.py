@@ -220,6 +220,17 @@ class TestQuestions:
         await bot.core.message("later")
         assert len(bot.core.presses) == 1
 
+    async def test_one_that_cannot_be_kept_was_sent_all_the_same(self, bot: Bot, anna: Person) -> None:
+        await bot.start()
+        room = await direct(bot, anna)
+        bot.core.refusal = "the disk is full"
+        sent = await bot.send(room, "May I?", kind="question", question=self.ASK)
+        bot.core.refusal = ""
+        await shown(anna, room, sent.message_id)
+        anna.react(room, sent.message_id, "❌")
+        [press] = await bot.core.until(lambda: bot.core.presses)
+        assert press.choice == "deny"
+
     async def test_other_choices_have_numbers(self, bot: Bot, anna: Person) -> None:
         await bot.start()
         room = await direct(bot, anna)

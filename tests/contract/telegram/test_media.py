@@ -92,6 +92,29 @@ async def test_what_goes_wrong_in_fetching_tells_no_token(
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_a_file_that_the_server_names_by_its_path_is_read_there(
+    telegram: Emulator, core: Core, connect: Connect, tmp_path: Path
+) -> None:
+    """As a Bot API server with ``--local`` does."""
+    adapter = await connect()
+    telegram.send("document", b"%PDF-1.7", telegram.user(), name="plan.pdf", mime="application/pdf")
+    received_file = await received(core)
+    there, kept = tmp_path / "server" / "file_1.pdf", tmp_path / "kept"
+    there.parent.mkdir()
+    telegram.server.world.files[received_file.remote].path = str(there)
+    telegram.fail("file", errors.ApiError(404, "Not Found"))
+    with pytest.raises(Rejected, match="names a path"):
+        await adapter.fetch(received_file, kept, LIMIT)
+    there.write_bytes(b"%PDF-1.7 " * 20_000)
+    file = await adapter.fetch(received_file, kept, LIMIT)
+    assert (Path(file.path).parent, file.size) == (kept, 180_000)
+    assert Path(file.path).read_bytes() == there.read_bytes()
+    assert there.exists()
+    with pytest.raises(Rejected, match="larger than 1000"):
+        await adapter.fetch(received_file, kept, 1000)
+    assert len(list(kept.iterdir())) == 1
+
+
 @pytest.fixture
 async def adapter(connect: Connect) -> TelegramAdapter:
     return await connect()

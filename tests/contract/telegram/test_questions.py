@@ -38,6 +38,18 @@ async def test_a_press_reaches_the_core_and_is_answered(telegram: Emulator, core
     await adapter.settle(target, sent.message_id, "Run it? always, said Ann")
 
 
+async def test_a_choice_is_known_by_its_number_where_telegram_shows_it_otherwise(
+    telegram: Emulator, core: Core, connect: Connect
+) -> None:
+    ann = telegram.user("Ann")
+    chat = telegram.private(ann)
+    adapter = await connect()
+    sent = await adapter.send(Target("telegram", str(chat.id)), question("yes", "not  now,\nlater"))
+    telegram.press(ann, chat, int(sent.message_id), "not now, later")
+    await core.until(lambda: core.presses)
+    assert (core.presses[0].ask, core.presses[0].number) == (ASK, 1)
+
+
 async def test_one_who_may_not_press_is_told_so(telegram: Emulator, core: Core, connect: Connect) -> None:
     eve = telegram.user("Eve")
     group = telegram.group()

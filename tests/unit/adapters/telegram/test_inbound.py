@@ -103,7 +103,7 @@ def test_a_press_says_who_where_and_what() -> None:
     message = {"message_id": 3, "date": 1, "chat": GROUP, "text": "?", "reply_markup": markup}
     query = {"id": "1", "from": ANN, "chat_instance": "2", "message": message, "data": "ask:0:abc:d"}
     found = translate(Update.de_json({"update_id": 1, "callback_query": query}, None), ME, "telegram", OPTIONS)
-    assert found == Press("telegram", "-100", "3", "7", "abc:d", "yes", user_name="Ann Bee")
+    assert found == Press("telegram", "-100", "3", "7", "abc:d", "yes", user_name="Ann Bee", number=0)
     forged = {**query, "data": "ask:1:abc:d"}
     assert isinstance(
         translate(Update.de_json({"update_id": 1, "callback_query": forged}, None), ME, "telegram", OPTIONS), Passed

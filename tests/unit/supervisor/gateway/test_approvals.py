@@ -49,6 +49,17 @@ async def test_the_oldest_question_of_the_session_is_answered(approvals: Open) -
     assert [question.ask for question in approvals.of(BOB)] == ["b1"]
 
 
+async def test_a_choice_is_known_by_its_number(approvals: Open) -> None:
+    choices = ("not  now", "not now", "never")
+    for name, number, choice in (("a1", 0, "not  now"), ("a2", 1, "not now"), ("a3", -1, "never")):
+        approvals.put(ANN, ask(name, choices=choices))
+        assert approvals.answer_one(AskId(name), "not now" if number >= 0 else "never", "u1", number) is not None
+        assert approvals.answers[-1] == Answer(name, choice, "u1")
+    approvals.put(ANN, ask("a4", choices=choices))
+    with pytest.raises(ValueError, match="is not one of"):
+        approvals.answer_one(AskId("a4"), "other", "u1", 3)
+
+
 async def test_there_is_none(approvals: Open) -> None:
     assert approvals.answer(ANN, "approve", "u1") is None
 
