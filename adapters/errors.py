@@ -35,13 +35,14 @@ class DeliveryError(AdapterError):
 
 
 class Retry(DeliveryError):
-    """Not now: try the same message again after ``after`` seconds. ``overall``: until then the platform wants none, for
-    no chat.
+    """Not now: try the same message again after ``after`` seconds. ``flood``: the platform wants no calls before then,
+    for this chat, whatever they are; ``overall``: for no chat.
     """
 
-    def __init__(self, reason: str, after: float = 1.0, *, overall: bool = False):
+    def __init__(self, reason: str, after: float = 1.0, *, flood: bool = False, overall: bool = False):
         super().__init__(reason)
         self.after = after
+        self.flood = flood or overall
         self.overall = overall
 
 

@@ -389,8 +389,8 @@ class FakeAdapter:
         self, count: int = 1, *, error: str = "", after: float = 0.1, delivered: bool = False, call: str = "send"
     ) -> None:
         """Let the next ``count`` calls ("send", "edit", "delete", "settle", "fetch") fail with "retry" (the default),
-        "uncertain", "gone", "rejected" or "unauthorized"; with ``delivered`` the message is shown all the same and the
-        failure is "uncertain" by default, as when only the confirmation was lost.
+        "flood", "uncertain", "gone", "rejected" or "unauthorized"; with ``delivered`` the message is shown all the same
+        and the failure is "uncertain" by default, as when only the confirmation was lost.
         """
         error = error or ("uncertain" if delivered else "retry")
         if error not in _FAILURES:
@@ -499,13 +499,13 @@ class FakeAdapter:
             (self._delivered if place in memory.confirmed else self._unconfirmed)[place] = inbound
 
 
-_FAILURES = ("retry", "uncertain", "gone", "rejected", "unauthorized")
+_FAILURES = ("retry", "flood", "uncertain", "gone", "rejected", "unauthorized")
 
 
 def _failure(cut: _Cut) -> AdapterError:
     reason = "cannot send: the fake platform was told to fail"
-    if cut.error == "retry":
-        return Retry(reason, after=cut.after)
+    if cut.error in ("retry", "flood"):
+        return Retry(reason, after=cut.after, flood=cut.error == "flood")
     if cut.error == "uncertain":
         return Uncertain(reason, after=cut.after)
     return {"gone": Gone, "rejected": Rejected, "unauthorized": Unauthorized}[cut.error](reason)

@@ -96,7 +96,7 @@ class Gate:
                 calls.popleft()
             if len(calls) >= rate.count:
                 self.floods += 1
-                raise Retry("cannot send: too many messages", after=calls[0] + rate.seconds - now)
+                raise Retry("cannot send: too many messages", after=calls[0] + rate.seconds - now, flood=True)
         for calls, rate in windows:
             if rate is not None:
                 calls.append(now)

@@ -111,16 +111,15 @@ class App:
         self._stop_progress: list[Callable[[str, int, float], None]] = []
         self.tasks = Tasks(self._task_failed)
         self.journal = Journal(paths.journal)
-        self.platforms = Platforms(self.tasks, environ=loaded.environ, home=paths.home, on_up=self._platform_up)
+        self.platforms = Platforms(
+            self.tasks, environ=loaded.environ, home=paths.home, on_up=self._platform_up,
+            on_gone=lambda name: self.deliverer.platform_gone(name),
+        )  # fmt: skip
         settings = in_effect.delivery_settings(loaded, paths)
         self.deliverer = Deliverer(
-            self.journal,
-            self.platforms.live,
-            self.tasks,
-            settings,
-            on_missing=self.platforms.hurry,
-            on_denied=self.platforms.denied,
-        )
+            self.journal, self.platforms.live, self.tasks, settings, on_missing=self.platforms.hurry,
+            may_return=self.platforms.may_return, on_denied=self.platforms.denied,
+        )  # fmt: skip
         self.stickers = Stickers(paths.home / "sticker_cache.json")
         self.tokens = Broker(paths.home, lambda: self.loaded.settings.mcp_servers, self.tasks)
         self.holders = Holders(lambda: self.pool, lambda: self.lanes.settings.stop_grace)

@@ -49,7 +49,7 @@ def failure(what: str, error: Exception) -> DeliveryError | AdapterError:
         case DeliveryError() | AdapterError():
             return error
         case discord.RateLimited():
-            return Retry(f"{what}: Discord asks to wait {error.retry_after:.1f} s", after=error.retry_after)
+            return Retry(f"{what}: Discord asks to wait {error.retry_after:.1f} s", after=error.retry_after, flood=True)
         case discord.HTTPException():
             return _answered(what, error)
         case discord.DiscordException() | ValueError() | TypeError():
@@ -67,7 +67,8 @@ def _answered(what: str, error: discord.HTTPException) -> DeliveryError | Adapte
     if error.code in _GONE:
         return Gone(f"{what}: {_GONE[error.code]} (code {error.code})")
     if error.status == 429 or error.code in _TOO_SOON:
-        return Retry(said, after=_retry_after(error) or _TOO_SOON.get(error.code, CLOUDFLARE_SECONDS))
+        after = _retry_after(error) or _TOO_SOON.get(error.code, CLOUDFLARE_SECONDS)
+        return Retry(said, after=after, flood=error.status == 429)
     if error.status >= 500:
         return Retry(said, after=SERVER_SECONDS)
     if error.status == 404:

@@ -84,7 +84,7 @@ def translated(error: BaseException, doing: str) -> AdapterError | None:
         return None
     said = f"cannot {doing}: {_words(error)}"
     if kind is Retry:
-        return Retry(said, after=error.after if isinstance(error, Limited) else AFTER)
+        return Retry(said, after=error.after, flood=True) if isinstance(error, Limited) else Retry(said, after=AFTER)
     return kind(said, fix=NEW_TOKEN) if kind is Unauthorized else kind(said)
 
 

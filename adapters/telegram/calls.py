@@ -129,7 +129,7 @@ def adapter_error(found: Failure, what: str, *, repeatable: bool = False) -> Ada
     """What the core is told. ``what`` completes "cannot …"; a ``repeatable`` call may be made twice."""
     said = f"cannot {what}: {found.text}"
     if found.kind == "flood":
-        return Retry(said, after=found.after)
+        return Retry(said, after=found.after, flood=True)
     if found.kind == "token":
         return Unauthorized(said, fix=NEW_TOKEN)
     if found.kind == "conflict":

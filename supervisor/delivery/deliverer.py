@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from hermesd.adapters.contract import Adapter, CanNotice, CanStream, Outbound, Target, capability
-from hermesd.adapters.errors import AdapterError
+from hermesd.adapters.errors import AdapterError, Retry
 from hermesd.adapters.media.download import AddressJudge, is_public
 from hermesd.supervisor.journal import Journal, outbox, progress
 from hermesd.supervisor.journal.errors import IllegalTransition, JournalError
@@ -28,6 +28,7 @@ from hermesd.supervisor.tasks import Tasks
 
 from .absence import Absence, Lane
 from .albums import joined, receipts, together
+from .asides import Asides
 from .attempt import Away, Later, Lost, Sent, Unknown, attempt
 from .parts import PERHAPS_AGAIN, parts_of
 from .preparation import Preparation, Prepared
@@ -58,8 +59,8 @@ class _Lane:
 
 class Deliverer:
     """``adapters`` is the app's live map: a platform that is missing from it keeps its rows until it is there, and
-    ``on_missing`` is told its name. ``on_denied`` is told of one that does not accept who we are, and why.
-    ``clock``: Unix seconds.
+    ``on_missing`` is told its name; ``may_return`` knows whether it will come back by itself. ``on_denied`` is told of
+    one that does not accept who we are, and why. ``clock``: Unix seconds.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Deliverer:
         may_fetch: AddressJudge = is_public,
         on_missing: Callable[[str], None] = lambda platform: None,
         on_denied: Callable[[str, AdapterError], None] = lambda platform, error: None,
+        may_return: Callable[[str], bool] = lambda platform: False,
         clock: Callable[[], float] = time.time,
     ):
         settings = settings or DeliverySettings()
@@ -80,16 +82,19 @@ class Deliverer:
         self._tasks = tasks
         self._on_missing = on_missing
         self._on_denied = on_denied
+        self._may_return = may_return
         self._clock = clock
         self._persistence = Persistence(journal, tasks)
         self._rates: dict[str, Rates] = {}
         self.streams = Streams(journal, adapters, tasks, settings, self._rates_of, self._is_waited_for)
         self._preparation = Preparation(journal, self.streams, settings, may=may_fetch)
-        self._stale = Stale(adapters, tasks, self._persistence)
-        self.questions = Questions(journal, adapters, tasks)
+        asides = Asides(adapters, tasks, self._rates_of)
+        self._stale = Stale(asides, self._persistence)
+        self.questions = Questions(journal, adapters, tasks, asides)
         self._absence = Absence(self._persistence, tasks, self.deliver)
         self._lanes: dict[Lane, _Lane] = {}
         self._watchers: dict[int, list[asyncio.Future[None]]] = {}
+        self._awaiting: dict[int, str] = {}  # messages with watchers that wait for a platform to return, by row
         self._early: list[Callable[[], None]] | None = None
         self._held: list[OutboxRow] | None = None
         self._idle = asyncio.Event()
@@ -143,6 +148,11 @@ class Deliverer:
             self._wake(lane)
         self._stale.take_back([row for row in await self._journal.write(progress.stale) if row.target.platform == name])
         await self.questions.take_up()
+
+    def platform_gone(self, name: str) -> None:
+        """It will not come back by itself: nobody need wait to see what becomes of a message to it."""
+        for message in [message for message, platform in self._awaiting.items() if platform == name]:
+            self._tell(message)
 
     def _on_their_way(self) -> set[int]:
         return {row.id for lane in self._lanes.values() for row in lane.rows}
@@ -204,7 +214,9 @@ class Deliverer:
                 return
 
     def watch(self, row: OutboxRow) -> asyncio.Future[None]:
-        """Done when there is nothing more to wait for: all its parts were sent or given up, or its way in is not up."""
+        """Done when there is nothing more to wait for: all its parts were sent or given up, or its way in is not up and
+        will not be by itself.
+        """
         watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if row.state is OutboxState.PENDING:
             self._watchers.setdefault(row.part_of or row.id, []).append(watcher)
@@ -215,6 +227,10 @@ class Deliverer:
     def closed_for(self, target: Target) -> float:
         """Seconds for which the platform wants no calls for this chat; for what nobody waits for."""
         return self._rates_of(target.platform).closed_for(target.chat_id, self._now())
+
+    def heed(self, target: Target, error: Retry) -> None:
+        """What the platform has said to a call of somebody else's."""
+        self._rates_of(target.platform).heed(target.chat_id, error, self._now())
 
     async def wait_idle(self, timeout: float) -> bool:
         """True when nothing is on its way any more."""
@@ -253,7 +269,11 @@ class Deliverer:
 
     def abandon(self, turn: str, target: Target) -> None:
         """The turn is over and has no answer: what was shown of it stays."""
-        self._tasks.job(self.streams.abandon(turn, target), f"end the progress of {turn}")
+
+        async def end() -> None:
+            self.deliver(await self.streams.abandon(turn, target, self._clock()))
+
+        self._tasks.job(end(), f"end the progress of {turn}")
 
     def notice(self, target: Target, text: str) -> bool:
         """A passing word beside the conversation. False: this way in cannot show one."""
@@ -313,7 +333,7 @@ class Deliverer:
             # Its way in is down, or no longer configured: the row stays, and goes when it is up.
             log.warning("outbox row %d waits: %s is not up", row.id, row.target.platform)
             self._on_missing(row.target.platform)
-            self._left(lane)
+            self._left(lane, returns=self._may_return(row.target.platform))
             return 0.0
         if (early := row.next_try_at - self._clock()) > 0:
             return early
@@ -325,9 +345,15 @@ class Deliverer:
             return wait
         elif not (rows := await self._begin(lane, adapter)):
             return 0.0
-        lane.booked, lane.denied = 0.0, False
+        lane.booked, now = 0.0, self._clock()
         row = joined(rows)
         ids = [one.id for one in rows]
+        if (closed := self.closed_for(row.target)) > 0:  # while that was written
+            await self._persistence.write(outbox.together, outbox.postponed, ids, now + closed, row.error, now)
+            for index, one in enumerate(rows):
+                lane.rows[index] = replace(one, next_try_at=now + closed)
+            return closed
+        lane.denied = False
         outcome = await attempt(adapter, row)
         now = self._clock()
         match outcome:
@@ -337,22 +363,22 @@ class Deliverer:
                 self._left(lane, len(rows))
                 self.questions.sent(row, message_id)
             case Later(after, error, uncertain, edits, anew, left, denied, overall):
+                # Before anything is written: nobody may call meanwhile.
                 rates = self._rates_of(row.target.platform)
                 if overall:
                     rates.close_all(self._now() + after)
+                else:  # it may be a fault of this message
+                    lane.failures += 1
+                    after = backed_off(after, lane.failures)
+                    rates.close(row.target.chat_id, self._now() + after)
                 # The mark must outlive this hermesd as well, and every later try.
                 why = f"{UNCERTAIN}; {error}" if uncertain else error
                 if edits != row.platform_message_id:
                     await self._persistence.write(outbox.placeholder, row.id, edits)
-                if not overall:  # else it is no fault of this message
-                    lane.failures += 1
-                    after = backed_off(after, lane.failures)
                 await self._persistence.write(outbox.together, outbox.postponed, ids, now + after, why, now)
                 for index, one in enumerate(rows):
                     lane.rows[index] = replace(one, next_try_at=now + after, error=why, platform_message_id=edits)
                 await self._below(lane, row, anew, left)
-                if not overall:
-                    rates.close(row.target.chat_id, self._now() + after)
                 if denied is not None:
                     lane.denied = True
                     self._on_denied(row.target.platform, denied)
@@ -400,8 +426,8 @@ class Deliverer:
             log.exception("outbox row %d is sent as it is", row.id)
             prepared = Prepared(parts_of(row.message, adapter.capabilities(row.target)).parts)
         parts = [(part.message, part.edits) for part in prepared.parts]
-        # One commit instead of two, where nothing has to be tidied up before the first part is sent.
-        begin = not prepared.stale and not prepared.unfinished and self._rate_wait(lane, row, adapter) <= 0
+        # One commit instead of two, where nothing has to be taken back before the first part is sent.
+        begin = not prepared.stale and self._rate_wait(lane, row, adapter) <= 0
         (first, *others), stale = await self._persistence.write(
             progress.end_in_parts,
             row.id,
@@ -415,7 +441,6 @@ class Deliverer:
         lane.rows.popleft()
         lane.rows.extendleft(reversed([first, *others]))
         self._stale.take_back(stale)
-        await self.streams.tidy(row.target, prepared.unfinished)
         return begin
 
     def _rate_wait(self, lane: _Lane, row: OutboxRow, adapter: Adapter) -> float:
@@ -430,8 +455,10 @@ class Deliverer:
         lane.booked = rates.book(chat, facts, now)
         return max(0.0, lane.booked - now)
 
-    def _left(self, lane: _Lane, count: int = 1) -> None:
-        """The first rows, which are of one message, have nothing more to wait for here."""
+    def _left(self, lane: _Lane, count: int = 1, *, returns: bool = False) -> None:
+        """The first rows, which are of one message, have nothing more to wait for here. ``returns``: their platform is
+        tried for, and then they go.
+        """
         row = lane.rows.popleft()
         for _ in range(count - 1):
             lane.rows.popleft()
@@ -439,6 +466,13 @@ class Deliverer:
         message = row.part_of or row.id
         if lane.rows and row.part_of and lane.rows[0].part_of == row.part_of:
             return
+        if not returns:
+            self._tell(message)
+        elif message in self._watchers:
+            self._awaiting[message] = row.target.platform
+
+    def _tell(self, message: int) -> None:
+        self._awaiting.pop(message, None)
         for watcher in self._watchers.pop(message, ()):
             if not watcher.done():
                 watcher.set_result(None)

@@ -60,10 +60,12 @@ def parts_of(
     *,
     reply_to_mode: str = "first",
     pieces: Sequence[Piece] | None = None,
+    above: Sequence[Piece] = (),
     begun: bool = False,
 ) -> Parts:
-    """``pieces``: the message's text with what is shown of it (default: all of it, not shown). ``begun``: something of
-    this answer is at the platform already, so that the first part is not the first that its reader gets.
+    """``pieces``: the message's text with what is shown of it (default: all of it, not shown). ``above``: what comes
+    before it and is not counted, being no text of this message. ``begun``: something of this answer is at the platform
+    already, so that the first part is not the first that its reader gets.
 
     There is always at least one part: a message without anything to show says so.
     """
@@ -77,10 +79,11 @@ def parts_of(
     caption = ""
     if _is_caption(texts, files, message, capabilities):
         caption, texts = texts[0][0], []
-    made = [Part(replace(message, text=text, files=()), edits) for text, edits in texts]
+    before = _above(above, capabilities)
+    made = [Part(replace(message, text=text, files=()), edits) for text, edits in (*before, *texts)]
     for number, file in enumerate(files):
         made.append(Part(replace(message, text=caption if number == 0 else "", files=(file,))))
-    last_text = len(texts) - 1 if texts else 0
+    last_text = len(before) + max(0, len(texts) - 1)
     numbered = []
     for index, part in enumerate(made):
         last = index == len(made) - 1
@@ -185,6 +188,12 @@ def _texts(pieces: Sequence[Piece], capabilities: Capabilities) -> tuple[list[tu
             break
         total = now
     return _paired(pieces, cut)
+
+
+def _above(pieces: Sequence[Piece], capabilities: Capabilities) -> list[tuple[str, str]]:
+    limit = capabilities.max_length and max(SMALLEST_LIMIT, capabilities.max_length)
+    paired, _ = _paired(pieces, [_cut(piece.text, limit, capabilities) for piece in pieces])
+    return paired
 
 
 def _cut(text: str, limit: int, capabilities: Capabilities) -> list[str]:

@@ -6,7 +6,6 @@ platform was down is cut by what the platform is like when it is up. The parts a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hermesd.adapters.contract import Adapter, CanEdit, CanStream, Capabilities, HasButtons, Outbound, capability
@@ -27,11 +26,10 @@ FROM_AGENTS = ("answer", "extra")
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """``stale``: ids of messages that are of no use any more; ``unfinished``: id and text of those that stay."""
+    """``stale``: ids of messages that are of no use any more."""
 
     parts: tuple[Part, ...]
     stale: tuple[str, ...] = ()
-    unfinished: Sequence[tuple[str, str]] = ()
     ends: str = ""  # the turn whose progress these parts take over
     uncertain: bool = False  # a beginning of it may be there under an id that nobody knows
 
@@ -71,8 +69,8 @@ class Preparation:
         if state is None:
             return Prepared(parts_of(message, facts, reply_to_mode=mode).parts)
         laid = layout(message.text, state, error=message.kind == "error")
-        made = parts_of(message, facts, reply_to_mode=mode, pieces=laid.pieces, begun=laid.begun)
-        return Prepared(made.parts, (*made.surplus, *laid.stale), laid.unfinished, row.turn, laid.uncertain)
+        made = parts_of(message, facts, reply_to_mode=mode, pieces=laid.pieces, above=laid.above, begun=laid.begun)
+        return Prepared(made.parts, (*made.surplus, *laid.stale), row.turn, laid.uncertain)
 
     async def _with_files(self, row: OutboxRow, message: Outbound, facts: Capabilities) -> Outbound:
         """With the files that its text asks for; what must not leave this machine is named instead."""

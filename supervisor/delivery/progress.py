@@ -66,6 +66,11 @@ class Message:
     closed: bool = False
     dead: bool = False  # it can no longer be edited
 
+    @property
+    def nameless(self) -> bool:
+        """It is there, under an id that its platform does not say."""
+        return bool(self.shown) and not self.id
+
     def wanted(self, cursor: str) -> str:
         return self.text.rstrip() if self.closed else self.text.rstrip() + cursor
 
@@ -341,7 +346,7 @@ class Layout:
     pieces: tuple[Piece, ...]
     begun: bool = False
     uncertain: bool = False  # as in `State`
-    unfinished: tuple[tuple[str, str], ...] = ()  # id and text of messages that stay and do not read right yet
+    above: tuple[Piece, ...] = ()  # what stays above it and does not read right yet, or is not there yet
     stale: tuple[str, ...] = ()  # ids of messages that show nothing of the answer
 
 
@@ -354,7 +359,7 @@ def layout(final: str, state: State, *, error: bool = False) -> Layout:
     stale += [message.id for message in state.messages if message.dead]
     last = segments.pop()
     if error:
-        head = [Piece(last.text.strip(), last.ids)] if last.text.strip() and last.ids else []
+        head = [Piece(last.text.strip(), last.ids)] if last.text.strip() and (last.ids or not last.nameless) else []
         pieces = [*head, Piece(final, () if head else last.ids)]
         above = segments
     else:
@@ -367,12 +372,19 @@ def layout(final: str, state: State, *, error: bool = False) -> Layout:
         rest = final[begins:].lstrip() if pieces else final
         if rest or last.ids or not pieces:
             pieces.append(Piece(rest, last.ids))
-    staying = [message for segment in above for message in segment.messages if message.id and not message.dead]
-    unfinished = tuple(
-        (message.id, message.text.rstrip()) for message in staying if message.shown != message.wanted("")
+    staying = [message for segment in above for message in segment.messages]
+    begun = any(message.id or message.shown for message in staying)
+    return Layout(tuple(pieces), begun, state.uncertain, _unfinished(state, staying), tuple(stale))
+
+
+def _unfinished(state: State, staying: Sequence[Message]) -> tuple[Piece, ...]:
+    """Of the messages that stay. A platform that says no ids shows nothing but answers after its first message."""
+    unnamed = any(message.nameless for message in state.messages)
+    return tuple(
+        Piece(message.text.rstrip(), () if message.dead or not message.id else (message.id,))
+        for message in staying
+        if message.text.strip() and message.shown != message.wanted("") and (message.id or not unnamed)
     )
-    begun = any(message.id or message.shown for segment in above for message in segment.messages)
-    return Layout(tuple(pieces), begun, state.uncertain, unfinished, tuple(stale))
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,6 +398,10 @@ class _Segment:
     @property
     def ids(self) -> tuple[str, ...]:
         return tuple(message.id for message in self.messages if message.id and not message.dead)
+
+    @property
+    def nameless(self) -> bool:
+        return any(message.nameless for message in self.messages)
 
 
 def _segments(state: State) -> list[_Segment]:
@@ -440,9 +456,8 @@ def found(state: State, ids: Mapping[int, str]) -> State:
 
 def restored(style: Style, known: Sequence[Known], *, uncertain: bool = False) -> State:
     """An answer of which messages of before are at the platform, and no text is known: only its end can come."""
-    messages = tuple(
-        Message(one.segment, one.begins, one.text, one.id, shown=one.text, closed=bool(one.text)) for one in known
-    )
+    # How one of them reads is not known: it was written down as closed before its last edit was made.
+    messages = tuple(Message(one.segment, one.begins, one.text, one.id, closed=bool(one.text)) for one in known)
     segment = max((one.segment for one in known), default=0)
     if messages and all(message.closed for message in messages if message.segment == segment):
         segment += 1

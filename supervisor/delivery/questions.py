@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Mapping
 
 from hermesd.adapters.contract import Adapter, HasButtons, capability
-from hermesd.adapters.errors import AdapterError, Retry, Uncertain
 from hermesd.supervisor.gateway import words
 from hermesd.supervisor.journal import Journal, outbox
 from hermesd.supervisor.journal.persistence import Persistence
@@ -15,18 +12,17 @@ from hermesd.supervisor.journal.rows import OutboxRow
 from hermesd.supervisor.journal.states import OutboxState
 from hermesd.supervisor.tasks import Tasks
 
-log = logging.getLogger("hermesd.delivery")
-
-TRIES = 3
+from .asides import Asides
 
 
 class Questions:
     """Owned by the deliverer."""
 
-    def __init__(self, journal: Journal, adapters: Mapping[str, Adapter], tasks: Tasks):
+    def __init__(self, journal: Journal, adapters: Mapping[str, Adapter], tasks: Tasks, asides: Asides):
         self._journal = journal
         self._adapters = adapters
         self._tasks = tasks
+        self._asides = asides
         self._persistence = Persistence(journal, tasks)
         self._late: dict[int, str] = {}  # ended before they were sent: outcome by row
 
@@ -41,7 +37,7 @@ class Questions:
     def sent(self, row: OutboxRow, message_id: str) -> None:
         """A message has arrived; if its question ended meanwhile, that is told now."""
         if (outcome := self._late.pop(row.id, None)) is not None:
-            self._settle_soon(row, message_id, outcome, TRIES)
+            self._settle(row, message_id, outcome)
 
     async def take_up(self) -> None:
         """Settle what an earlier life, or one without the platform, could not."""
@@ -62,27 +58,21 @@ class Questions:
                 return
             del self._late[row.id]
         if row.state is OutboxState.SENT:
-            self._settle_soon(row, row.platform_message_id, outcome, TRIES)
+            self._settle(row, row.platform_message_id, outcome)
 
-    def _settle_soon(self, row: OutboxRow, message_id: str, outcome: str, tries: int) -> None:
-        self._tasks.job(self._settle(row, message_id, outcome, tries), f"settle {row.message.key}")
-
-    async def _settle(self, row: OutboxRow, message_id: str, outcome: str, tries: int) -> None:
-        adapter = self._adapters.get(row.target.platform)
-        if adapter is None:
-            return  # when it is up again
-        buttons = capability(adapter, HasButtons)
-        if buttons is not None and message_id:
-            try:
+    def _settle(self, row: OutboxRow, message_id: str, outcome: str) -> None:
+        async def call(adapter: Adapter) -> None:
+            if (buttons := capability(adapter, HasButtons)) is not None:
                 await buttons.settle(row.target, message_id, self._text(row, outcome, adapter))
-            except (Retry, Uncertain) as error:
-                if tries > 1:
-                    loop = asyncio.get_running_loop()
-                    loop.call_later(error.after, self._settle_soon, row, message_id, outcome, tries - 1)
-                return
-            except AdapterError as error:
-                log.info("the buttons of outbox row %d stay: %s", row.id, error)
-        await self._persistence.keep(outbox.settled, row.id)
+
+        async def over() -> None:
+            await self._persistence.keep(outbox.settled, row.id)
+
+        adapter = self._adapters.get(row.target.platform)
+        if adapter is not None and (not message_id or capability(adapter, HasButtons) is None):
+            self._persistence.persist(outbox.settled, row.id)
+        else:
+            self._asides.soon(row.target, f"settle the question of outbox row {row.id}", call, over, urgent=True)
 
     @staticmethod
     def _text(row: OutboxRow, outcome: str, adapter: Adapter) -> str:

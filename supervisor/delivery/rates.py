@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import insort
 
 from hermesd.adapters.contract import Capabilities, Rate
+from hermesd.adapters.errors import Retry
 
 SLOWEST = 30.0
 """Seconds between two tries at one message, at most, unless the platform itself says more: what has waited for a
@@ -113,6 +114,13 @@ class Rates:
         self._all_closed = max(until, self._all_closed)
         if self._overall is not None:
             self._overall.drain(self._all_closed)
+
+    def heed(self, chat: str, error: Retry, now: float, *, always: bool = False) -> None:
+        """What a call for this chat came to. ``always``: also for a failure that says nothing of other calls."""
+        if error.overall:
+            self.close_all(now + error.after)
+        elif error.flood or always:
+            self.close(chat, now + error.after)
 
     def closed_until(self, chat: str) -> float:
         return max(self._all_closed, self._closed.get(chat, 0.0))

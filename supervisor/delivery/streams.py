@@ -7,7 +7,6 @@ its messages are is written down (`journal.progress`), so that a later hermesd e
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from hermesd.supervisor.journal import Journal
 from hermesd.supervisor.journal import progress as kept
 from hermesd.supervisor.journal.errors import JournalError
 from hermesd.supervisor.journal.persistence import Persistence
-from hermesd.supervisor.journal.rows import ProgressRow
+from hermesd.supervisor.journal.rows import OutboxRow, ProgressRow
 from hermesd.supervisor.tasks import Tasks
 
 from . import progress
@@ -153,35 +152,32 @@ class Streams:
             if stream.state is not None:
                 stream.state, _ = progress.step(stream.state, progress.End(), self._now())
 
-    async def abandon(self, turn: str, target: Target) -> None:
-        """The turn is over and nobody gets an answer: what is shown stays, without the cursor."""
+    async def abandon(self, turn: str, target: Target, now: float) -> list[OutboxRow]:
+        """The turn is over and nobody gets an answer: what is shown stays, without the cursor. Returns the edits that
+        make it so. ``now``: Unix seconds.
+        """
         state = await self.finish(turn, target)
-        if state is not None:
-            ends = [(one.id, one.text.rstrip()) for one in state.messages if one.id and not one.dead and one.text]
-            await self.tidy(target, [(message_id, text) for message_id, text in ends if text])
-        await self._persistence.keep(kept.taken_over, turn, ())
-
-    async def tidy(self, target: Target, ends: Sequence[tuple[str, str]]) -> None:
-        """Let messages that stay read as they should; once, for nothing depends on it."""
-        editor = capability(self._adapters.get(target.platform), CanEdit)
-        if editor is None:
-            return
-        for message_id, text in ends:
-            with contextlib.suppress(AdapterError):
-                await editor.edit(target, message_id, Outbound(message_id, text, kind="progress", final=False))
+        shown = [one for one in state.messages if one.id and not one.dead] if state is not None else []
+        ends = [(one.id, text) for one in shown if (text := one.text.rstrip()) and one.shown != text]
+        return await self._persistence.keep(kept.end_in_place, turn, target, ends, now) or []
 
     async def still(self, turn: str) -> None:
         """Wait until what was said before the last boundary is shown, so that what comes next stands below it; not for
-        ever, for a platform may be slow.
+        ever, for a platform may be slow, but for as long as it wants no calls.
         """
         stream = self._streams.get(turn)
         if stream is None:
             return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STILL_SECONDS):
-                while not stream.ended and not (stream.state is not None and progress.is_still(stream.state)):
-                    stream.moved.clear()
+        target, until = stream.target, self._now() + STILL_SECONDS
+        while not stream.ended and not (stream.state is not None and progress.is_still(stream.state)):
+            if closed := self._rates_of(target.platform).closed_for(target.chat_id, self._now()):
+                until = max(until, self._now() + closed + STILL_SECONDS)
+            stream.moved.clear()
+            try:
+                async with asyncio.timeout_at(until):
                     await stream.moved.wait()
+            except TimeoutError:
+                return
 
     # ---- inside
 
@@ -240,14 +236,17 @@ class Streams:
         """The id of a message that may be there already; "" where that cannot be known, None for not now."""
         until = self._now() + SEEK_SECONDS
         while (adapter := self._adapters.get(row.target.platform)) is not None and self._now() < until:
-            if (closed := self._rates_of(row.target.platform).closed_for(row.target.chat_id, self._now())) > 0:
-                await asyncio.sleep(closed)
+            rates, now, facts = self._rates_of(row.target.platform), self._now(), adapter.capabilities(row.target)
+            if (free := rates.spare(row.target.chat_id, facts, now)) > now:
+                await asyncio.sleep(free - now)
                 continue
             try:
                 return (
                     await adapter.send(row.target, self._message(row.turn, row.number, row.target, row.text))
                 ).message_id
             except (Retry, Uncertain) as error:  # not connected yet, mostly
+                if isinstance(error, Retry):
+                    rates.heed(row.target.chat_id, error, self._now())
                 await asyncio.sleep(min(error.after, 1.0))
             except AdapterError as error:
                 log.info("what was shown last of %s is not found again: %s", row.turn, error)
@@ -328,8 +327,8 @@ class Streams:
 
     async def _result(
         self, stream: _Stream, adapter: Adapter, action: progress.Send | progress.Edit
-    ) -> progress.Done | progress.Failed:
-        target = stream.target
+    ) -> progress.Done | progress.Failed | progress.Held:
+        target, rates = stream.target, self._rates_of(stream.target.platform)
         message = self._message(stream.turn, action.index, target, action.text)
         exact = adapter.capabilities(target).exact_resends
         try:
@@ -341,16 +340,15 @@ class Streams:
                 shown = stream.state.messages[action.index]
                 row = ProgressRow(stream.turn, action.index, target, "", shown.segment, shown.begins, action.text)
                 await self._persistence.write(kept.announce, row)
+            if (closed := rates.closed_for(target.chat_id, self._now())) > 0:  # while that was written
+                self._not_sent(stream, action, exact)
+                return progress.Held(self._now() + closed)
             sent = await adapter.send(target, message)
             if not sent.message_id:  # there is nothing to be found under an id
                 await self._persistence.write(kept.retract, stream.turn, action.index)
             return progress.Done(sent.message_id)
         except Retry as error:
-            rates, until = self._rates_of(target.platform), self._now() + error.after
-            if error.overall:
-                rates.close_all(until)
-            else:
-                rates.close(target.chat_id, until)
+            rates.heed(target.chat_id, error, self._now(), always=True)
             self._not_sent(stream, action, exact)
             return progress.Failed(progress.Failure.LATER, error.after)
         except Uncertain as error:

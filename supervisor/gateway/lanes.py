@@ -88,7 +88,7 @@ class Lanes:
         self._tidied: asyncio.TimerHandle | None = None
         self._crashes = backoff.CrashWindow()
         self._persistence = Persistence(journal, tasks)
-        self.presence = Presence(deliverer.adapters, tasks, self.writing, deliverer.closed_for)
+        self.presence = Presence(deliverer.adapters, tasks, self.writing, deliverer.closed_for, deliverer.heed)
         self.turns = Turns(
             lanes=self,
             journal=journal,

@@ -10,12 +10,15 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from hermesd.adapters.contract import Adapter, CanReact, CanType, Target, capability
-from hermesd.adapters.errors import AdapterError
+from hermesd.adapters.errors import AdapterError, Retry
 from hermesd.supervisor.tasks import Tasks
 
 from . import turn_life
 
 log = logging.getLogger("hermesd.gateway")
+
+SIGN_TRIES = 3
+"""For a sign on a message that the platform puts off."""
 
 TYPING_SECONDS = 2.0
 """Between two signs of typing; platforms show one for about five."""
@@ -34,7 +37,7 @@ SIGN_OF_END: Mapping[turn_life.State, str] = {
 
 class Presence:
     """``writing`` yields the targets whose turns run and do not wait for their user; ``closed_for`` tells for how many
-    seconds the platform of a target wants no calls for its chat.
+    seconds the platform of a target wants no calls for its chat, and ``heed`` is told when it says so here.
     """
 
     def __init__(
@@ -43,11 +46,13 @@ class Presence:
         tasks: Tasks,
         writing: Callable[[], Iterable[Target]],
         closed_for: Callable[[Target], float] = lambda target: 0.0,
+        heed: Callable[[Target, Retry], None] = lambda target, error: None,
     ):
         self._adapters = adapters
         self._tasks = tasks
         self._writing = writing
         self._closed_for = closed_for
+        self._heed = heed
         self._typing: dict[tuple[str, str, str], asyncio.Task[None]] = {}
         self._reacting: dict[Target, asyncio.Task[None]] = {}
 
@@ -86,19 +91,27 @@ class Presence:
         async def in_order() -> None:
             if before is not None:
                 await asyncio.wait([before])  # the last sign must be the last call
-            while closed := self._closed_for(target):
-                await asyncio.sleep(closed)
-            await self._call(adapter.react(target, sign), target, "reacting")
+            for _ in range(SIGN_TRIES):
+                while closed := self._closed_for(target):
+                    await asyncio.sleep(closed)
+                if not await self._call(adapter.react(target, sign), target, "reacting"):
+                    return
 
         call = self._tasks.job(in_order(), f"react in {target.chat_id}")
         self._reacting[target] = call
         call.add_done_callback(lambda done: self._reacting.pop(target) if self._reacting.get(target) is done else None)
 
-    async def _call(self, coroutine: Awaitable[None], target: Target, what: str) -> None:
+    async def _call(self, coroutine: Awaitable[None], target: Target, what: str) -> bool:
+        """Whether the platform has closed the chat instead."""
         try:
             async with asyncio.timeout(CALL_SECONDS):
                 await coroutine
+        except Retry as error:
+            log.debug("%s in %s:%s: %s", what, target.platform, target.chat_id, error)
+            self._heed(target, error)
+            return error.flood
         except (AdapterError, TimeoutError) as error:
             log.debug("%s in %s:%s: %s", what, target.platform, target.chat_id, str(error) or "it took too long")
         except Exception:  # an adapter's fault in what nobody waits for
             log.exception("%s in %s:%s failed", what, target.platform, target.chat_id)
+        return False

@@ -520,7 +520,10 @@ class Turns:
         if row is not None and lane.current is turn:
             gone = self._deliverer.watch(row)
             self._deliverer.deliver([row])
-            await gone
+            try:
+                await asyncio.wait_for(gone, message.timeout)
+            except TimeoutError:
+                return  # its time is over; a platform that was down for so long shows it as such
             if not await self._reached(row):
                 self._approvals.refuse(AskId(message.ask))
 

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from hermesd.adapters.contract import Outbound
+from hermesd.adapters.contract import Outbound, Target
 
 from . import outbox
 from .rows import OutboxRow, ProgressRow, progress_row
@@ -114,6 +114,22 @@ def end_in_parts(
         return rows, []
     taken_over(connection, turn, stale)
     return rows, [progress_row(row) for row in connection.execute(OF_TURN_STALE, (turn,))]
+
+
+def end_in_place(
+    connection: sqlite3.Connection, turn: str, target: Target, ends: Sequence[tuple[str, str]], now: float
+) -> list[OutboxRow]:
+    """The turn has no answer: what is shown of it stays. Returns a row for each message of ``ends``, by id and text,
+    that does not read so yet.
+    """
+    rows: list[OutboxRow] = []
+    for number, (message_id, text) in enumerate(ends):
+        message = Outbound(f"{turn}:end:{number}", text, kind="progress", final=False)
+        row = outbox.add(connection, target, message, now, turn=turn)
+        if row.state is OutboxState.PENDING and not row.part_of:
+            rows += outbox.cut(connection, row.id, [(message, message_id)], now)
+    taken_over(connection, turn, ())
+    return rows
 
 
 def forget(connection: sqlite3.Connection, turn: str, message_id: str) -> None:

@@ -117,6 +117,9 @@ TABLE: dict[State, dict[Event, Step]] = {
 UP = frozenset({State.CONNECTING, State.ONLINE})
 """States in which there is an adapter that may be called."""
 
+RETURNING = UP | {State.BACKING_OFF, State.CONFLICT}
+"""States in which there is one, or soon may be without anybody's doing."""
+
 
 class IllegalEvent(Exception):
     """The table has no such cell."""

@@ -27,8 +27,8 @@ class UnknownPlatform(LookupError):
 class Platforms:
     """``live`` holds what can be called now; `connections` knows all that is configured.
 
-    ``on_up`` is called with the name of a platform whenever it can be sent to again. ``environ`` and ``home`` are for
-    the locks of tokens.
+    ``on_up`` is called with the name of a platform whenever it can be sent to again, ``on_gone`` when it will not be by
+    itself. ``environ`` and ``home`` are for the locks of tokens.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class Platforms:
         environ: Mapping[str, str],
         home: Path,
         on_up: Callable[[str], None] = lambda name: None,
+        on_gone: Callable[[str], None] = lambda name: None,
     ) -> None:
         self.live: dict[str, Adapter] = {}
         self.connections: dict[str, Connection] = {}
@@ -45,6 +46,7 @@ class Platforms:
         self._environ = environ
         self._home = home
         self._on_up = on_up
+        self._on_gone = on_gone
 
     def make(self, wanted: Mapping[str, AdapterSettings]) -> None:
         """Build every enabled platform's adapter, importing its client library. Blocks for as long as that takes."""
@@ -92,6 +94,11 @@ class Platforms:
         if (connection := self.connections.get(name)) is not None:
             connection.hurry()
 
+    def may_return(self, name: str) -> bool:
+        """Whether what waits for it may wait: it is up, or is tried for."""
+        connection = self.connections.get(name)
+        return connection is not None and connection.state in life.RETURNING
+
     async def order(self, name: str, event: Event) -> Connection:
         """A person pauses, resumes or reconnects one. Returns when the first try is over. Raises `UnknownPlatform`."""
         connection = self.connections.get(name)
@@ -115,6 +122,9 @@ class Platforms:
             self.live[connection.name] = connection.adapter
         else:
             self.live.pop(connection.name, None)
+        if connection.state not in life.RETURNING and connection.state is not life.State.STOPPED:
+            # One that is stopped is so because hermesd stops: what waits goes on in its next life.
+            self._on_gone(connection.name)
 
     def _is_up(self, connection: Connection) -> None:
         self._on_up(connection.name)

@@ -244,6 +244,7 @@ class Gateway:
         self.escalations: list[int] = []
         self.lost: list[tuple[str, AdapterError]] = []
         self.failures: list[str] = []
+        self.returns = False  # whether a platform that is down will be up by itself
 
     async def start(self, **settings: Any) -> Gateway:
         await self.begin(**settings)
@@ -258,7 +259,9 @@ class Gateway:
         self.tasks = Tasks(lambda name, error: self.failures.append(name))
         self.journal = Journal(self.path / "state.db")
         await self.journal.open()
-        self.deliverer = Deliverer(self.journal, {"fake": self.chat}, self.tasks, self.delivery)
+        self.deliverer = Deliverer(
+            self.journal, {"fake": self.chat}, self.tasks, self.delivery, may_return=lambda name: self.returns
+        )
         stickers = Stickers(self.path / "sticker_cache.json")
         self.lanes = Lanes(
             settings=self.settings,

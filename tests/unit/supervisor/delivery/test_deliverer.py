@@ -21,6 +21,9 @@ from hermesd.supervisor.tasks import Tasks
 ANN, BOB = Target("fake", "ann"), Target("fake", "bob")
 
 
+postponed = outbox.postponed
+
+
 class Platform:
     """Takes messages; ``answers`` is what the next sends come to."""
 
@@ -285,6 +288,35 @@ class TestParking:
         await scene.idle()
         assert time.monotonic() - began >= 0.1
         assert scene.platform.texts == list("012345")
+
+    async def test_a_chat_that_is_closed_after_its_token_was_booked_is_not_called(self, scene: Scene) -> None:
+        scene.platform.facts = Capabilities(overall_rate=Rate(1, 0.03))
+        for text, target in (("a", ANN), ("b", BOB)):
+            await scene.say(text, target)
+        await scene.until_sent(1)
+        scene.deliverer.heed(BOB, Retry("flood", after=0.1, flood=True))
+        while scene.deliverer.closed_for(BOB) > 0.001:
+            assert scene.platform.texts == ["a"]
+            await asyncio.sleep(0.001)
+        await scene.idle()
+        assert scene.platform.texts == ["a", "b"]
+
+    async def test_a_chat_is_closed_before_what_was_said_is_on_disk(
+        self, scene: Scene, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        closed: list[float] = []
+        loop = asyncio.get_running_loop()
+
+        def looked(*row: Any) -> None:
+            closed.append(scene.deliverer._rates["fake"].closed_for("ann", loop.time()))
+            postponed(*row)
+
+        monkeypatch.setattr(outbox, "postponed", looked)
+        scene.platform.answers = [Retry("flood", after=0.02)]
+        await scene.say("a")
+        await scene.idle()
+        assert closed
+        assert closed[0] > 0
 
     async def test_an_adapter_s_fault_in_its_facts_does_not_stop_the_chat(self, scene: Scene) -> None:
         await scene.say("before")

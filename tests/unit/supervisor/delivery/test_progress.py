@@ -283,7 +283,30 @@ class TestLayout:
         state, _ = progress.step(state, Boundary(), 0.0)
         state, _ = progress.step(state, End(), 0.0)
         state, _ = progress.step(state, LATER, 0.0)
-        assert layout("Hello", state) == Layout((Piece("Hello"),), begun=True, unfinished=(("m1", "x" * 30),))
+        assert layout("Hello", state) == Layout((Piece("Hello"),), begun=True, above=(Piece("x" * 30, ("m1",)),))
+
+    @pytest.mark.parametrize("result", [LATER, Failed(Failure.NEVER), Failed(Failure.UNKNOWN)])
+    def test_what_was_said_before_a_tool_and_could_not_be_shown_comes_before_the_answer(self, result: Failed) -> None:
+        state, _ = progress.step(State(STYLE), Text("x" * 30), 0.0)
+        state, _ = progress.step(state, result, 0.0)
+        state, _ = progress.step(state, Boundary(), 0.0)
+        state, _ = progress.step(state, Text("y" * 30), 0.0)
+        found = layout("Hello", progress.step(state, End(), 0.0)[0])
+        assert (found.above, found.pieces) == ((Piece("x" * 30),), (Piece("Hello"),))
+        assert layout("x" * 30 + "\nHello", state).above == ()
+
+    def test_what_a_platform_shows_without_a_name_is_not_shown_again(self) -> None:
+        state, _ = progress.step(State(STYLE), Text("x" * 30), 0.0)
+        state, _ = progress.step(state, Done(""), 0.0)
+        state, _ = progress.step(state, Boundary(), 0.0)
+        assert layout("Hello", state).above == ()
+
+    def test_an_error_leaves_what_was_said_and_not_yet_shown(self) -> None:
+        state, _ = progress.step(State(STYLE), Text("x" * 30), 0.0)
+        state, _ = progress.step(state, LATER, 0.0)
+        assert layout("The agent failed: x", state, error=True).pieces == (
+            Piece("x" * 30), Piece("The agent failed: x"),
+        )  # fmt: skip
 
 
 class TestLaterLives:
@@ -308,14 +331,17 @@ class TestLaterLives:
 
     def test_the_text_before_a_tool_is_known(self) -> None:
         state = restored(STYLE, [Known(0, "m1", 0, "Let me look."), Known(14, "m2", 1)])
-        assert layout("It rains.", state) == Layout((Piece("It rains.", ("m2",)),), begun=True)
+        # Whether its cursor is gone is not known.
+        above = (Piece("Let me look.", ("m1",)),)
+        assert layout("It rains.", state) == Layout((Piece("It rains.", ("m2",)),), begun=True, above=above)
         assert layout("Let me look. It rains.", state).pieces == (
             Piece("Let me look.", ("m1",)), Piece("It rains.", ("m2",)),
         )  # fmt: skip
 
     def test_a_tool_was_called_and_nothing_said_since(self) -> None:
         state = restored(STYLE, [Known(0, "m1", 0, "Let me look.")])
-        assert layout("It rains.", state) == Layout((Piece("It rains."),), begun=True)
+        above = (Piece("Let me look.", ("m1",)),)
+        assert layout("It rains.", state) == Layout((Piece("It rains."),), begun=True, above=above)
 
 
 @dataclass
@@ -419,22 +445,34 @@ def test_in_the_end_the_chat_shows_the_answer_once(
     final = {"all": "".join(segments), "last": segments[-1], "other": "Something else, of its own."}[kind].strip()
     before = dict(model.chat)
     laid = layout(final, state)
-    made = parts_of(Outbound("k", final), Capabilities(max_length=limit, exact_resends=True), pieces=laid.pieces)
+    facts = Capabilities(max_length=limit, exact_resends=True)
+    made = parts_of(Outbound("k", final), facts, pieces=laid.pieces, above=laid.above)
+    above = len(made.parts) - len(parts_of(Outbound("k", final), facts, pieces=laid.pieces).parts)
     answer = model.finish(Parts(made.parts, (*made.surplus, *laid.stale)), refused)
     assert len(answer) == len(set(answer)), "no message holds two parts"
     assert sorted(answer, key=lambda message: int(message[1:])) == answer, "they stand in their order"
-    shown = "".join(model.chat[message] for message in answer)
-    if len(answer) > 1:
-        for number in range(1, len(answer) + 1):
-            shown = shown.replace(f"({number}/{len(answer)})", "")
+
+    def read(messages: list[str]) -> str:
+        text, count = "".join(model.chat[message] for message in messages), len(answer) - above
+        for number in range(1, count + 1):
+            text = text.replace(f"({number}/{count})", "") if count > 1 else text
+        return "".join(text.split())
+
+    shown = read(answer[above:])
     if final:
-        assert "".join(shown.split()) == "".join(final.split())
+        assert shown == "".join(final.split())
     assert not any(CURSOR in model.chat[message] for message in answer)
     # What else is there was there before, and belongs to an earlier stretch or has no name to edit it by.
     for message in model.chat.keys() - set(answer):
         assert message in before
         owner = next((one for one in state.messages if one.id == message), None)
         assert message.startswith("?") or owner is None or owner.segment < state.segment or not final
+    if limit != 60:  # which is less than a message that is being written may hold
+        whole = read(sorted(model.chat, key=lambda message: int(message[1:])))
+        for one in state.messages:
+            if one.segment < state.segment and not any(message.nameless for message in state.messages):
+                assert "".join(one.text.split()) in whole, "what was said before a boundary is whole"
+        assert not any(CURSOR in model.chat[one.id] for one in state.messages if one.id in model.chat)
 
 
 def test_it_is_still_when_what_was_closed_reads_as_it_should() -> None:

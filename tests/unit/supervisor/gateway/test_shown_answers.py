@@ -11,9 +11,11 @@ import pytest
 from harness.gateway import Gateway, Played, until
 
 from hermesd.adapters.contract import AdapterSettings, Target
+from hermesd.adapters.errors import Retry
 from hermesd.adapters.fake import FakeAdapter
 from hermesd.adapters.fake_record import Shown
 from hermesd.ipc.messages import Answer, Ask, Delta, File, Send, StartTurn, ToolUse
+from hermesd.supervisor.delivery import streams
 from hermesd.supervisor.delivery.parts import PERHAPS_AGAIN
 from hermesd.supervisor.delivery.settings import DeliverySettings, Places, Streaming
 from hermesd.supervisor.gateway import words
@@ -266,14 +268,14 @@ class TestProgress:
         self, scene: Scene, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         await scene.begin()
-        streams, found = scene.gateway.deliverer.streams, asyncio.Event()
-        look = streams._of_turn
+        shows, found = scene.gateway.deliverer.streams, asyncio.Event()
+        look = shows._of_turn
 
         async def slowly(turn: str, target: Target) -> list[ProgressRow]:
             await found.wait()
             return await look(turn, target)
 
-        monkeypatch.setattr(streams, "_of_turn", slowly)
+        monkeypatch.setattr(shows, "_of_turn", slowly)
         scene.delta("I send you what I have.")
         scene.worker.say(Send("s1", scene.start.turn, "", "This is it."))
         await asyncio.sleep(0.1)
@@ -283,6 +285,107 @@ class TestProgress:
         scene.finish("Done.")
         await scene.reads("I send you what I have.", "This is it.", "Done.")
         await scene.settled()
+
+
+class TestClosedChats:
+    """The platform has said "not before so many seconds", to whatever call it was."""
+
+    HERE = Target("fake", "c1", reply_to="m1")
+    SECONDS = 0.15
+
+    async def window(self, scene: Scene) -> None:
+        """Wait for its end; nobody calls meanwhile."""
+        closed_for = scene.gateway.deliverer.closed_for
+        await until(lambda: closed_for(self.HERE) > 0)
+        before = len(scene.chat.calls)
+        while closed_for(self.HERE) > 0.001:
+            assert scene.chat.calls[before:] == []
+            await asyncio.sleep(0.001)
+
+    @pytest.mark.parametrize("call", ["send", "edit"])
+    async def test_the_answer_comes_in_it_and_what_was_said_before_the_tool_is_whole(
+        self, scene: Scene, call: str
+    ) -> None:
+        await scene.begin(can=["edit", "delete", "type"], streaming=Streaming(interval=0.01, threshold=1))
+        if call == "edit":
+            scene.delta(LONG)
+            await scene.reads(LONG.strip() + CURSOR)
+        scene.chat.cut(1, error="flood", after=self.SECONDS, call=call)
+        scene.delta("Let me look for it.")
+        await until(lambda: scene.gateway.deliverer.closed_for(self.HERE) > 0)
+        scene.delta(" In the garden.")
+        scene.tool()
+        scene.delta(LONG)
+        scene.finish("It snows.")
+        scene.gateway.lanes.presence.type_in(self.HERE)
+        await self.window(scene)
+        before = LONG if call == "edit" else ""
+        await scene.reads(f"{before}Let me look for it. In the garden.", "It snows.")
+        await scene.settled()
+
+    async def test_nothing_is_taken_back_and_no_answer_comes(self, scene: Scene) -> None:
+        await scene.begin(max_length=700)
+        scene.delta("x" * 900)
+        await until(lambda: len(scene.texts) == 2 and CURSOR in scene.texts[1])
+        scene.gateway.deliverer.heed(self.HERE, Retry("flood", after=self.SECONDS, flood=True))
+        scene.finish("Short.")
+        await self.window(scene)
+        await scene.reads("Short.")
+        await scene.settled()
+
+    async def test_what_is_put_off_while_it_is_taken_back_closes_it_too(self, scene: Scene) -> None:
+        await scene.begin(max_length=700)
+        scene.delta("x" * 900)
+        await until(lambda: len(scene.texts) == 2 and CURSOR in scene.texts[1])
+        scene.chat.cut(1, error="flood", after=self.SECONDS, call="delete")
+        scene.finish("Short.")
+        await until(lambda: any(call.word == "delete" for call in scene.chat.calls))
+        await until(lambda: scene.texts[0] == "Short." or scene.gateway.deliverer.closed_for(self.HERE) > 0)
+        await self.window(scene)
+        await scene.reads("Short.")
+        await scene.settled()
+
+    async def test_buttons_stay_until_it_is_over_and_go_then(self, scene: Scene) -> None:
+        await scene.begin()
+        scene.worker.say(Ask("q1", scene.start.turn, "May I?", ("approve", "deny"), 60.0))
+        await scene.reads("May I?")
+        scene.gateway.deliverer.heed(self.HERE, Retry("flood", after=self.SECONDS, flood=True))
+        scene.chat.cut(3, error="retry", after=0.0, call="settle")
+        assert (await scene.chat.press("c1", "out-1", "approve", user="u1"))["taken"]
+        await self.window(scene)
+        await scene.reads("May I?\n\napprove, by u1")
+
+    async def test_what_a_turn_without_an_answer_has_shown_loses_its_cursor(self, scene: Scene) -> None:
+        await scene.begin()
+        scene.delta(LONG)
+        await scene.reads(LONG.strip() + CURSOR)
+        scene.gateway.deliverer.heed(self.HERE, Retry("flood", after=self.SECONDS, flood=True))
+        scene.gateway.deliverer.abandon(scene.start.turn, self.HERE)
+        await self.window(scene)
+        await scene.reads(LONG.strip())
+        await scene.settled()
+
+    async def test_and_does_in_the_next_life(self, scene: Scene) -> None:
+        await scene.begin()
+        scene.delta("Let me look for it.")
+        await scene.reads("Let me look for it." + CURSOR)
+        scene.chat.cut(9, error="flood", after=60.0, call="edit")
+        scene.tool()
+        await until(lambda: scene.gateway.deliverer.closed_for(self.HERE) > 0)
+        await scene.gateway.again()
+        scene.chat.cut(0, call="edit")
+        await scene.reads("Let me look for it.", words.lost_with_hermesd())
+
+    async def test_what_stands_between_waits_for_what_was_said_before_it(
+        self, scene: Scene, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(streams, "STILL_SECONDS", 0.03)
+        await scene.begin()
+        scene.chat.cut(1, error="flood", after=self.SECONDS)
+        scene.delta("I send you what I have.")
+        scene.worker.say(Send("s1", scene.start.turn, "", "This is it."))
+        await self.window(scene)
+        await scene.reads("I send you what I have.", "This is it.")
 
 
 class TestLaterLives:
@@ -493,6 +596,43 @@ class TestQuestions:
         scene.chat.cut(2, error="retry", after=0.01, call="settle")
         scene.finish("I did without.")
         await scene.reads(f"May I?\n\n{words.QUESTION_IS_OVER}", "I did without.")
+
+    async def down(self, scene: Scene, *, returns: bool) -> dict[str, Any]:
+        """It is asked while the platform is not up. Returns the adapters of the deliverer."""
+        await scene.begin()
+        scene.gateway.returns = returns
+        adapters: dict[str, Any] = scene.gateway.deliverer.adapters  # type: ignore[assignment]
+        adapters.clear()
+        scene.worker.say(Ask("q1", scene.start.turn, "May I?", ("approve", "deny"), 60.0))
+        (key,) = scene.gateway.lanes.lanes
+        await until(
+            lambda: scene.gateway.lanes.approvals.of(key) or Answer("q1", "", "undeliverable") in scene.worker.told
+        )
+        assert await scene.gateway.deliverer.wait_idle(5.0)
+        return adapters
+
+    async def test_one_waits_for_a_platform_that_backs_off(self, scene: Scene) -> None:
+        adapters = await self.down(scene, returns=True)
+        (key,) = scene.gateway.lanes.lanes
+        assert [ask.ask for ask in scene.gateway.lanes.approvals.of(key)] == ["q1"]
+        adapters["fake"] = scene.chat
+        await scene.gateway.deliverer.platform_up("fake")
+        (shown,) = await scene.reads("May I?")
+        assert (await scene.chat.press("c1", shown.message_id, "approve", user="u1"))["taken"]
+        await until(lambda: Answer("q1", "approve", "u1") in scene.worker.told)
+
+    async def test_until_that_is_given_up(self, scene: Scene) -> None:
+        await self.down(scene, returns=True)
+        assert Answer("q1", "", "undeliverable") not in scene.worker.told
+        scene.gateway.deliverer.platform_gone("another")
+        await asyncio.sleep(0.01)
+        assert Answer("q1", "", "undeliverable") not in scene.worker.told
+        scene.gateway.deliverer.platform_gone("fake")
+        await until(lambda: Answer("q1", "", "undeliverable") in scene.worker.told)
+
+    async def test_one_for_a_platform_that_cannot_ask_is_refused_at_once(self, scene: Scene) -> None:
+        await self.down(scene, returns=False)
+        await until(lambda: Answer("q1", "", "undeliverable") in scene.worker.told)
 
     async def test_what_is_said_after_a_question_stands_below_it(self, scene: Scene) -> None:
         await scene.begin()

@@ -73,10 +73,12 @@ async def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterato
 
         monkeypatch.setattr(registry, "make", make)
         ups: list[str] = []
+        gone: list[str] = []
         platforms = Platforms(
-            tasks, environ={"HERMES_GATEWAY_LOCK_DIR": str(tmp_path / locks)}, home=tmp_path, on_up=ups.append
-        )
-        platforms.ups = ups  # type: ignore[attr-defined]
+            tasks, environ={"HERMES_GATEWAY_LOCK_DIR": str(tmp_path / locks)}, home=tmp_path,
+            on_up=ups.append, on_gone=gone.append,
+        )  # fmt: skip
+        platforms.ups, platforms.gone = ups, gone  # type: ignore[attr-defined]
         made.append(platforms)
         platforms.make({name: AdapterSettings(name) for name in ways})
         for one in platforms.connections.values():
@@ -222,6 +224,24 @@ async def test_a_conflict_is_a_state_of_its_own_and_is_looked_at_again(start: St
     platforms.lost("telegram", Conflict("another poller"))
     assert platforms.states()["telegram"].word == "conflict"
     assert platforms.connections["telegram"].next_try_at > 0
+
+
+async def test_what_waits_may_wait_for_one_that_is_tried_for_alone(start: Start) -> None:
+    platforms = await start(
+        up=Way(), out=Remote(*(StartLater("503") for _ in range(10))), refused=Way(Unauthorized("wrong token")),
+        missing=Way(make=Unavailable("pip install")), held=Way(),
+    )  # fmt: skip
+    await platforms.connections["out"].settled()
+    names = [*platforms.connections, "nobody"]
+    assert [name for name in names if platforms.may_return(name)] == ["up", "out", "held"]
+    assert platforms.gone == ["missing", "refused"]
+    await platforms.order("held", Event.PAUSE)
+    assert platforms.gone[2:] == ["held"]
+    assert not platforms.may_return("held")
+    platforms.lost("up", Unauthorized("revoked"))
+    assert platforms.gone[3:] == ["up"]
+    await platforms.stop()
+    assert platforms.gone[4:] == [], "hermesd stops, and what waits goes on in its next life"
 
 
 async def test_what_is_late_of_a_connection_that_is_down_changes_nothing(start: Start) -> None:
