@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 NOT_OF_THE_PROCESS: Final = frozenset(
-    {"name", "timeout", "connect_timeout", "include", "exclude", "idle_timeout", "max_lifetime", "config"}
+    {"name", "timeout", "connect_timeout", "tools_wait", "include", "exclude", "idle_timeout", "max_lifetime", "config"}
 )
 """Fields of a `ServerSpec` that may change while its process goes on; every other one asks for a new process."""
 
@@ -49,6 +50,7 @@ class ServerSpec:
     cwd: str = ""
     timeout: float = 300.0  # seconds, one tool call
     connect_timeout: float = 60.0  # seconds, spawn to a finished handshake
+    tools_wait: float = 5.0  # seconds that a turn waits for the list of its tools, once, while nobody has it
     include: tuple[str, ...] = ()  # tools; empty = all
     exclude: tuple[str, ...] = ()
     idle_timeout: float = 0.0  # seconds without a call after which its process is ended; 0 = never
@@ -85,3 +87,9 @@ def config_hash(spec: ServerSpec) -> str:
     """The same for two specs that the same process serves: what is known of one then holds for the other."""
     fields = {name: value for name, value in asdict(spec).items() if name not in NOT_OF_THE_PROCESS}
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def is_the_same(name: str, before: Iterable[ServerSpec], after: Iterable[ServerSpec]) -> bool:
+    """Whether a process of the server goes on from one configuration to the next."""
+    old, new = (next((spec for spec in specs if spec.name == name), None) for specs in (before, after))
+    return old is not None and new is not None and old.config == new.config

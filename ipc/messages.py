@@ -204,6 +204,7 @@ class StartAnswer(Message):
     granted: bool
     grant: int = 0  # to be told in each `ServerNews` of what is started by it
     probe: bool = True  # ask for the stateless revision first
+    again: bool = False  # it has failed before: who only wants its tools should not wait for them
     reason: str = ""  # why it is not granted
     next_try: float = 0.0  # Unix seconds: when it may be; 0 = not known
 
@@ -274,6 +275,11 @@ class SharedCall(Message):
     server: str
     tool: str
     arguments: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_of_tools(self) -> bool:
+        """It only wants to know which tools there are."""
+        return not self.tool and not self.arguments.get("start")
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,9 @@ class App:
         )  # fmt: skip
         self.stickers = Stickers(paths.home / "sticker_cache.json")
         self.tokens = Broker(paths.home, lambda: self.loaded.settings.mcp_servers, self.tasks)
-        self.holders = Holders(lambda: self.pool, lambda: self.lanes.settings.stop_grace)
+        self.holders = Holders(
+            lambda: self.pool, lambda: self.lanes.settings.stop_grace, lambda server: self.mcp.standing(server)
+        )
         self.lanes = self._make_lanes()
         self.memory = Memory(paths.mcp, self.tasks)
         self.mcp = McpServers(self.memory, lambda worker, message: self.pool.send(worker, message))

@@ -53,6 +53,7 @@ def _server(name: str, server: McpServer) -> ServerSpec:
         cwd=server.cwd,
         timeout=server.timeout_seconds,
         connect_timeout=server.connect_timeout_seconds,
+        tools_wait=server.tools_wait_seconds,
         include=tuple(server.tools.include),
         exclude=tuple(server.tools.exclude),
         idle_timeout=server.idle_timeout_seconds or 0.0,

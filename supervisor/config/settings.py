@@ -216,6 +216,7 @@ class McpServer(Section):
     oauth: OAuth = OAuth()
     timeout_seconds: Seconds = Field(default=300.0, alias="timeout", gt=0)
     connect_timeout_seconds: Seconds = Field(default=60.0, alias="connect_timeout", gt=0)
+    tools_wait_seconds: Seconds = Field(default=5.0, alias="tools_wait", ge=0)
     keepalive_interval_seconds: Seconds = Field(default=180.0, alias="keepalive_interval", ge=5)
     tools: ToolFilter = ToolFilter()
     sampling: Sampling = Sampling()

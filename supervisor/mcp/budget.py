@@ -132,9 +132,18 @@ class ImpossibleEvent(Exception):
 
 def wanted(budget: Budget, now: float) -> tuple[Budget, tuple[Action, ...]]:
     """A session needs the server."""
+    return _step(budget, Event.DUE if is_due(budget, now) else Event.WANTED)
+
+
+def is_due(budget: Budget, now: float) -> bool:
+    """It has failed, and the time of the next try has come."""
     # A clock that was set back must not keep a server parked for longer than one that was not.
-    waits = budget.state in WAITING and now < budget.next_try <= now + LONGEST
-    return _step(budget, Event.WANTED if waits or budget.state not in WAITING else Event.DUE)
+    return budget.state in WAITING and not now < budget.next_try <= now + LONGEST
+
+
+def half_open(budget: Budget) -> bool:
+    """It has failed and is tried again: there is little hope, and nobody should wait who can do without."""
+    return budget.state is State.TRYING and (budget.failures > 0 or budget.crashes > FREE_CRASHES)
 
 
 def ready(budget: Budget) -> tuple[Budget, tuple[Action, ...]]:

@@ -15,11 +15,13 @@ from dataclasses import dataclass, field, replace
 
 from hermesd.ipc.ids import WorkerId
 from hermesd.ipc.keeping import Gone
-from hermesd.ipc.mcp import ServerSpec
+from hermesd.ipc.mcp import ServerSpec, is_the_same
 from hermesd.ipc.messages import Message, SharedCall, SharedCancel, SharedResult
 from hermesd.supervisor.pool.enforcement import Enforcer
 from hermesd.supervisor.pool.pool import Pool
 from hermesd.supervisor.pool.worker import Worker
+
+from .servers import Standing
 
 log = logging.getLogger("hermesd.mcp")
 
@@ -30,8 +32,8 @@ DEATHS = 5
 WITHIN = 60.0
 """So many ends of a server's holders within so many seconds, and no further one is started until they are over."""
 
-AT_REST = frozenset({"stopped", "broken"})
-"""States of a server's slot in which nothing of it runs."""
+AT_REST = frozenset({"stopped", "broken", "parked"})
+"""States of `hermesd.workers.mcp.slot` in which nothing of a server runs."""
 
 
 @dataclass(slots=True)
@@ -52,11 +54,16 @@ class _Holder:
 
 
 class Holders:
-    """On the event loop. ``pool`` is there once both are made; ``grace`` gives a stopping worker's seconds."""
+    """On the event loop. ``pool`` is there once both are made; ``grace`` gives a stopping worker's seconds, ``standing``
+    what is known of a server's tools without a process.
+    """
 
-    def __init__(self, pool: Callable[[], Pool], grace: Callable[[], float]) -> None:
+    def __init__(
+        self, pool: Callable[[], Pool], grace: Callable[[], float], standing: Callable[[str], Standing]
+    ) -> None:
         self._pool = pool
         self._grace = grace
+        self._standing = standing
         self._specs: dict[str, ServerSpec] = {}
         self._holders: dict[str, _Holder] = {}
         self._leaving: dict[WorkerId, _Holder] = {}
@@ -69,10 +76,10 @@ class Holders:
         self._enforcer = enforcer
 
     def configure(self, specs: Iterable[ServerSpec]) -> None:
-        """These are the servers from now on. A holder of one that differs ends when its calls have ended."""
+        """These are the servers from now on. A holder of another process ends when its calls have ended."""
         before, self._specs = self._specs, {spec.name: spec for spec in specs if spec.shared}
         for name, holder in list(self._holders.items()):
-            if self._specs.get(name) != before.get(name):
+            if not is_the_same(name, before.values(), self._specs.values()):
                 self._deaths.pop(name, None)
                 self._leave(holder)
                 self._end_if_idle(holder)
@@ -152,23 +159,39 @@ class Holders:
             reason = f"there is no MCP server {message.server!r} that all sessions share any more"
             self._answer(mine, SharedResult("", error=reason))
             return
+        is_waited_for = True
+        if message.is_of_tools:
+            standing = self._standing(message.server)
+            if standing.tools is not None:
+                self._answer(mine, SharedResult("", tools=standing.tools))
+                return
+            if standing.failure:
+                self._answer(mine, SharedResult("", error=f"MCP server {message.server!r}: {standing.failure}"))
+                if not standing.due:
+                    return
+                is_waited_for = False
         holder = self._holders.get(message.server)
         if holder is None:
             if any(each.server == message.server and each.worker.ending for each in self._leaving.values()):
                 # Two of a server side by side might be in each other's way, by a port or a lock.
-                self._waiting.setdefault(message.server, []).append((worker, message))
+                if is_waited_for:
+                    self._waiting.setdefault(message.server, []).append((worker, message))
                 return
             if (wait := self._wait(message.server)) > 0:
-                reason = f"has taken {DEATHS} workers along and is tried again in {wait:.0f} s"
-                self._answer(mine, SharedResult("", error=f"MCP server {message.server!r} {reason}"))
+                if is_waited_for:
+                    reason = f"has taken {DEATHS} workers along and is tried again in {wait:.0f} s"
+                    self._answer(mine, SharedResult("", error=f"MCP server {message.server!r} {reason}"))
                 return
             holder = self._holders[message.server] = _Holder(message.server, self._pool().take_holder(message.server))
         holder.count += 1
         name = f"{worker.id}/{holder.count}"
-        holder.calls[name] = mine
-        if self._enforcer is not None:
-            self._enforcer.turn_begins()
+        if is_waited_for:
+            holder.calls[name] = mine
+            if self._enforcer is not None:
+                self._enforcer.turn_begins()
         self._tell(holder, replace(message, call=name))
+        if not is_waited_for:
+            self._end_if_idle(holder)
 
     def _cancel(self, worker: Worker, message: SharedCancel) -> None:
         for waiting in self._waiting.values():

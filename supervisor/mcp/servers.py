@@ -26,6 +26,9 @@ at the probe.
 
 REASON_LIMIT = 500
 
+FORMER = 100
+"""Servers of earlier configurations whose budgets are kept for the turns that still go by them."""
+
 
 @dataclass(slots=True, eq=False)
 class Entry:
@@ -39,6 +42,15 @@ class Entry:
     lease: asyncio.TimerHandle | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What there is to be told to whoever wants to know which tools a server has, and no more."""
+
+    tools: tuple[ToolInfo, ...] | None = None  # None: nobody has listed them
+    failure: str = ""  # why they are not there and nobody should wait for them
+    due: bool = False  # it has failed, and is to be tried again
+
+
 class McpServers:
     """All of it on the event loop. ``send`` gives a message to a worker that is connected."""
 
@@ -46,7 +58,7 @@ class McpServers:
         self._memory = memory
         self._send = send
         self._entries: dict[str, Entry] = {}
-        self._former: dict[tuple[str, str], Entry] = {}  # of before the last change: turns that run still use them
+        self._former: dict[tuple[str, str], Entry] = {}  # of earlier configurations: turns that run still use them
 
     def configure(self, specs: Iterable[ServerSpec]) -> None:
         """These are the servers from now on; what is known of others is forgotten."""
@@ -56,10 +68,13 @@ class McpServers:
             if entry is not None and entry.spec.config == spec.config:
                 entry.spec = spec
                 self._entries[spec.name] = before.pop(spec.name)
+            elif (former := self._former.pop((spec.name, spec.config), None)) is not None:
+                former.spec = spec
+                self._entries[spec.name] = former
             else:
                 self._entries[spec.name] = self._remembered(spec)
-        if before:
-            self._former = {(name, entry.spec.config): entry for name, entry in before.items()}
+        self._former |= {(name, entry.spec.config): entry for name, entry in before.items()}
+        self._forget_old()
         self._changed()
 
     def entries(self) -> Iterator[Entry]:
@@ -68,6 +83,15 @@ class McpServers:
 
     def entry(self, name: str) -> Entry | None:
         return self._entries.get(name)
+
+    def standing(self, name: str) -> Standing:
+        if (entry := self._entries.get(name)) is None:
+            return Standing()
+        if entry.tools is not None:
+            return Standing(entry.tools)
+        if entry.budget.state in rules.WAITING or rules.half_open(entry.budget):
+            return Standing(None, rules.sentence(entry.budget), rules.is_due(entry.budget, time.time()))
+        return Standing()
 
     def pardon(self, name: str) -> bool:
         """A person says that it may be tried again now. False: there is no such server."""
@@ -115,6 +139,8 @@ class McpServers:
             self._send(worker, StartAnswer(request.server, request.config, request.request, granted=True))
         elif request.for_tools and entry.tools is not None:
             self._tell_tools(worker, request, entry.tools)
+        elif request.for_tools and rules.half_open(entry.budget):
+            self._refuse(entry, worker, request)
         else:
             self._step(entry, rules.wanted(entry.budget, time.time()), worker, request)
 
@@ -216,7 +242,13 @@ class McpServers:
         self._send(
             worker,
             StartAnswer(
-                request.server, request.config, request.request, granted=True, grant=budget.round, probe=budget.probe
+                request.server,
+                request.config,
+                request.request,
+                granted=True,
+                grant=budget.round,
+                probe=budget.probe,
+                again=rules.half_open(budget),
             ),
         )
 
@@ -238,6 +270,13 @@ class McpServers:
         if entry.lease is not None:
             entry.lease.cancel()
             entry.lease = None
+
+    def _forget_old(self) -> None:
+        """A turn outlives few reloads; whoever waits for an answer gets it all the same."""
+        old = list(self._former.items())[:-FORMER]
+        for key, entry in old:
+            if not entry.waiting and entry.holder is None:
+                del self._former[key]
 
     # ---- for the next hermesd ----------------------------------------------------------------------------------------
 

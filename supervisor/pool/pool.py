@@ -20,6 +20,7 @@ from hermesd.ipc.errors import PeerError
 from hermesd.ipc.ids import SessionKey, WorkerId
 from hermesd.ipc.keeping import Forked, ForkFailed, Gone
 from hermesd.ipc.link import Confirmed, Delivered, Event, Link, Received, Refused
+from hermesd.ipc.mcp import is_the_same
 from hermesd.ipc.messages import (
     DOWN,
     UP,
@@ -169,6 +170,10 @@ class Pool(LauncherListener):
         if worker.connected:
             self.send(worker, Serve(server))
         else:
+            if worker.equipped != self._template.servers:
+                # Before the first call, and not with the others' after the hello: by then it may be another server.
+                worker.equipped = self._template.servers
+                worker.errands.append(Equip(worker.equipped))
             worker.errands.append(Serve(server))
         self._refill()
         return worker
@@ -287,6 +292,8 @@ class Pool(LauncherListener):
     def _equip(self, worker: Worker) -> None:
         """Tell a worker which MCP servers there are now, if that is news to it and it can hear."""
         if worker.connected and not worker.ending and worker.equipped != self._template.servers:
+            if worker.serves and not is_the_same(worker.serves, worker.equipped or (), self._template.servers):
+                return  # it would end its server under the calls of all sessions; it ends itself, after the last one
             worker.equipped = self._template.servers
             self.send(worker, Equip(worker.equipped))
 

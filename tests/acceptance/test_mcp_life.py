@@ -180,6 +180,48 @@ def test_a_reload_ends_what_differs_when_its_worker_is_idle_and_nothing_else(sce
     assert "MORE" in call(scene, "plain.environment", "busy")
 
 
+def test_a_reload_lets_the_calls_of_a_shared_server_end_where_they_are(scene: Scene) -> None:
+    daemon = scene.daemon
+    one, two = ({**scene.hostile("be_plain"), "scope": "host"} for _ in range(2))
+    change(scene, one=one, two=two)
+    daemon.ctl("reload")
+    for name in ("one", "two"):
+        assert call(scene, f"{name}.echo", "ann") == "echo: {}"
+    before = held(scene)
+    end = scene.place / "end"
+    running = scene.fake.say(f"!call one.slow {json.dumps({'until': str(end)})}", chat="ann")
+    wait_until(lambda: "busy" in [row["state"] for row in holders(scene)], what="the call")
+
+    # Another time-out: the process goes on, and so does the worker that holds it.
+    change(scene, one={**one, "timeout": "7m"})
+    assert daemon.json("reload", "--dry-run")["mcp"]["adjusted"] == ["one"]
+    assert daemon.ctl("reload").returncode == 0
+    assert call(scene, "one.echo", "bob") == "echo: {}"
+    assert held(scene) == before
+
+    # Another process: the call ends in the old one, beside which the next call starts the new one.
+    change(scene, one={**one, "env": {**one["env"], "MORE": "1"}})
+    assert daemon.ctl("reload").returncode == 0
+    assert "MORE" in call(scene, "one.environment", "bob")
+    after = held(scene)
+    assert set(before) < set(after), (before, after)
+    assert len(after) == 3
+    end.touch()
+    assert scene.fake.final(running, chat="ann")["text"] == f"after {end}"
+    gone = {pid for pid, name in before.items() if name == "one"}
+    wait_until(lambda: held(scene).keys() == after.keys() - gone, LONG, what="the end of the old one")
+    assert "MORE" in call(scene, "one.environment", "ann")
+
+
+def holders(scene: Scene) -> list[dict[str, Any]]:
+    return [row for row in scene.daemon.ask("ps", tree=True)["workers"] if row.get("serves")]
+
+
+def held(scene: Scene) -> dict[int, str]:
+    """The processes of shared servers, by their pids."""
+    return {server["pid"]: server["name"] for row in holders(scene) for server in row["mcp"] if server["pid"]}
+
+
 def test_a_bad_file_changes_no_server_and_sighup_does_what_reload_does(scene: Scene) -> None:
     daemon = scene.daemon
     call(scene, "other.echo", "hup")

@@ -27,7 +27,7 @@ class Functions:
     async def start(self, *servers: str) -> None:
         """They need no start."""
 
-    async def tools(self) -> list[Tool]:
+    async def tools(self, *, patient: bool = False) -> list[Tool]:
         return [
             Tool(*name.split(".", 1), f"the tool {name}", {"type": "object", "properties": {}})
             for name in self._functions

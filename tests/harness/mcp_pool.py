@@ -8,6 +8,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ class Scene:
     async def start(self) -> Scene:
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.path)}
         servers = specs_of(self.servers)
-        template = WorkerSpec(
+        self.template = template = WorkerSpec(
             worker="", instance=secrets.token_hex(6), tag="", endpoint="", token="", containment="", container="",
             agent="demo", environment=environment, log_dir=str(self.path), servers=servers, stop_grace=0.5,
             agent_path=(str(self.path),),
@@ -62,7 +63,7 @@ class Scene:
         self.mcp = McpServers(Memory(self.path / "mcp.json", self.tasks), lambda w, m: self.pool.send(w, m))
         self.mcp.configure(servers)
         self.tokens = Broker(self.path, lambda: self.servers, self.tasks)
-        self.holders = Holders(lambda: self.pool, lambda: 0.5)
+        self.holders = Holders(lambda: self.pool, lambda: 0.5, self.mcp.standing)
         self.holders.configure(servers)
         self.pool = Pool(
             self, make_launcher=make, endpoint=f"ipc://{self.path}/workers.sock", template=template, spare=0,
@@ -71,6 +72,14 @@ class Scene:
         )  # fmt: skip
         await self.pool.start()
         return self
+
+    def reload(self, servers: Mapping[str, McpServer]) -> None:
+        """As `hermesd.supervisor.reloading` does it."""
+        specs = specs_of(servers)
+        self.servers, self.template = servers, replace(self.template, servers=specs)
+        self.mcp.configure(specs)
+        self.pool.reconfigure(self.template, 0)
+        self.holders.configure(specs)
 
     async def close(self) -> None:
         await self.pool.close(PATIENCE)

@@ -14,8 +14,8 @@ from typing import Any
 
 from .daemon import Daemon
 
-TIME = {"command": sys.executable, "args": ["-m", "mcp_server_time"]}
-"""A real MCP server from PyPI."""
+TIME = {"command": sys.executable, "args": ["-m", "mcp_server_time"], "tools_wait": 60}
+"""A real MCP server from PyPI. No machine is too slow for its tools to be there in the first turn."""
 
 
 @contextmanager

@@ -64,6 +64,10 @@ async def test_one_process_serves_all_and_its_death_is_felt_by_the_calls_under_w
     slow.cancel()
     assert json.loads((await scene.call(bob, "one.cancelled")).removeprefix("cancelled: ")) != []
 
+    # What else it has is known without anybody's question.
+    await scene.call(bob, "one.add", name="more")
+    await scene.until(lambda: "more" in {tool.name for tool in scene.mcp.standing("one").tools or ()})
+
     # It is shared no more: the holder ends.
-    scene.holders.configure(())
+    scene.reload({})
     await scene.until(lambda: not any(worker.serves for worker in scene.pool.workers.values()))

@@ -17,10 +17,12 @@ from hermesd.ipc.messages import Entry, File
 class Tools(Protocol):
     """``session.mcp``: the MCP servers of the session, each started by the first call that needs it."""
 
-    async def tools(self) -> list[Tool]:
+    async def tools(self, *, patient: bool = False) -> list[Tool]:
         """Every tool of every configured server. Starts those whose list no session knows yet.
 
-        A server that does not start is left out and logged; calling it raises its reason.
+        A server that does not start is left out and logged; calling it raises its reason. So is one that takes longer
+        than its ``tools_wait``: its tools are in the list as soon as they are known, so ask anew in each turn.
+        ``patient``: wait until each server has given its list or has failed.
         """
 
     async def start(self, *servers: str) -> None:

@@ -89,7 +89,7 @@ class Demo:
         return "\n".join(["I understand:", *(f"{entry.usage} - {entry.what}" for entry in COMMANDS.values())])
 
     async def tools(self, command: Command, out: Out) -> str:
-        tools = await self._session.mcp.tools()
+        tools = await self._session.mcp.tools(patient=True)
         if not tools:
             return "No MCP server is configured, or none of them has started; the worker's log says why."
         lines = [f"{tool.server}.{tool.name} - {_first_line(tool.description)}" for tool in tools]

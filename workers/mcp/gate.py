@@ -16,10 +16,14 @@ from hermesd.workers.agents.contract import Tool
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Leave to start one process; ``probe``: it may be asked for the stateless revision first."""
+    """Leave to start one process; ``probe``: it may be asked for the stateless revision first.
+
+    ``again``: it has failed before, so that it is not worth waiting for.
+    """
 
     number: int = 0
     probe: bool = True
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,6 @@ class Gate:
                 tuple(Tool(message.server, info.name, info.description, info.schema) for info in message.tools)
             )
         elif message.granted:
-            question.then(Grant(message.grant, message.probe))
+            question.then(Grant(message.grant, message.probe, message.again))
         else:
             question.then(Refusal(message.reason, message.next_try))

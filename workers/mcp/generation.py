@@ -40,6 +40,10 @@ END_NOTICE_SECONDS = 1.0  # between the end of the session and the news why
 SLOW_EMPTYING_SECONDS = 5.0  # after which a container that does not get empty is worth a warning
 RESERVE = 0.2  # share of a stop's budget that is kept for emptying
 
+_CANNOT_LIST = (
+    sdk.RemoteError, RuntimeError, ValueError, TimeoutError, anyio.ClosedResourceError, anyio.BrokenResourceError,
+)  # fmt: skip
+
 Tell = Callable[[Event, int, str], None]
 
 
@@ -56,7 +60,10 @@ class Plan:
 
 
 class Generation:
-    """``tell(event, number, reason)`` is called on the loop for all that happens to it, ``on_process`` for its pid."""
+    """``tell(event, number, reason)`` is called on the loop for all that happens to it, ``on_process`` for its pid.
+
+    ``on_tools_changed`` is called when `list_again` has something to do.
+    """
 
     def __init__(
         self,
@@ -67,6 +74,7 @@ class Generation:
         *,
         tell: Tell,
         on_process: Callable[[], None],
+        on_tools_changed: Callable[[], None],
     ) -> None:
         self.number = number
         self.container = container
@@ -80,6 +88,7 @@ class Generation:
         self._stderr = stderr
         self._tell = tell
         self._on_process = on_process
+        self._tell_changed = on_tools_changed
         self._session: ClientSession | None = None
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._leave = asyncio.Event()
@@ -128,17 +137,19 @@ class Generation:
             raise ServerDied(self.name, tool, self._ended.result())
         raise CallTimeout(self.name, tool, seconds)
 
-    async def list_again(self) -> None:
-        """Fetch the tools anew after the server said that they are others now; keeps the old list on failure."""
+    async def list_again(self) -> bool:
+        """Fetch the tools anew after the server said that they are others now; keeps the old list on failure, False."""
         session = self._session
         if session is None or not self.tools_changed:
-            return
+            return False
         self.tools_changed = False
         try:
             async with asyncio.timeout(self._plan.spec.connect_timeout):
                 await self._list_tools(session)
-        except (sdk.RemoteError, RuntimeError, ValueError, TimeoutError, anyio.ClosedResourceError) as error:
+        except _CANNOT_LIST as error:
             log.warning("MCP server %s: cannot list its changed tools: %s", self.name, sdk.describe(error))
+            return False
+        return True
 
     async def _ask(self, session: ClientSession, tool: str, arguments: dict[str, Any]) -> ToolResult:
         if tool in self._utilities:
@@ -347,6 +358,7 @@ class Generation:
 
     def _on_tools_changed(self) -> None:
         self.tools_changed = True
+        self._tell_changed()
 
     def _end(self, event: Event, reason: str) -> None:
         if not self._ended.done():

@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 REST_SECONDS = 3.0
 """For the polite end of a process that is not needed any more, or is to be replaced; what is left then is killed."""
 
+CHANGES_SECONDS = 0.5
+"""From a shared server's word that its tools are others to the look: one look for all that it says meanwhile."""
+
 ASKING_RESERVE = 20.0
 """Seconds that the supervisor may take for its answer, besides the time of a start that another session tries, which
 may need two processes.
@@ -70,7 +73,10 @@ class Server:
         self._stopped = False
         self._for_tools = True  # nobody who waits for it wants to call it
         self._in_flight = 0
+        self._calls = 0  # of those in flight
         self._cut = 0
+        self._listing: asyncio.Task[None] | None = None
+        self._listing_soon = False
         self._called = False  # in this generation
         self._ready_at = 0.0
         self._used_at = 0.0
@@ -84,17 +90,17 @@ class Server:
     def config(self) -> str:
         return self._plan.spec.config
 
-    async def tools(self) -> list[Tool]:
+    async def tools(self, patience: float | None = None) -> list[Tool]:
         """The tools that the configuration allows, from wherever they are known; else the server is started.
 
-        Raises `CannotStart`.
+        ``patience``: seconds to wait for a list; what was begun goes on after them. None: until it is there, also with
+        a server that has failed before. Raises `CannotStart`, and TimeoutError when patience is over and there is none.
         """
         if self._tools is None:
-            await self._know_tools()
-        elif self.slot.state is State.READY and self._generation is not None and self._generation.tools_changed:
-            with self._use():
-                await self._generation.list_again()
-            self._take_tools(self._generation.tools)
+            async with asyncio.timeout(patience):
+                await self._know_tools(hurried=patience is not None)
+        elif (listing := self._list_again()) is not None:
+            await asyncio.wait({listing}, timeout=patience)
         return [tool for tool in self._tools or () if allows(self._plan.spec, tool.name)]
 
     async def start(self) -> None:
@@ -119,11 +125,14 @@ class Server:
         # Nothing is awaited before: a server that is ready is not put to rest under a call.
         with self._use():
             self._called = True
+            self._calls += 1
             try:
                 return await generation.call(tool, arguments)
             except asyncio.CancelledError:
                 self._cut += 1
                 raise
+            finally:
+                self._calls -= 1
 
     def stop(self, budget: float) -> None:
         """Begin to stop, for good; `at_rest` is its end."""
@@ -154,7 +163,7 @@ class Server:
     @property
     def cut_calls(self) -> int:
         """Calls so far whose caller was cancelled, and those that run: their tools may be at work for nobody."""
-        return self._cut + self._in_flight
+        return self._cut + self._calls
 
     async def at_rest(self) -> None:
         """Wait until nothing of this server runs."""
@@ -179,8 +188,8 @@ class Server:
 
     # ---- the slot ----------------------------------------------------------------------------------------------------
 
-    async def _know_tools(self) -> None:
-        await self._reach(lambda: self._tools is not None, for_tools=True)
+    async def _know_tools(self, *, hurried: bool) -> None:
+        await self._reach(lambda: self._tools is not None, for_tools=True, hurried=hurried)
 
     async def _ready(self) -> Generation:
         """The live generation, started if need be. One attempt: the next caller makes the next."""
@@ -188,12 +197,15 @@ class Server:
         assert self._generation is not None
         return self._generation
 
-    async def _reach(self, reached: Callable[[], bool], *, for_tools: bool) -> None:
+    async def _reach(self, reached: Callable[[], bool], *, for_tools: bool, hurried: bool = False) -> None:
+        """``hurried``: do not wait for a start that has failed before."""
         tried = False
         while not reached():
             if self._stopped:
                 raise ServersStopped(self.name)
             state = self.slot.state
+            if hurried and self._grant.again and state in (State.STARTING, State.REPLACING):
+                raise CannotStart(self.name, f"it is tried again, after: {self.slot.reason or 'it has failed'}")
             if state in AT_REST:
                 if tried and state is not State.STOPPED:
                     raise self._failure()
@@ -294,6 +306,32 @@ class Server:
             case Event.STOP if before in (State.STARTING, State.REPLACING):
                 self._warden.tell(spec, grant, "withdrawn")
 
+    def _list_again(self) -> asyncio.Task[None] | None:
+        """Begin to list the tools that have changed; None where there is nothing new to wait for."""
+        generation = self._generation
+        if self.slot.state is not State.READY or generation is None or not generation.tools_changed:
+            return None
+        if self._listing is None or self._listing.done():
+            self._listing = asyncio.create_task(self._list(generation), name=f"mcp {self.name} lists again")
+        return self._listing
+
+    async def _list(self, generation: Generation) -> None:
+        with self._use():
+            listed = await generation.list_again()
+        # Meanwhile it may have ended; what runs now says what it has when it is ready.
+        if listed and self._generation is generation and self.slot.state is State.READY:
+            self._take_tools(generation.tools)
+
+    def _tools_changed(self) -> None:
+        """Sessions ask for the list of a shared server where it is kept, and not here: so it is brought there."""
+        if self._plan.spec.shared and not self._listing_soon:
+            self._listing_soon = True
+            asyncio.get_running_loop().call_later(CHANGES_SECONDS, self._list_soon)
+
+    def _list_soon(self) -> None:
+        self._listing_soon = False
+        self._list_again()
+
     def _became_ready(self) -> None:
         assert self._generation is not None
         self._ready_at = self._used_at = asyncio.get_running_loop().time()
@@ -324,6 +362,7 @@ class Server:
             self._stderr,
             tell=self._event,
             on_process=self._on_change,
+            on_tools_changed=self._tools_changed,
         )
 
     # ---- rest --------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hermesd.ipc.mcp import ServerSpec
+from hermesd.ipc.mcp import ServerSpec, is_the_same
 from hermesd.ipc.messages import ServerReport
 from hermesd.workers.agents.contract import Tool, ToolResult
 from hermesd.workers.containment.contract import Container, Containment
@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 RESTART_SECONDS = 3.0
 """For the polite end of a server that is to be restarted; what is left of it then is killed."""
+
+LATE_SECONDS = 0.2
+"""For hermesd's word whether somebody has a list by now that was waited for in vain already."""
 
 CUT_OFF_SECONDS = 1.5
 """The same for one whose call was cut off: what its tool has started is to be gone within 5 s of the /stop."""
@@ -76,11 +79,12 @@ class Servers:
         self._holds = ""
         self._alone: dict[str, asyncio.Lock] = {}  # for servers that are fresh for each call
         self._servers: dict[str, Server] = {}
+        self._late: set[str] = set()  # those whose list was waited for in vain
         self._stopped = False
         self._reported = self.reports()
 
-    async def tools(self) -> list[Tool]:
-        lists = await asyncio.gather(*(self._tools(name) for name in self._specs))
+    async def tools(self, *, patient: bool = False) -> list[Tool]:
+        lists = await asyncio.gather(*(self._tools(name, patient=patient) for name in self._specs))
         return [tool for tools in lists for tool in tools]
 
     async def start(self, *servers: str) -> None:
@@ -132,6 +136,7 @@ class Servers:
         if self._stopped:
             return
         before, self._specs = self._specs, {spec.name: spec for spec in specs}
+        self._late = {name for name in self._late if is_the_same(name, before.values(), specs)}
         for name, server in list(self._servers.items()):
             if not self._is_here(name):
                 server.stop(RESTART_SECONDS)
@@ -190,12 +195,22 @@ class Servers:
             raise NoSuchServer(name, self._specs)
         return await self._whose(name).tools()
 
-    async def _tools(self, name: str) -> list[Tool]:
+    async def _tools(self, name: str, *, patient: bool) -> list[Tool]:
+        patience = None
+        if not patient:
+            patience = max(LATE_SECONDS, 0.0 if name in self._late else self._specs[name].tools_wait)
         try:
-            return await self._whose(name).tools()
+            found = await self._whose(name).tools(patience)
         except McpError as error:
             log.warning("no tools of MCP server %s: %s", name, error)
             return []
+        except TimeoutError:
+            if name not in self._late:
+                log.warning("no tools of MCP server %s yet: it has not given its list within %g s", name, patience or 0)
+            self._late.add(name)
+            return []
+        self._late.discard(name)
+        return found
 
     def _is_here(self, name: str) -> bool:
         """Whether it is configured, and to run in this worker."""

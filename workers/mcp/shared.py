@@ -67,9 +67,10 @@ class SharedServer:
         self.spec = spec
         self._calls = calls
 
-    async def tools(self) -> list[Tool]:
-        """As the holder has them now. Raises `SharedFailed`."""
-        result = await self._calls.ask(self.spec.name, "", {})
+    async def tools(self, patience: float | None = None) -> list[Tool]:
+        """As hermesd knows them, else as the holder says. Raises `SharedFailed`, or TimeoutError after ``patience``."""
+        async with asyncio.timeout(patience):
+            result = await self._calls.ask(self.spec.name, "", {})
         return [
             Tool(self.spec.name, tool.name, tool.description, tool.schema)
             for tool in result.tools

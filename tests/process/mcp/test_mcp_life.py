@@ -10,6 +10,7 @@ from hermesd.workers.agents.contract import Tool
 from hermesd.workers.mcp import rest
 from hermesd.workers.mcp.errors import CallRejected, CallTimeout, CannotStart, NoSuchServer, Parked, ServerDied
 from hermesd.workers.mcp.gate import Grant, Refusal
+from hermesd.workers.mcp.generation import Generation
 
 pytestmark = pytest.mark.usefixtures("stopping")
 
@@ -183,3 +184,66 @@ async def test_what_a_tool_has_started_ends_with_the_turn_that_was_cut_off(pen):
     assert pen.oracle.alive() == 1
     assert [report.state for report in servers.reports()] == ["stopped", "ready"]
     assert (await servers.call("h", "echo", {})).text == "echo: {}"
+
+
+async def test_a_list_that_comes_late_is_not_taken_for_that_of_the_next_process(pen, monkeypatch):
+    warden = Warden()
+    servers = pen.servers(pen.hostile("be_plain"), warden=warden)
+    await servers.call("h", "add", {"name": "more"})
+    begun, let_go, list_again = asyncio.Event(), asyncio.Event(), Generation.list_again
+
+    async def late(self):
+        begun.set()
+        await let_go.wait()
+        return await list_again(self)
+
+    monkeypatch.setattr(Generation, "list_again", late)
+    looking = asyncio.create_task(servers.tools(patient=True))
+    await begun.wait()
+    servers.restart("h")
+    calling = asyncio.create_task(servers.call("h", "echo", {}))
+    await state_is(servers, "starting")
+    let_go.set()
+    assert len(await looking) == 12
+    assert (await calling).text == "echo: {}"
+    assert [event for event in warden.told if event[0] == "listed"] == [("listed", 12), ("listed", 12)]
+
+
+async def test_a_turn_waits_for_the_list_of_a_server_that_hangs_once_and_shortly(pen, tmp_path):
+    healed = tmp_path / "healed"
+    slow = pen.hostile("wait_for_healing", "slow", env={"HEALED": str(healed)}, tools_wait=0.5)
+    servers = pen.servers(slow, pen.hostile("be_plain", tools_wait=60.0))
+    loop = asyncio.get_running_loop()
+    assert {tool.server for tool in await servers.tools()} == {"h"}
+    began = loop.time()
+    assert {tool.server for tool in await servers.tools()} == {"h"}
+    assert loop.time() - began < 0.4
+    assert servers.reports()[0].state == "starting"
+    waiting = asyncio.create_task(servers.tools(patient=True))
+    healed.touch()
+    assert {tool.server for tool in await waiting} == {"slow", "h"}
+    assert {tool.server for tool in await servers.tools()} == {"slow", "h"}
+
+
+async def test_a_server_that_is_tried_again_holds_no_turn_that_does_not_call_it(pen, tmp_path):
+    healed, warden = tmp_path / "healed", Warden()
+    warden.verdict = Grant(3, again=True)
+    servers = pen.servers(pen.hostile("wait_for_healing", env={"HEALED": str(healed)}, tools_wait=60.0), warden=warden)
+    assert await servers.tools() == []
+    assert servers.reports()[0].state in ("asking", "starting")
+    calling = asyncio.create_task(servers.call("h", "echo", {}))
+    assert await servers.tools() == []
+    healed.touch()
+    assert (await calling).text == "echo: {}"
+    assert len(await servers.tools()) == 12
+    assert len(warden.asked) == 1
+
+
+async def test_a_server_that_does_not_list_its_changed_tools_holds_a_turn_shortly_and_is_no_cut_call(pen):
+    servers = pen.servers(pen.hostile("be_plain", tools_wait=0.3))
+    await servers.call("h", "add", {"name": "more"})
+    deaf = asyncio.create_task(servers.call("h", "deaf", {}))
+    await asyncio.sleep(0)
+    assert len(await servers.tools()) == 12
+    assert servers.cut_calls() == {"h": 1}
+    deaf.cancel()

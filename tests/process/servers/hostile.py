@@ -94,7 +94,7 @@ class Server:
     def call(self, number, name, arguments):
         if name == "slow":
             over = self.waiting[number] = threading.Event()
-            threading.Thread(target=self.slow, args=(number, over, arguments["seconds"]), daemon=True).start()
+            threading.Thread(target=self.slow, args=(number, over, arguments), daemon=True).start()
         elif name == "exit":
             sys.stderr.write("first words\nI am out of cheese\n")
             sys.stderr.flush()
@@ -133,9 +133,13 @@ class Server:
         else:
             self.write({"id": number, "error": {"code": -32602, "message": f"Unknown tool: {name}"}})
 
-    def slow(self, number, over, seconds):
-        if not over.wait(seconds):
-            self.reply(number, f"after {seconds}")
+    def slow(self, number, over, arguments):
+        """For so many seconds, or until a file is there; a call that is cancelled has no reply."""
+        if until := arguments.get("until"):
+            while not os.path.exists(until) and not over.wait(0.01):
+                pass
+        if not over.wait(0 if until else arguments["seconds"]):
+            self.reply(number, f"after {until or arguments['seconds']}")
 
     def use(self, number, arguments):
         """So many MiB that are its own, and then so long until the answer."""
@@ -273,6 +277,13 @@ def die_until_healed(server):
     server.serve()
 
 
+def wait_for_healing(server):
+    """Hangs in the handshake until a file is there."""
+    while not os.path.exists(os.environ["HEALED"]):
+        time.sleep(0.01)
+    server.serve()
+
+
 def never_read(server):
     time.sleep(LIMIT)
 
@@ -303,8 +314,8 @@ HABITS = {
     habit.__name__: habit
     for habit in (
         be_plain, ignore_everything, leave_a_child, double_fork, hide, hold_the_pipes, stop_itself, write_garbage,
-        die_of_the_probe, hang_at_the_probe, refuse_oddly, die_at_once, die_until_healed, never_read, flood_stderr,
-        fill_stdout_at_the_end,
+        die_of_the_probe, hang_at_the_probe, refuse_oddly, die_at_once, die_until_healed, wait_for_healing, never_read,
+        flood_stderr, fill_stdout_at_the_end,
     )
 }  # fmt: skip
 

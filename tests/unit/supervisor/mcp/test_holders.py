@@ -1,14 +1,17 @@
 """Which worker holds a shared server, and whose call is whose."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from hermesd.ipc.keeping import Gone
-from hermesd.ipc.mcp import ServerSpec
+from hermesd.ipc.mcp import ServerSpec, ToolInfo, config_hash
 from hermesd.ipc.messages import Serve, ServerReport, SharedCall, SharedCancel, SharedResult
 from hermesd.supervisor.mcp import holders as module
 from hermesd.supervisor.mcp.holders import Holders
+from hermesd.supervisor.mcp.servers import Standing
+from hermesd.workers.mcp import slot
 
 ONE = ServerSpec("one", "x", shared=True)
 
@@ -21,6 +24,7 @@ class Pool:
         self.sent = []
         self.stopped = []
         self.killed = []
+        self.standing = {}  # of servers, where anything is known
 
     def make(self, name, *, session="", serves="", connected=True):
         worker = SimpleNamespace(
@@ -53,7 +57,7 @@ def pool():
 
 @pytest.fixture
 def holders(pool):
-    made = Holders(lambda: pool, lambda: 1.0)
+    made = Holders(lambda: pool, lambda: 1.0, lambda server: pool.standing.get(server, Standing()))
     made.configure([ONE, ServerSpec("two", "y")])
     return made
 
@@ -231,3 +235,49 @@ async def test_one_over_a_hard_limit_is_killed_and_its_calls_are_told_why_also_w
         assert pool.sent[-1][1].error.endswith("together with the worker that held it: it used too much")
     holders.said(a, SharedCall("last", "one", "echo"))
     assert "is tried again in" in pool.sent[-1][1].error
+
+
+async def test_a_holder_goes_on_where_its_process_does_and_ends_where_there_is_to_be_another(pool, holders):
+    a = pool.make("a", session="s:a")
+    one = replace(ONE, config=config_hash(ONE))
+    holders.configure([one])
+    holders.said(a, SharedCall("1", "one", "echo"))
+    holders.said(pool.workers["h1"], SharedResult("a/1"))
+    holders.configure([replace(one, timeout=9.0, include=("echo",))])
+    assert pool.stopped == []
+    another = replace(one, args=("-v",))
+    holders.configure([replace(another, config=config_hash(another))])
+    assert pool.stopped == ["h1"]
+    del pool.workers["h1"]
+
+
+def test_what_counts_as_the_end_of_a_server_is_what_its_worker_means_by_it():
+    assert {str(state) for state in slot.AT_REST} == module.AT_REST
+
+
+async def test_tools_that_are_known_start_no_holder_and_ask_none(pool, holders):
+    a = pool.make("a", session="s:a")
+    tools = (ToolInfo("echo", "", {}),)
+    pool.standing["one"] = Standing(tools)
+    holders.said(a, SharedCall("1", "one", ""))
+    assert pool.sent == [("a", SharedResult("1", tools=tools))]
+    assert list(pool.workers) == ["a"]
+    holders.said(a, SharedCall("2", "one", "", {"start": True}))
+    assert list(pool.workers) == ["a", "h1"], "whoever wants it started gets that"
+
+
+async def test_nobody_waits_for_the_tools_of_a_server_that_has_failed(pool, holders):
+    a = pool.make("a", session="s:a")
+    pool.standing["one"] = Standing(None, "exit 1")
+    holders.said(a, SharedCall("1", "one", ""))
+    ((_, result),) = pool.sent
+    assert (result.call, result.error) == ("1", "MCP server 'one': exit 1")
+    assert list(pool.workers) == ["a"], "there is nothing to try yet"
+    pool.standing["one"] = Standing(None, "exit 1", due=True)
+    holders.said(a, SharedCall("2", "one", ""))
+    assert pool.sent[1:] == [("a", SharedResult("2", error="MCP server 'one': exit 1"))]
+    holder = pool.workers["h1"]
+    assert holder.errands == [Serve("one"), SharedCall("a/1", "one", "")], "it is tried all the same"
+    assert holders.under_way(holder) == 0
+    holders.said(holder, SharedResult("a/1"))
+    assert len(pool.sent) == 2

@@ -169,6 +169,69 @@ async def test_another_configuration_is_another_budget_and_the_former_serves_who
     assert not world.mcp.pardon("s")
 
 
+async def test_a_turn_that_outlives_several_changes_is_held_to_the_budget_it_began_with(world: World) -> None:
+    first = world.spec
+    world.ask("a")
+    world.news("a", "failed", reason="no such file", permanent=True)
+    for argument in ("-v", "-w"):
+        changed = replace(first, args=(argument,))
+        world.mcp.configure([replace(changed, config=config_hash(changed))])
+    world.sent.clear()
+    world.ask("a", config=first.config)
+    assert world.answers() == [("a", False)]
+    world.mcp.configure([first])
+    assert world.budget.state is State.PARKED, "it is the server that it was"
+
+
+async def test_whoever_waits_for_a_try_is_answered_although_the_configuration_has_changed_twice(world: World) -> None:
+    first = world.spec
+    world.ask("a")
+    world.ask("b")
+    for argument in ("-v", "-w"):
+        changed = replace(first, args=(argument,))
+        world.mcp.configure([replace(changed, config=config_hash(changed))])
+    world.sent.clear()
+    world.mcp.said(world.worker("a"), ServerNews("s", first.config, 0, "ready"))
+    assert world.answers() == [("b", True)]
+
+
+async def test_former_configurations_are_not_kept_for_ever(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shell, "FORMER", 1)
+    first = world.spec
+    world.ask("a")
+    world.news("a", "failed", reason="no such file", permanent=True)
+    for argument in ("-v", "-w"):
+        changed = replace(first, args=(argument,))
+        world.mcp.configure([replace(changed, config=config_hash(changed))])
+    world.mcp.configure([first])
+    assert world.budget.state is State.UNTRIED
+
+
+async def test_nobody_waits_for_the_list_of_a_server_that_has_failed_before(world: World) -> None:
+    assert world.mcp.standing("s") == shell.Standing()
+    world.ask("a", for_tools=True)
+    message = world.sent[-1][1]
+    assert isinstance(message, StartAnswer)
+    assert (message.granted, message.again) == (True, False)
+    world.news("a", "failed", reason="exit 1")
+    assert world.mcp.standing("s") == shell.Standing(None, "exit 1", due=False)
+    world.mcp.entry("s").budget = replace(world.budget, next_try=0.0)  # type: ignore[union-attr]
+    assert world.mcp.standing("s").due
+    world.ask("a", for_tools=True)
+    message = world.sent[-1][1]
+    assert isinstance(message, StartAnswer)
+    assert (message.granted, message.again) == (True, True)
+    world.sent.clear()
+    world.ask("b", for_tools=True)
+    world.ask("c")
+    assert world.answers() == [("b", False)], "who calls it waits for the try"
+    assert world.mcp.standing("s") == shell.Standing(None, "exit 1", due=False)
+    world.listed("a")
+    world.news("a", "ready")
+    assert world.mcp.standing("s") == shell.Standing(TOOLS)
+    assert world.answers() == [("c", True)]
+
+
 async def test_a_longer_time_out_keeps_what_is_known(world: World) -> None:
     world.ask("a")
     world.news("a", "failed", reason="exit 1")

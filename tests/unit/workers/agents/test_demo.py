@@ -42,7 +42,7 @@ class OneServer:
     async def start(self, *servers):
         self.started += 1
 
-    async def tools(self):
+    async def tools(self, *, patient=False):
         return [Tool("echo", "say", "Says it again.\nAt length.", {})]
 
     async def call(self, server, tool, arguments):
