@@ -54,8 +54,9 @@ class _Holder:
 
 
 class Holders:
-    """On the event loop. ``pool`` is there once both are made; ``grace`` gives a stopping worker's seconds, ``standing``
-    what is known of a server's tools without a process.
+    """On the event loop. ``pool`` is there once both are made; ``grace`` gives a stopping worker's seconds.
+
+    ``standing``: what is known of a server's tools without a process.
     """
 
     def __init__(
