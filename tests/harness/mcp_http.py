@@ -44,16 +44,18 @@ def everything(transport: str, *, port: int = 0, path: str = "/mcp") -> Iterator
 @contextlib.contextmanager
 def modern(*options: str, port: int = 0) -> Iterator[Running]:
     """It speaks the revision without a handshake, and the older ones; see the program for its options."""
-    with _running([sys.executable, str(MODERN), "--port", str(port), *options], {}, "/mcp") as running:
+    scheme = "https" if "--certificate" in options else "http"
+    command = [sys.executable, str(MODERN), "--port", str(port), *options]
+    with _running(command, {}, "/mcp", scheme=scheme) as running:
         yield running
 
 
 @contextlib.contextmanager
-def _running(command: Sequence[str], env: Mapping[str, str], path: str) -> Iterator[Running]:
+def _running(command: Sequence[str], env: Mapping[str, str], path: str, *, scheme: str = "http") -> Iterator[Running]:
     nothing = subprocess.DEVNULL
     with subprocess.Popen(command, env={**os.environ, **env}, stdin=nothing, stdout=nothing, stderr=nothing) as process:
         try:
-            yield Running(process, f"http://127.0.0.1:{_port_of(process)}{path}")
+            yield Running(process, f"{scheme}://127.0.0.1:{_port_of(process)}{path}")
         finally:
             process.kill()
 

@@ -33,10 +33,15 @@ PATIENCE = 60.0
 
 
 class Scene:
-    """``servers``: as the configuration has them."""
+    """``servers``: as the configuration has them; ``python``: the interpreter of keeper and workers, "" = this one.
 
-    def __init__(self, path: Path, servers: Mapping[str, McpServer]) -> None:
+    ``agent``: `demo`, or one of which the module lies in ``path``.
+    """
+
+    def __init__(self, path: Path, servers: Mapping[str, McpServer], *, python: str = "", agent: str = "demo") -> None:
         self.path = path
+        self.python = python
+        self.agent = agent
         self.servers = servers
         self.ends: dict[str, Finished] = {}
         self.news = asyncio.Event()
@@ -48,16 +53,16 @@ class Scene:
         servers = specs_of(self.servers)
         self.template = template = WorkerSpec(
             worker="", instance=secrets.token_hex(6), tag="", endpoint="", token="", containment="", container="",
-            agent="demo", environment=environment, log_dir=str(self.path), servers=servers, stop_grace=0.5,
+            agent=self.agent, environment=environment, log_dir=str(self.path), servers=servers, stop_grace=0.5,
             agent_path=(str(self.path),),
         )  # fmt: skip
 
         def make(listener: LauncherListener) -> KeeperLauncher:
             return KeeperLauncher(
                 listener, instance=template.instance, run_dir=self.path, log_file=self.path / "keeper.log",
-                environment=environment, containment="subreaper", agent="demo", agent_path=template.agent_path,
+                environment=environment, containment="subreaper", agent=self.agent, agent_path=template.agent_path,
                 preload=preload(servers), adopt_timeout=0.0,
-                keepers=Keepers(self.path / "keepers.json"),
+                keepers=Keepers(self.path / "keepers.json"), python=self.python,
             )  # fmt: skip
 
         self.mcp = McpServers(Memory(self.path / "mcp.json", self.tasks), lambda w, m: self.pool.send(w, m))
@@ -115,9 +120,13 @@ class Scene:
 
     def begin(self, worker: Worker, tool: str, **arguments: Any) -> asyncio.Task[str]:
         """``tool`` as ``server.tool``; the task gives what the agent says of it."""
+        return self.say(worker, f"!call {tool} {json.dumps(arguments)}")
+
+    def say(self, worker: Worker, text: str) -> asyncio.Task[str]:
+        """The task gives the agent's answer."""
         self.count += 1
         turn = f"t{self.count}"
-        self.pool.send(worker, StartTurn(turn, f"!call {tool} {json.dumps(arguments)}", "u"))
+        self.pool.send(worker, StartTurn(turn, text, "u"))
         return asyncio.create_task(self._end_of(turn))
 
     async def call(self, worker: Worker, tool: str, **arguments: Any) -> str:

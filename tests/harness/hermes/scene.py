@@ -65,7 +65,8 @@ def conversation(
     with aimock(*fixtures) as endpoint, Scene(servers={"time": TIME}, ours=ours, env=env) as scene:
         place = scene.place / "files"
         place.mkdir()
-        files = {"command": str(FILES_SERVER), "args": ["."], "cwd": str(place), "tools": {"include": FILES_TOOLS}}
+        files = {"command": str(FILES_SERVER), "args": ["."], "cwd": str(place), "tools": {"include": FILES_TOOLS},
+                 "tools_wait": 60}  # fmt: skip
         scene.configure(files=files)
         scene.configure_section("platform_toolsets", {"cli": ["terminal"]})
         scene.configure_section("model", {**MODEL, "base_url": endpoint.url})
