@@ -16,7 +16,7 @@ import logging
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,7 @@ class FakeAdapter:
         self._chats: set[str] = set()
         self._gone: set[str] = set()
         self._shown: list[Shown] = []
+        self._in_chat: defaultdict[str, list[int]] = defaultdict(list)  # places in it, by chat
         self._arrived = asyncio.Condition()
         self._cuts: dict[str, _Cut] = {}
         self._receiver: Receiver | None = None
@@ -135,6 +136,7 @@ class FakeAdapter:
             await asyncio.gather(self._reconnecting, return_exceptions=True)
         if self._socket is not None:
             await self._socket.close()
+        self._record.close()
 
     async def send(self, target: Target, message: Outbound) -> Sent:
         self._called("send", target, "", message)
@@ -163,11 +165,15 @@ class FakeAdapter:
         self._gate.enter(target.chat_id, time.time())
 
     def _by_key(self, chat: str, key: str) -> Shown | None:
-        return next((shown for shown in self._shown if (shown.chat, shown.key) == (chat, key)), None)
+        return next((shown for shown in self._of(chat) if shown.key == key), None)
+
+    def _of(self, chat: str) -> Iterator[Shown]:
+        """What a chat was shown, oldest first: a look at all that was ever shown would cost more with each message."""
+        return (self._shown[place] for place in self._in_chat[chat])
 
     def _by_id(self, target: Target, message_id: str) -> Shown:
-        for shown in self._shown:
-            if shown.message_id == message_id and shown.chat == target.chat_id and not shown.deleted:
+        for shown in self._of(target.chat_id):
+            if shown.message_id == message_id and not shown.deleted:
                 return shown
         raise Gone(f"cannot find message {message_id!r} of chat {target.chat_id!r}")
 
@@ -403,13 +409,8 @@ class FakeAdapter:
 
     def transcript(self, *, chat: str | None = None, reply_to: str | None = None) -> list[Shown]:
         """What the core has sent and not taken back, oldest first, as it reads now."""
-        return [
-            shown
-            for shown in self._shown
-            if not shown.deleted
-            and (chat is None or shown.chat == chat)
-            and (reply_to is None or shown.reply_to == reply_to)
-        ]
+        of_it = self._shown if chat is None else self._of(chat)
+        return [shown for shown in of_it if not shown.deleted and (reply_to is None or shown.reply_to == reply_to)]
 
     def unconfirmed(self) -> list[str]:
         """Ids of the messages that the core has not confirmed, oldest first."""
@@ -486,15 +487,20 @@ class FakeAdapter:
         )
         # Before the core hears of success, so that nothing it believes sent is missing.
         self._record.shown(shown)
-        self._shown.append(shown)
+        self._append(shown)
         async with self._arrived:
             self._arrived.notify_all()
         return self._told(shown)
 
+    def _append(self, shown: Shown) -> None:
+        self._in_chat[shown.chat].append(len(self._shown))
+        self._shown.append(shown)
+
     def _remember(self) -> None:
         memory = self._record.load(self.name)
         self._chats.update(chat for chat, _ in memory.said)
-        self._shown += memory.shown
+        for shown in memory.shown:
+            self._append(shown)
         for place, inbound in memory.said.items():
             (self._delivered if place in memory.confirmed else self._unconfirmed)[place] = inbound
 

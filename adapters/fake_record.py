@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -57,6 +58,7 @@ class Record:
 
     def __init__(self, path: str):
         self._path = path
+        self._descriptor = -1
 
     def said(self, inbound: Inbound) -> None:
         self._append({"in": {word: getattr(inbound, name) for word, name in _FIELDS.items()}})
@@ -100,5 +102,12 @@ class Record:
 
     def _append(self, entry: dict[str, Any]) -> None:
         if self._path:
-            with open(self._path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
+            if self._descriptor < 0:
+                self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            os.write(self._descriptor, json.dumps(entry).encode() + b"\n")
+
+    def close(self) -> None:
+        """Called when the platform stops; a later entry opens it again."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
