@@ -105,6 +105,7 @@ class Adoption:
             lane.current.answered = {answer.ask: answer for answer in estate.answers}
             self._lanes.live(lane, worker_life.Event.TURN_STARTED)
             self._lanes.turn_begins()
+            self._lanes.early_answers.expect(lane, lane.current, worker)
         log.info(
             "took over worker %s (pid %d) of %s%s", worker.id, worker.pid, lane.key,
             f" with turn {lane.current.id}" if lane.current is not None else "",
@@ -114,6 +115,7 @@ class Adoption:
     def snapshot(self, lane: Lane, worker: Worker, snapshot: Snapshot) -> None:
         """How things stand in the worker: bring its turn and the journal's together."""
         assert lane.session is not None
+        self._lanes.early_answers.heard(lane)
         turn = lane.current
         promised = turn if turn is not None and turn.state is not turn_life.State.QUEUED else None
         verdict = reconcile(

@@ -6,7 +6,7 @@ A question belongs to one running turn. It is answered once, by its session's us
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hermesd.ipc.ids import AskId, SessionKey
@@ -53,9 +53,7 @@ class Approvals:
         question = self._open.get(ask_id)
         if question is None:
             return None
-        if 0 <= number < len(question.ask.choices):
-            choice = question.ask.choices[number]
-        self._settle(ask_id, _chosen(question.ask, choice), by)
+        self._settle(ask_id, chosen(question.ask.choices, choice, number), by)
         return question.ask
 
     def answer(self, key: SessionKey, choice: str, by: str) -> Ask | None:
@@ -67,7 +65,7 @@ class Approvals:
         for ask_id, question in self._open.items():
             if question.key != key:
                 continue
-            self._settle(ask_id, _chosen(question.ask, choice), by)
+            self._settle(ask_id, chosen(question.ask.choices, choice), by)
             return question.ask
         return None
 
@@ -90,13 +88,16 @@ class Approvals:
             self._on_over(question.ask, words.outcome(choice, by))
 
 
-def _chosen(ask: Ask, choice: str) -> str:
-    options = {option.casefold(): option for option in ask.choices}
+def chosen(choices: Sequence[str], choice: str, number: int = -1) -> str:
+    """What somebody has chosen who has said this, or its number. Raises ValueError when it is none of the choices."""
+    if 0 <= number < len(choices):
+        return choices[number]
+    options = {option.casefold(): option for option in choices}
     wanted = options.get(choice.casefold())
     if wanted is None and choice == APPROVE:
         wanted = options.get(ONCE)
     if wanted is None and choice == DENY:
         wanted = ""
     if wanted is None:
-        raise ValueError(f"{choice!r} is not one of: {', '.join(ask.choices)}")
+        raise ValueError(f"{choice!r} is not one of: {', '.join(choices)}")
     return wanted

@@ -40,6 +40,7 @@ from . import prompt, turn_life, words
 from .adoption import Adoption
 from .approvals import Approvals
 from .drain_order import DrainOrder
+from .early_answers import EarlyAnswers
 from .lane import Lane, Turn
 from .lane_settings import LaneSettings
 from .past import Past, Pasts
@@ -105,6 +106,7 @@ class Lanes:
         self._starting = Starting(self, journal)
         self.stopping = Stopping(self)
         self.orders = SessionOrders(self, self.turns, journal)
+        self.early_answers = EarlyAnswers(journal, self._persistence, self.approvals, deliverer)
         self.adoption = Adoption(self, self.turns, self._persistence, deliverer)
         self._pool: Pool | None = None
         self._recycling: Recycling | None = None

@@ -186,10 +186,10 @@ class Reception:
             return Pressed(False, words.NOT_YOURS_TO_ANSWER)
         by = press.user_name or press.user_id
         try:
-            question = self._lanes.approvals.answer_one(AskId(press.ask), press.choice, by, press.number)
+            taken = await self._lanes.early_answers.answer_one(AskId(press.ask), press.choice, by, press.number)
         except ValueError as error:
             return Pressed(False, str(error))
-        if question is None:
+        if not taken:
             return Pressed(False, words.QUESTION_IS_OVER)
         return Pressed(True, words.pressed(press.choice, by))
 

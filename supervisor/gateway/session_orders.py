@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hermesd.adapters.contract import Target
 from hermesd.ipc.ids import SessionKey
-from hermesd.ipc.messages import Ask, Rewind
+from hermesd.ipc.messages import Rewind
 from hermesd.supervisor.journal import Journal, sessions, transcripts
 from hermesd.supervisor.pool import worker_life
 
@@ -132,9 +132,9 @@ class SessionOrders:
             lane.session = row
         return row.session_id
 
-    def answer(self, key: SessionKey, choice: str, by: str) -> Ask | None:
-        """A user's answer to the session's oldest question."""
-        return self._lanes.approvals.answer(key, choice, by)
+    async def answer(self, key: SessionKey, choice: str, by: str) -> bool:
+        """A user's answer to the session's oldest question. False: there is none. Raises ValueError for a wrong one."""
+        return await self._lanes.early_answers.answer(key, choice, by)
 
     async def rewind(self, key: SessionKey, turn: str) -> None:
         """Take what this turn left out of the conversation, on disk and in the worker, because it is run again."""

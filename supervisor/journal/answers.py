@@ -14,9 +14,9 @@ OF_TURN = "SELECT ask, choice, by_user FROM answers WHERE turn = ? ORDER BY ask"
 FORGET = "DELETE FROM answers WHERE turn = ?"
 
 
-def record(connection: sqlite3.Connection, turn: str, answer: Answer) -> None:
-    """It was given, by a user or by the end of the time for it."""
-    connection.execute(RECORD, (answer.ask, turn, answer.choice, answer.by))
+def record(connection: sqlite3.Connection, turn: str, answer: Answer) -> bool:
+    """It was given, by a user or by the end of the time for it. False: another one was, before."""
+    return connection.execute(RECORD, (answer.ask, turn, answer.choice, answer.by)).rowcount > 0
 
 
 def of_turn(connection: sqlite3.Connection, turn: str) -> tuple[Answer, ...]:

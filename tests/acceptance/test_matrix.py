@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -129,6 +131,27 @@ def test_a_question_is_answered_by_a_reaction_or_by_text(scene: Scene, how: str,
     else:
         anna.react(chat, question["event_id"], how)
     anna.wait(lambda: [one for one in anna.answers(chat, asked, bot.user_id) if choice in text(one).split("\n")[0]])
+
+
+def test_a_reaction_counts_before_a_worker_that_was_taken_over_has_spoken(
+    synapse: Synapse, bot: Person, anna: Person
+) -> None:
+    with at(synapse, bot, anna) as daemon:
+        chat = anna.create_room(bot.user_id, direct=True)
+        asked = anna.say(chat, "!ask May I?")
+        question = anna.wait(lambda: [one for one in anna.messages(chat, bot.user_id) if "May I?" in text(one)])[0]
+        (worker,) = daemon.workers()
+        os.kill(worker["pid"], signal.SIGSTOP)
+        daemon.kill()
+        daemon.start()
+        anna.react(chat, question["event_id"], "✅")
+        told = f"May I?\n\napprove, by {anna.user_id[1:].partition(':')[0]}"
+        anna.wait(lambda: [one for one in anna.messages(chat, bot.user_id) if text(one) == told])
+        os.kill(worker["pid"], signal.SIGCONT)
+        anna.wait(
+            lambda: [one for one in anna.answers(chat, asked, bot.user_id) if "approve" in text(one).split("\n")[0]]
+        )
+        assert [one["pid"] for one in daemon.workers()] == [worker["pid"]]
 
 
 def test_a_long_answer_is_shown_while_it_is_written_and_ends_whole(scene: Scene) -> None:

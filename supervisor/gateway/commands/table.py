@@ -70,19 +70,19 @@ async def retry(call: Call) -> str | None:
 
 
 async def approve(call: Call) -> str:
-    return _answer(call, call.argument or APPROVE)
+    return await _answer(call, call.argument or APPROVE)
 
 
 async def deny(call: Call) -> str:
-    return _answer(call, DENY)
+    return await _answer(call, DENY)
 
 
-def _answer(call: Call, choice: str) -> str:
+async def _answer(call: Call, choice: str) -> str:
     try:
-        ask = call.lanes.orders.answer(call.key, choice, call.row.inbound.user_id)
+        taken = await call.lanes.orders.answer(call.key, choice, call.row.inbound.user_id)
     except ValueError as error:
         return f"{error}. Write /approve followed by one of them."
-    return "Nothing waits for an answer." if ask is None else f"Answered: {choice}."
+    return f"Answered: {choice}." if taken else "Nothing waits for an answer."
 
 
 async def show_help(call: Call) -> str:

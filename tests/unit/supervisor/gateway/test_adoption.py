@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
-from harness.gateway import Chat, Gateway, until
+import asyncio
+from dataclasses import replace
 
+import pytest
+from harness.gateway import Chat, Gateway, Played, until
+
+from hermesd.adapters.contract import Press, Pressed
 from hermesd.ipc.messages import Accept, Answer, Ask, Finished, Send, StartTurn, Steer, Steered
 from hermesd.supervisor.gateway import words
 from hermesd.supervisor.gateway.busy import BusyMode
@@ -123,6 +127,81 @@ async def test_an_answer_that_was_on_the_wire_reaches_the_worker_and_nobody_is_a
     assert len([text for text in gateway.texts if "May I?" in text]) == 1
     assert worker.told == [Answer("a1", "approve", "u1")], "once"
     assert await gateway.rows("SELECT * FROM answers") == []
+
+
+async def asked_and_taken_over(gateway: Gateway, *names: str) -> tuple[StartTurn, tuple[Ask, ...], Played]:
+    """A turn whose user was asked by the hermesd before, in a worker that has not spoken to this one yet."""
+    await gateway.start()
+    await gateway.say("one", chat="c1")
+    first = await gateway.pool.ready()
+    start = await first.accept()
+    asks = tuple(Ask(name, start.turn, f"May I {name}?", ASK, 60.0) for name in names)
+    for ask in asks:
+        first.say(ask)
+    await gateway.shown(len(asks))
+    (worker,) = await gateway.taken_over()
+    return start, asks, worker
+
+
+def press(ask: str, choice: str = "approve", user: str = "u1") -> Press:
+    return Press("fake", "c1", "m", user, ask, choice)
+
+
+async def test_a_press_before_the_worker_has_spoken_is_what_its_user_has_decided(gateway: Gateway) -> None:
+    start, asks, worker = await asked_and_taken_over(gateway, "a1", "a2")
+    for wrong in (press("a1", "perhaps"), press("a3"), press("a1", user="stranger")):
+        assert not (await gateway.reception.pressed(wrong)).taken
+    assert await gateway.reception.pressed(press("a1")) == Pressed(True, "approve, by u1")
+    assert await gateway.reception.pressed(press("a1", "deny")) == Pressed(False, words.QUESTION_IS_OVER)
+    assert worker.told == []
+    # It is on disk: the next hermesd knows it as well.
+    (worker,) = await gateway.taken_over()
+    worker.snapshot(turn=start.turn, asks=asks)
+    assert worker.told == [Answer("a1", "approve", "u1")]
+    assert gateway.life() == "waiting"
+    assert (await gateway.reception.pressed(replace(press("a2", "den"), number=1))).taken
+    await until(lambda: worker.told[1:] == [Answer("a2", "deny", "u1")])
+    worker.finish(start, "did it")
+    assert "did it" in await gateway.shown(3)
+    assert not (await gateway.reception.pressed(press("a2"))).taken
+
+
+async def test_of_two_who_press_before_the_worker_has_spoken_one_counts(gateway: Gateway) -> None:
+    start, asks, worker = await asked_and_taken_over(gateway, "a1")
+    presses = (replace(press("a1", "?"), number=number) for number in range(2))
+    taken = [pressed.taken for pressed in await asyncio.gather(*map(gateway.reception.pressed, presses))]
+    assert sorted(taken) == [False, True]
+    worker.snapshot(turn=start.turn, asks=asks)
+    assert worker.told == [Answer("a1", ASK[taken.index(True)], "u1")]
+
+
+async def test_a_press_while_the_worker_speaks_reaches_it_once(gateway: Gateway) -> None:
+    start, asks, worker = await asked_and_taken_over(gateway, "a1")
+    pressing = asyncio.ensure_future(gateway.reception.pressed(press("a1")))
+    await asyncio.sleep(0)
+    worker.snapshot(turn=start.turn, asks=asks)
+    assert (await pressing).taken
+    await until(lambda: worker.told)
+    assert worker.told == [Answer("a1", "approve", "u1")]
+    assert gateway.life() == "busy"
+
+
+async def test_a_command_answers_the_oldest_question_before_the_worker_has_spoken(gateway: Gateway) -> None:
+    start, asks, worker = await asked_and_taken_over(gateway, "a1", "a2")
+    await gateway.say("/approve", chat="c1")
+    await gateway.say("/deny", chat="c1")
+    assert (await gateway.shown(4))[2:] == ["Answered: approve.", "Answered: deny."]
+    await gateway.say("/deny", chat="c1")
+    assert (await gateway.shown(5))[4:] == ["Nothing waits for an answer."]
+    worker.snapshot(turn=start.turn, asks=asks)
+    assert worker.told == [Answer("a1", "approve", "u1"), Answer("a2", "deny", "u1")]
+    assert gateway.life() == "busy"
+
+
+async def test_nobody_is_told_that_an_answer_counts_whose_worker_has_died(gateway: Gateway) -> None:
+    _, _, worker = await asked_and_taken_over(gateway, "a1")
+    worker.gone(-9)
+    assert not (await gateway.reception.pressed(press("a1"))).taken
 
 
 async def test_a_second_question_of_an_adopted_turn_waits_while_the_first_is_answered(gateway: Gateway) -> None:

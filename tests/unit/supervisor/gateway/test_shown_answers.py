@@ -640,6 +640,6 @@ class TestQuestions:
         scene.worker.say(Ask("q1", scene.start.turn, "May I?", ("approve", "deny"), 60.0))
         await scene.reads("I would like to do something.", "May I?")
         (key,) = scene.gateway.lanes.lanes
-        scene.gateway.lanes.orders.answer(key, "approve", "u1")
+        await scene.gateway.lanes.orders.answer(key, "approve", "u1")
         scene.delta(LONG)
         await scene.reads("I would like to do something.", "May I?\n\napprove, by u1", LONG.strip() + CURSOR)
