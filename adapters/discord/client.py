@@ -35,6 +35,7 @@ class Http(HTTPClient):
 
     def __init__(self, base: HTTPClient, options: Options):
         self._global_until = 0.0
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
         super().__init__(base.loop, proxy=options.proxy or None, http_trace=self._trace(), unsync_clock=True)
         self.max_ratelimit_timeout = SLEEP_LIMIT
         self._base_url = options.base_url
@@ -51,7 +52,14 @@ class Http(HTTPClient):
         asked = URL(url)
         if self._gateway_url is not None and asked.host == DiscordWebSocket.DEFAULT_GATEWAY.host:
             url = str(self._gateway_url.with_query(asked.query))
-        return await super().ws_connect(url, compress=compress)
+        self._socket = await super().ws_connect(url, compress=compress)
+        return self._socket
+
+    async def close(self) -> None:
+        """discord.py forgets a socket on which no session was begun: `Client.before_identify_hook` may raise."""
+        await super().close()
+        if self._socket is not None:
+            self._socket._response.close()
 
     def _trace(self) -> aiohttp.TraceConfig:
         trace = aiohttp.TraceConfig()
