@@ -7,7 +7,7 @@ that the core looks for with ``isinstance`` and does without where it is missing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -212,7 +212,7 @@ class Capabilities:
     bare: frozenset[str] = frozenset()  # kinds of files beside which no text can stand: it is a message of its own
     max_file_bytes: int = 0  # 0 = the platform takes no files: they are named in the text instead
     albums: Albums | None = None  # None: each file is a message
-    exact_resends: bool = False  # `Outbound.key` makes a second send of the same message harmless
+    exact_resends: bool = False  # `Outbound.key` makes a second send of the same message harmless, for ever
     overall_rate: Rate | None = None  # all chats of this adapter together
     chat_rate: Rate | None = None  # this chat, edits included
     bursts: Bursts | None = None  # None: each message stands for itself
@@ -355,6 +355,23 @@ class CanEdit(Protocol):
     async def edit(self, target: Target, message_id: str, message: Outbound) -> Sent:
         """Make the message read so. One that reads so already is a success. Raises what `Adapter.send` raises; `Gone`
         when the message is not there any more, `Rejected` when it can no longer be edited.
+        """
+
+
+@runtime_checkable
+class CanFind(Protocol):
+    """The platform can be asked whether a message arrived whose call was cut. The core asks before such a one goes
+    again; without this it goes with a mark.
+    """
+
+    async def find(
+        self, target: Target, forms: Sequence[Outbound], *, since: float, others: Collection[str]
+    ) -> str | None:
+        """The id of a message that is there in one of these forms. None: it is not, or `Adapter.send` of the same key
+        is harmless.
+
+        ``since``: Unix seconds before its first try, 0 = unknown. ``others``: ids that are other messages', which may
+        look like it. Raises `Uncertain` where nobody can tell, and otherwise what `Adapter.send` raises.
         """
 
 

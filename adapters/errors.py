@@ -47,7 +47,8 @@ class Retry(DeliveryError):
 
 
 class Uncertain(DeliveryError):
-    """The call was cut: the platform may have the message or not. It goes again after ``after`` seconds, with a mark.
+    """The call was cut: the platform may have the message or not. It goes again after ``after`` seconds, with a mark,
+    unless `hermesd.adapters.contract.CanFind` tells.
 
     For a platform that recognises a message which comes twice, by its `hermesd.adapters.contract.Outbound.key`, it is
     `Retry` instead.

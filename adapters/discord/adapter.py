@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +163,8 @@ class DiscordAdapter:
             bare=frozenset({kinds.VOICE}),
             max_file_bytes=self._file_limit(target),
             albums=outbound.ALBUMS,
-            exact_resends=True,
+            # Discord knows a nonce for some minutes only: `find` is for what is older.
+            exact_resends=False,
             # Discord's own: 50 calls a second for a bot, and 5 messages in 5 seconds for a channel.
             overall_rate=Rate(45, 1.0),
             chat_rate=Rate(5, 5.0),
@@ -216,6 +217,12 @@ class DiscordAdapter:
     async def edit(self, target: Target, message_id: str, message: Outbound) -> Sent:
         self._check_up("edit")
         return await self._sender.edit(target, message_id, message)
+
+    async def find(
+        self, target: Target, forms: Sequence[Outbound], *, since: float, others: Collection[str]
+    ) -> str | None:
+        self._check_up("look for an earlier try")
+        return await self._sender.find(target, forms, since, others)
 
     async def delete(self, target: Target, message_id: str) -> None:
         self._check_up("delete")

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,8 @@ from hermesd.adapters.errors import DeliveryError, Gone, Rejected, Retry, Uncert
 
 from . import buttons, media, outbound, render
 from .calls import NETWORK, translated
+from .intake import id_at
+from .likeness import like
 from .slash import Slash
 from .threads import Threads
 from .voice import Voice
@@ -28,7 +31,8 @@ UPLOAD_SECONDS = 120.0
 NONCE_SECONDS = 120.0
 """Discord knows a nonce "for the past few minutes" (its documentation, Create Message); we do not rely on more."""
 
-LOOKED_AT = 100  # messages of a channel in which an earlier try may be
+LOOKED_AT = 1000  # messages of a channel in which an earlier try may be
+CLOCK_SECONDS = 600.0  # by which this machine's clock may differ from Discord's
 REMEMBERED = 500
 
 
@@ -40,33 +44,25 @@ class Sender:
         self._threads = threads
         self._slash = slash
         self._is_born_here = is_born_here
-        self._tried: OrderedDict[str, float] = OrderedDict()  # when a message was first tried that may have arrived
+        self._tried: OrderedDict[str, float] = OrderedDict()  # when one that may have arrived was first tried, by key
         self._signs: OrderedDict[tuple[int, int], str] = OrderedDict()  # our reactions, by channel and message
 
     async def send(self, target: Target, message: Outbound) -> Sent:
-        """One message. What is repeated within `NONCE_SECONDS` is recognised by Discord; what may be older is looked
-        for first.
+        """One message. What is repeated within `NONCE_SECONDS` is recognised by Discord; for what may be older the core
+        calls `find` first.
         """
-        if (sent := await self._slash.answer(target.reply_to, message)) is not None:
-            await self._threads.join(target.thread_id)
-            return sent
+        with self._cut():
+            if (sent := await self._slash.answer(target.reply_to, message)) is not None:
+                await self._threads.join(target.thread_id)
+                return sent
         if self._slash.is_command(target.reply_to):
             message = replace(message, quotes=False)  # a command is no message that could be quoted
         with translated("cannot send"):
             there = await self._threads.is_there(target)
         call = outbound.call(target, message, in_channel=not there)
         voice = await media.voice_of(message)
-        if self._may_be_there(target, message) and (earlier := await self._earlier(target, call)) is not None:
-            log.info("message %s is in Discord channel %d already", earlier, call.channel)
-            self._tried.pop(message.key, None)
-            return Sent(earlier)
-        try:
+        with self._cut(message.key):
             sent = await (self._post(call, message) if voice is None else self._speak(call, message, voice))
-        except Retry as error:
-            if isinstance(error.__cause__, (*NETWORK, discord.DiscordServerError)):
-                self._remember_try(message.key)
-            raise
-        self._tried.pop(message.key, None)
         if there:
             await self._threads.join(target.thread_id)
         return sent
@@ -100,46 +96,71 @@ class Sender:
             log.info("Discord takes no voice message in channel %d, sending the file as it is: %s", call.channel, error)
         return await self._post(call, message)
 
-    def _may_be_there(self, target: Target, message: Outbound) -> bool:
-        tried = self._tried.get(message.key)
-        if tried is not None:
-            return time.monotonic() - tried > NONCE_SECONDS
-        return target.reply_to.isdecimal() and not self._is_born_here(target.reply_to)
+    @contextmanager
+    def _cut(self, key: str = "") -> Iterator[None]:
+        """What breaks inside may have arrived. ``key``: Discord gets its nonce."""
+        try:
+            yield
+        except Retry as error:
+            if not isinstance(error.__cause__, (*NETWORK, discord.DiscordServerError)):
+                raise
+            if key:
+                self._tried.setdefault(key, time.monotonic())
+                while len(self._tried) > REMEMBERED:
+                    self._tried.popitem(last=False)
+            raise Uncertain(str(error), after=error.after) from error
+        self._tried.pop(key, None)
 
-    async def _earlier(self, target: Target, call: outbound.Call) -> str | None:
-        """The id of this message from an earlier try: ours, the same text, answering the same message.
+    async def find(
+        self, target: Target, forms: Sequence[Outbound], since: float, others: Collection[str]
+    ) -> str | None:
+        """The id of this message from an earlier try, as `hermesd.adapters.contract.CanFind` has it.
 
         Discord does not tell a nonce afterwards (discord.py's issue 2451), so it is known by what it says.
         """
-        me = self._client.user
-        after = int(target.reply_to) if target.reply_to.isdecimal() else 0
+        tried = self._tried.get(forms[0].key)
+        if tried is not None and time.monotonic() - tried < NONCE_SECONDS:
+            return None
+        if self._slash.takes(target.reply_to, forms[0]):
+            return None
+        with translated("cannot look for an earlier try"):
+            there = await self._threads.is_there(target)
         try:
-            with translated("cannot look for an earlier try"):
-                async with asyncio.timeout(CALL_SECONDS):
-                    async for found in self._channel(call.channel).history(
-                        limit=LOOKED_AT, after=discord.Object(after) if after else None, oldest_first=bool(after)
-                    ):
-                        quoted = found.reference.message_id if found.reference is not None else None
-                        if (
-                            me is not None
-                            and found.author.id == me.id
-                            and found.content == call.content.strip()
-                            and (quoted or 0) == call.reference
-                            and len(found.attachments) == len(call.files)
-                        ):
-                            return str(found.id)
-        except Retry:
+            calls = [outbound.call(target, form, in_channel=not there) for form in forms]
+            found = await self._earlier(calls, target.reply_to, since, others, growing=forms[0].kind == "progress")
+        except (Retry, Uncertain, Gone):
             raise
         except DeliveryError as error:
-            if isinstance(error, Gone):
-                raise
             raise Uncertain(f"cannot tell whether it was sent before: {error}") from error
-        return None
+        if found is not None:
+            self._tried.pop(forms[0].key, None)
+            await self._slash.found(target.reply_to)
+        return found
 
-    def _remember_try(self, key: str) -> None:
-        self._tried.setdefault(key, time.monotonic())
-        while len(self._tried) > REMEMBERED:
-            self._tried.popitem(last=False)
+    async def _earlier(
+        self, calls: Sequence[outbound.Call], reply_to: str, since: float, others: Collection[str], *, growing: bool
+    ) -> str | None:
+        asked = int(reply_to) if reply_to.isdecimal() else 0
+        begin = max(asked, id_at(since - CLOCK_SECONDS) if since else 0)
+        if not begin:
+            raise Uncertain("cannot tell whether it was sent before: nobody knows since when to look for it")
+        likes = [await like(call, growing=growing) for call in calls]
+        me = self._client.user
+        looked_at = 0
+        with translated("cannot look for an earlier try"):
+            async with asyncio.timeout(CALL_SECONDS):
+                async for found in self._channel(calls[0].channel).history(limit=LOOKED_AT):
+                    looked_at += 1
+                    if found.id <= begin:
+                        return None
+                    ours = me is not None and found.author.id == me.id and str(found.id) not in others
+                    if ours and any(is_like(found) for is_like in likes):
+                        return str(found.id)
+        if not looked_at and not self._may_read(calls[0].channel):
+            raise Uncertain("cannot tell whether it was sent before: Discord shows nothing of the channel's history")
+        if looked_at >= LOOKED_AT:
+            raise Uncertain(f"cannot tell whether it was sent before: it is not among the last {LOOKED_AT} messages")
+        return None
 
     async def edit(self, target: Target, message_id: str, message: Outbound) -> Sent:
         view = buttons.view_of(message.question)
@@ -208,6 +229,16 @@ class Sender:
             if isinstance(parent, discord.ForumChannel):
                 return outbound.number(target.thread_id)
         return outbound.home_of(target)
+
+    def _may_read(self, channel: int) -> bool:
+        """Whether that nothing is there means anything: Discord answers so also where our role may not read."""
+        found = self._client.get_channel(channel)
+        if not isinstance(found, discord.abc.GuildChannel | discord.Thread):
+            return False
+        try:
+            return found.permissions_for(found.guild.me).read_message_history
+        except discord.ClientException:  # the channel of a thread is not known
+            return False
 
     def _ours(self, target: Target, message_id: str) -> discord.PartialMessage:
         """A message of ours. One that answers in the channel because its thread could not be had is there."""

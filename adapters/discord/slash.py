@@ -89,7 +89,7 @@ class Slash:
         opened = self._open.get(interaction)
         if opened is None:
             return None
-        if message.files or opened.until < time.time():
+        if not self.takes(interaction, message):
             await self._forget(interaction, opened, delete=True)
             return None
         view = buttons.view_of(message.question)
@@ -110,6 +110,16 @@ class Slash:
             raise
         await self._forget(interaction, opened, delete=False)
         return Sent(str(data["id"]))
+
+    def takes(self, interaction: str, message: Outbound) -> bool:
+        """Whether `answer` would put this into a place of its own, where nothing is lost by doing it twice."""
+        opened = self._open.get(interaction)
+        return opened is not None and not message.files and opened.until >= time.time()
+
+    async def found(self, interaction: str) -> None:
+        """It has been answered, by an earlier try: what is in its place stays."""
+        if (opened := self._open.get(interaction)) is not None:
+            await self._forget(interaction, opened, delete=False)
 
     def is_command(self, message_id: str) -> bool:
         """Whether this is no message that could carry a reaction; after a restart only for what is still open."""

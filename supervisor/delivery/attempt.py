@@ -6,9 +6,10 @@ An edit may be repeated at will. When a message can no longer be edited, its tex
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
-from hermesd.adapters.contract import Adapter, CanEdit, capability
+from hermesd.adapters.contract import Adapter, CanEdit, CanFind, Outbound, capability
 from hermesd.adapters.errors import (
     AdapterError,
     DeliveryError,
@@ -84,8 +85,8 @@ class Unknown:
 Outcome = Sent | Later | Away | Lost | Unknown
 
 
-async def attempt(adapter: Adapter, row: OutboxRow) -> Outcome:
-    """Call the platform for a row that is *sending* on disk."""
+async def attempt(adapter: Adapter, row: OutboxRow, others: Callable[[], Awaitable[Collection[str]]]) -> Outcome:
+    """Call the platform for a row that is *sending* on disk. ``others``: the ids of other messages of its chat."""
     edits, anew, left, uncertain = row.platform_message_id, False, "", row.uncertain
     editor = capability(adapter, CanEdit)
     if edits and editor is not None:
@@ -107,9 +108,14 @@ async def attempt(adapter: Adapter, row: OutboxRow) -> Outcome:
             log.exception("outbox row %d: the adapter of %s failed to edit", row.id, row.target.platform)
             anew, left, uncertain = True, edits, True
     facts = adapter.capabilities(row.target)
-    message = marked(row.message, facts) if uncertain and not facts.exact_resends else row.message
+    doubtful = uncertain and not facts.exact_resends
+    again = marked(row.message, facts)
     try:
-        taken = await adapter.send(row.target, message)
+        if doubtful:
+            earlier, doubtful = await _earlier(adapter, row, again, others)
+            if earlier:
+                return Sent(earlier, anew, left)
+        taken = await adapter.send(row.target, again if doubtful else row.message)
         return Sent(taken.message_id, anew, left, taken.others)
     except (Retry, Uncertain) as error:
         return Later(
@@ -129,3 +135,25 @@ async def attempt(adapter: Adapter, row: OutboxRow) -> Outcome:
 
 def _overall(error: AdapterError) -> bool:
     return isinstance(error, Retry) and error.overall
+
+
+async def _earlier(
+    adapter: Adapter, row: OutboxRow, again: Outbound, others: Callable[[], Awaitable[Collection[str]]]
+) -> tuple[str, bool]:
+    """The id of an earlier try that has arrived, or ""; and whether one may have arrived all the same."""
+    finder = capability(adapter, CanFind)
+    if finder is None or not row.uncertain or row.begun:
+        return "", True
+    try:
+        found = await finder.find(row.target, (row.message, again), since=row.created_at, others=await others())
+    except Uncertain as error:
+        log.info("outbox row %d goes again with a mark: %s", row.id, error)
+        return "", True
+    except AdapterError:
+        raise
+    except Exception:  # an adapter's fault: nobody knows, so the mark
+        log.exception("outbox row %d: the adapter of %s failed to look for it", row.id, row.target.platform)
+        return "", True
+    if found:
+        log.info("outbox row %d is at %s already, as %s", row.id, row.target.platform, found)
+    return found or "", False

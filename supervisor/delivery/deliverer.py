@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from hermesd.adapters.contract import Adapter, CanNotice, CanStream, Outbound, Target, capability
 from hermesd.adapters.errors import AdapterError, Retry
@@ -22,7 +23,7 @@ from hermesd.adapters.media.download import AddressJudge, is_public
 from hermesd.supervisor.journal import Journal, outbox, progress
 from hermesd.supervisor.journal.errors import IllegalTransition, JournalError
 from hermesd.supervisor.journal.persistence import Persistence
-from hermesd.supervisor.journal.rows import UNCERTAIN, OutboxRow
+from hermesd.supervisor.journal.rows import OutboxRow
 from hermesd.supervisor.journal.states import OutboxState
 from hermesd.supervisor.tasks import Tasks
 
@@ -117,7 +118,7 @@ class Deliverer:
         now = self._clock()
         for row in await self._journal.write(outbox.recover, now):
             log.warning("outbox row %d to %s goes again: %s", row.id, row.target.platform, row.error)
-            await self._persistence.write(outbox.postponed, row.id, now, UNCERTAIN, now)
+            await self._persistence.write(outbox.postponed, row.id, now, row.doubt, now)
 
     async def take_up(self) -> None:
         """Send what an earlier life left; called once, after the adapters have started."""
@@ -354,7 +355,7 @@ class Deliverer:
                 lane.rows[index] = replace(one, next_try_at=now + closed)
             return closed
         lane.denied = False
-        outcome = await attempt(adapter, row)
+        outcome = await attempt(adapter, row, partial(self._journal.read, outbox.ids_of_others, row.target, row.id))
         now = self._clock()
         match outcome:
             case Sent(message_id, anew, left, others):
@@ -372,7 +373,7 @@ class Deliverer:
                     after = backed_off(after, lane.failures)
                     rates.close(row.target.chat_id, self._now() + after)
                 # The mark must outlive this hermesd as well, and every later try.
-                why = f"{UNCERTAIN}; {error}" if uncertain else error
+                why = f"{row.doubt}; {error}" if uncertain else error
                 if edits != row.platform_message_id:
                     await self._persistence.write(outbox.placeholder, row.id, edits)
                 await self._persistence.write(outbox.together, outbox.postponed, ids, now + after, why, now)
@@ -384,10 +385,10 @@ class Deliverer:
                     self._on_denied(row.target.platform, denied)
             case Away(error):
                 for one in rows:
-                    await self._absence.begin(one, f"{UNCERTAIN}; {error}" if row.uncertain else error)
+                    await self._absence.begin(one, f"{row.doubt}; {error}" if row.uncertain else error)
                 self._left(lane, len(rows))
             case Lost(error, refused):
-                why = f"{UNCERTAIN}; {error}" if row.uncertain else error
+                why = f"{row.doubt}; {error}" if row.uncertain else error
                 if refused and len(rows) > 1:
                     log.info("outbox rows %d to %d go one by one: %s", ids[0], ids[-1], error)
                     await self._persistence.write(outbox.together, outbox.apart, ids, why, now)
@@ -397,7 +398,8 @@ class Deliverer:
                     await self._persistence.write(outbox.together, outbox.failed, ids, why, now)
                     self._left(lane, len(rows))
             case Unknown(error):
-                await self._persistence.write(outbox.together, outbox.ambiguous, ids, error, now)
+                why = f"{row.doubt}; {error}" if row.begun else error
+                await self._persistence.write(outbox.together, outbox.ambiguous, ids, why, now)
                 self._left(lane, len(rows))
         return 0.0
 

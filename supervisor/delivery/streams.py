@@ -11,9 +11,9 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from hermesd.adapters.contract import Adapter, CanEdit, CanStream, Outbound, Target, capability
-from hermesd.adapters.errors import AdapterError, Retry, Uncertain
-from hermesd.supervisor.journal import Journal
+from hermesd.adapters.contract import Adapter, CanEdit, CanFind, CanStream, Outbound, Target, capability
+from hermesd.adapters.errors import AdapterError, Retry, Unauthorized, Uncertain
+from hermesd.supervisor.journal import Journal, outbox
 from hermesd.supervisor.journal import progress as kept
 from hermesd.supervisor.journal.errors import JournalError
 from hermesd.supervisor.journal.persistence import Persistence
@@ -215,9 +215,16 @@ class Streams:
         uncertain = False
         for row in await self._journal.read(kept.announced, turn):
             adapter = self._adapters.get(target.platform)
-            if adapter is not None and not adapter.capabilities(target).exact_resends:
+            if adapter is not None and not _knows_again(adapter, target):
                 uncertain = True
-            elif found := await self._sent_again(row):
+                continue
+            try:
+                found = await self._sent_again(row)
+            except Uncertain as error:
+                log.info("what was shown last of %s may be there: %s", turn, error)
+                uncertain = True
+                continue
+            if found:
                 await self._persistence.write(kept.keep, replace(row, message_id=found, text=""))
             elif found is not None:
                 await self._persistence.write(kept.retract, turn, row.number)
@@ -233,21 +240,33 @@ class Streams:
         return replace(state, uncertain=state.uncertain or uncertain)
 
     async def _sent_again(self, row: ProgressRow) -> str | None:
-        """The id of a message that may be there already; "" where that cannot be known, None for not now."""
+        """The id of a message that may be there already; "" where there is none to be had, None for not now. Raises
+        `Uncertain`.
+        """
         until = self._now() + SEEK_SECONDS
         while (adapter := self._adapters.get(row.target.platform)) is not None and self._now() < until:
             rates, now, facts = self._rates_of(row.target.platform), self._now(), adapter.capabilities(row.target)
             if (free := rates.spare(row.target.chat_id, facts, now)) > now:
                 await asyncio.sleep(free - now)
                 continue
+            message = self._message(row.turn, row.number, row.target, row.text)
+            looking = False
             try:
-                return (
-                    await adapter.send(row.target, self._message(row.turn, row.number, row.target, row.text))
-                ).message_id
+                if (finder := capability(adapter, CanFind)) is not None:
+                    looking = True
+                    others = await self._journal.read(outbox.ids_of_others, row.target)
+                    if found := await finder.find(row.target, (message,), since=0.0, others=others):
+                        return found
+                    looking = False
+                return (await adapter.send(row.target, message)).message_id
             except (Retry, Uncertain) as error:  # not connected yet, mostly
+                if looking and isinstance(error, Uncertain):
+                    raise
                 if isinstance(error, Retry):
                     rates.heed(row.target.chat_id, error, self._now())
                 await asyncio.sleep(min(error.after, 1.0))
+            except Unauthorized:
+                await asyncio.sleep(1.0)
             except AdapterError as error:
                 log.info("what was shown last of %s is not found again: %s", row.turn, error)
                 return ""
@@ -330,7 +349,7 @@ class Streams:
     ) -> progress.Done | progress.Failed | progress.Held:
         target, rates = stream.target, self._rates_of(stream.target.platform)
         message = self._message(stream.turn, action.index, target, action.text)
-        exact = adapter.capabilities(target).exact_resends
+        exact = _knows_again(adapter, target)
         try:
             if isinstance(action, progress.Edit):
                 editor = capability(adapter, CanEdit)
@@ -399,6 +418,11 @@ class Streams:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _knows_again(adapter: Adapter, target: Target) -> bool:
+    """Whether what may have arrived can be had by its id."""
+    return adapter.capabilities(target).exact_resends or capability(adapter, CanFind) is not None
 
 
 def _known(row: ProgressRow) -> progress.Known:

@@ -14,7 +14,7 @@ from typing import Any
 from hermesd.adapters.contract import Outbound, Target
 
 from .errors import IllegalTransition, UnknownRow
-from .rows import UNCERTAIN, OutboxRow, dump, dump_attachments, dump_question, outbox_row
+from .rows import BEGUN, OutboxRow, dump, dump_attachments, dump_question, outbox_row
 from .states import OUTBOX, OutboxState, require, sql_list
 
 INSERT = """
@@ -53,6 +53,15 @@ LEFT_QUESTIONS = """
     SELECT outbox.* FROM outbox JOIN turns ON turns.turn = outbox.turn
     WHERE question_json <> '' AND turns.ended_at IS NOT NULL ORDER BY outbox.id
 """
+OTHERS = """
+    SELECT platform_message_id FROM (
+        SELECT platform_message_id FROM outbox
+        WHERE platform = :platform AND chat_id = :chat AND id <> :id AND platform_message_id <> ''
+        ORDER BY id DESC LIMIT :limit
+    )
+    UNION SELECT message_id FROM progress WHERE platform = :platform AND chat_id = :chat
+"""
+OTHERS_LIMIT = 1000
 SETTLED = "UPDATE outbox SET question_json = '' WHERE id = ?"
 # The session of one that belongs to no turn is that of the message which it answers.
 LISTED = """
@@ -221,8 +230,8 @@ def placeholder(connection: sqlite3.Connection, outbox_id: int, platform_message
 
 def doubt(connection: sqlite3.Connection, row: OutboxRow) -> OutboxRow:
     """The platform may have the beginning of this one, which waits: its first try is a marked one already."""
-    connection.execute(DOUBT, (UNCERTAIN, row.id))
-    return replace(row, error=UNCERTAIN)
+    connection.execute(DOUBT, (BEGUN, row.id))
+    return replace(row, error=BEGUN)
 
 
 def sent(connection: sqlite3.Connection, outbox_id: int, platform_message_id: str, now: float) -> None:
@@ -232,7 +241,7 @@ def sent(connection: sqlite3.Connection, outbox_id: int, platform_message_id: st
 
 
 def postponed(connection: sqlite3.Connection, outbox_id: int, next_try_at: float, error: str, now: float) -> None:
-    """Not now: `due` again from ``next_try_at`` on. ``error`` `UNCERTAIN` makes the next try a marked one."""
+    """Not now: `due` again from ``next_try_at`` on. ``error`` `rows.UNCERTAIN` makes the next try a marked one."""
     _step(connection, outbox_id, OutboxState.PENDING)
     connection.execute(PENDING, (now, next_try_at, error, outbox_id))
 
@@ -274,7 +283,7 @@ def retried(connection: sqlite3.Connection, outbox_id: int, now: float) -> Outbo
     if known.state in (OutboxState.SENDING, OutboxState.WAITING):  # the table's step back is the deliverer's own
         raise IllegalTransition(f"cannot make outbox row {outbox_id} 'pending': it is {known.state.value!r}")
     uncertain = known.uncertain or known.state is OutboxState.AMBIGUOUS
-    postponed(connection, outbox_id, now, UNCERTAIN if uncertain else "", now)
+    postponed(connection, outbox_id, now, known.doubt if uncertain else "", now)
     return show(connection, outbox_id)
 
 
@@ -290,7 +299,9 @@ def recover(connection: sqlite3.Connection, now: float) -> list[OutboxRow]:
     Returns every ambiguous row, oldest first, for the platform to decide on.
     """
     for row in connection.execute(BY_STATE, (OutboxState.SENDING.value, -1)).fetchall():
-        ambiguous(connection, row["id"], "hermesd ended while it was being sent", now)
+        error = "hermesd ended while it was being sent"
+        known = outbox_row(row)
+        ambiguous(connection, known.id, f"{known.doubt}; {error}" if known.begun else error, now)
     return by_state(connection, OutboxState.AMBIGUOUS, -1)
 
 
@@ -322,6 +333,12 @@ def session_of(connection: sqlite3.Connection, outbox_id: int) -> str:
     query = LISTED.format("outbox.id = :id")
     row = connection.execute(query, {"id": outbox_id, "session": "", "limit": 1}).fetchone()
     return "" if row is None else str(row["session_key"])
+
+
+def ids_of_others(connection: sqlite3.Connection, target: Target, outbox_id: int = 0) -> frozenset[str]:
+    """The ids of the last messages at the platform in this chat, but for that of one row."""
+    place = {"platform": target.platform, "chat": target.chat_id, "id": outbox_id, "limit": OTHERS_LIMIT}
+    return frozenset(row[0] for row in connection.execute(OTHERS, place))
 
 
 def by_state(connection: sqlite3.Connection, state: OutboxState, limit: int = 100) -> list[OutboxRow]:

@@ -14,6 +14,7 @@ from hermesd.ipc.messages import Entry
 from .states import InboxState, OutboxState, TurnState
 
 UNCERTAIN = "an earlier try was cut: the platform may have it"
+BEGUN = f"{UNCERTAIN}, or its beginning"
 """How the ``error`` of an outbox row begins that goes, or may go, again all the same: then it carries a mark."""
 
 
@@ -62,6 +63,16 @@ class OutboxRow:
     def uncertain(self) -> bool:
         """An earlier try may have reached the platform."""
         return self.error.startswith(UNCERTAIN)
+
+    @property
+    def begun(self) -> bool:
+        """What may be there is no try of this row, but the beginning of its answer."""
+        return self.error.startswith(BEGUN)
+
+    @property
+    def doubt(self) -> str:
+        """What its ``error`` begins with from now on, if the platform may have something of it."""
+        return BEGUN if self.begun else UNCERTAIN
 
 
 @dataclass(frozen=True, slots=True)

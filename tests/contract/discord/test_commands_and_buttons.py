@@ -11,6 +11,7 @@ from harness.discord.server import DiscordServer
 
 from hermesd.adapters.contract import HasButtons, HasMenu, MenuEntry, Question, Target
 from hermesd.adapters.discord import slash
+from hermesd.adapters.errors import Uncertain
 
 MENU = (MenuEntry("status", "what is going on"), MenuEntry("title", "name this conversation", "the new name"))
 
@@ -38,8 +39,9 @@ async def test_a_command_is_acknowledged_and_its_answer_takes_that_place(bot: Bo
     await bot.adapter.react(bot.target(command.id), "👀")
     assert server.calls("PUT", "reactions") == []
     target = bot.target(command.id)
-    for _ in range(2):
-        sent = await bot.adapter.send(target, outbound("done"))
+    assert await bot.adapter.find(target, [outbound("done")], since=0.0, others=()) is None
+    sent = await bot.adapter.send(target, outbound("done"))
+    assert await bot.adapter.find(target, [outbound("done")], since=0.0, others=()) == sent.message_id
     assert [one["content"] for one in server.by_bot(anna)] == ["done"]
     assert command.message is not None
     assert command.message["content"] == "done"
@@ -55,6 +57,25 @@ async def test_the_answer_finds_its_place_after_a_restart(bot: Bot, server: Disc
     await bot.adapter.send(bot.target(command.id), outbound("fine"))
     assert command.message is not None
     assert command.message["content"] == "fine"
+
+
+async def test_an_answer_that_is_in_its_place_by_an_earlier_try_stays_there(bot: Bot, server: DiscordServer) -> None:
+    anna = server.direct("anna")
+    command = server.slash(anna, "status")
+    await eventually(lambda: command.acknowledged is not None)
+    target = bot.target(command.id)
+    server.fail("PATCH", "/webhooks/", carried_out=True)
+    with pytest.raises(Uncertain):
+        await bot.adapter.send(target, outbound("fine"))
+    assert await bot.adapter.find(target, [outbound("fine")], since=0.0, others=()) is None, "it may be put there again"
+    late = time.time() + slash.TOKEN_SECONDS
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slash.time, "time", lambda: late)
+        assert command.message is not None
+        found = await bot.adapter.find(target, [outbound("fine")], since=0.0, others=())
+        assert found == command.message["id"]
+        await bot.adapter.slash.expire(late)
+    assert [one["content"] for one in server.by_bot(anna)] == ["fine"]
 
 
 @pytest.mark.parametrize(

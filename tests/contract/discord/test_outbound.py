@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from harness.discord.bot import Bot, eventually, outbound
 from harness.discord.server import DiscordServer
-from harness.discord.world import NO_THREADS, VOICE, Refusal
+from harness.discord.world import NO_HISTORY, NO_THREADS, VOICE, Refusal
 from harness.ogg import ogg_opus
 
-from hermesd.adapters.contract import Attachment, CanDelete, CanEdit, CanReact, CanType, Outbound, Target
+from hermesd.adapters.contract import Attachment, CanDelete, CanEdit, CanFind, CanReact, CanType, Outbound, Target
 from hermesd.adapters.discord import sending
 from hermesd.adapters.errors import Gone, Rejected, Retry, Uncertain
 
@@ -28,7 +28,7 @@ async def asked(bot: Bot, channel: str, text: str = "question") -> Target:
 
 
 async def test_it_can_what_the_core_looks_for(bot: Bot) -> None:
-    for capability in (CanEdit, CanDelete, CanType, CanReact):
+    for capability in (CanEdit, CanFind, CanDelete, CanType, CanReact):
         assert isinstance(bot.adapter, capability)
 
 
@@ -52,49 +52,128 @@ async def test_progress_makes_no_notification(bot: Bot, server: DiscordServer) -
 
 async def test_a_send_whose_answer_was_cut_goes_again_and_is_there_once(bot: Bot, server: DiscordServer) -> None:
     target = await asked(bot, server.direct("anna"))
-    assert bot.adapter.capabilities(target).exact_resends
+    assert not bot.adapter.capabilities(target).exact_resends, "Discord forgets a nonce"
     server.fail("POST", "/messages$", carried_out=True)
-    with pytest.raises(Retry):
+    with pytest.raises(Uncertain):
         await bot.adapter.send(target, outbound("once"))
+    assert await find(bot, target, outbound("once")) is None, "Discord itself knows it for now"
+    assert not server.calls("GET", "/messages$")
     sent = await bot.adapter.send(target, outbound("once"))
     assert [one["id"] for one in server.by_bot()] == [sent.message_id]
     await bot.adapter.send(target, outbound("once", "k2"))
     assert len(server.by_bot()) == 2
 
 
-async def test_a_send_that_is_repeated_late_is_looked_for_first(
-    bot: Bot, server: DiscordServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server.world.nonce_seconds = 0.0
+# ---- what may be there already ---------------------------------------------------------------------------------------
+
+
+async def find(
+    bot: Bot, target: Target, *forms: Outbound, since: float = 0.0, others: Iterable[str] = ()
+) -> str | None:
+    assert isinstance(bot.adapter, CanFind)
+    return await bot.adapter.find(target, forms, since=since, others=[*others])
+
+
+async def test_what_was_cut_long_ago_is_found(bot: Bot, server: DiscordServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sending, "NONCE_SECONDS", 0.0)
     target = await asked(bot, server.direct("anna"))
     server.fail("POST", "/messages$", carried_out=True)
-    with pytest.raises(Retry):
-        await bot.adapter.send(target, outbound("once"))
-    sent = await bot.adapter.send(target, outbound("once"))
-    assert [one["id"] for one in server.by_bot()] == [sent.message_id]
-
-
-async def test_what_an_earlier_life_sent_is_found_whatever_time_has_passed(bot: Bot, server: DiscordServer) -> None:
-    target = await asked(bot, server.direct("anna"))
-    first = await bot.adapter.send(target, outbound("once"))
-    await bot.stop()
-    server.world.nonce_seconds = 0.0
-    await bot.start()
-    assert await bot.adapter.send(target, outbound("once")) == first
-    assert len(server.by_bot()) == 1
-    await bot.adapter.send(target, outbound("another answer", "k2"))
-    assert len(server.by_bot()) == 2
-
-
-async def test_where_nobody_can_look_a_late_repeat_is_uncertain(bot: Bot, server: DiscordServer) -> None:
-    target = await asked(bot, server.direct("anna"))
-    await bot.stop()
-    await bot.start()
-    await bot.settled()
-    server.fail("GET", "/messages$", status=403, body={"code": 50013, "message": "Missing Permissions"})
     with pytest.raises(Uncertain):
         await bot.adapter.send(target, outbound("once"))
+    assert await find(bot, target, outbound("once")) == server.by_bot()[0]["id"]
+
+
+async def test_what_an_earlier_life_sent_is_found_in_each_of_its_forms_and_nothing_else(
+    bot: Bot, server: DiscordServer
+) -> None:
+    target = await asked(bot, server.direct("anna"))
+    begun = time.time()
+    first = (await bot.adapter.send(target, outbound("once"))).message_id
+    await bot.stop()
+    await bot.start()
+    assert await find(bot, target, outbound("once")) == first
+    assert await find(bot, target, outbound("once more"), outbound("once")) == first
+    assert await find(bot, target, outbound("once", quotes=False)) is None
+    assert await find(bot, target, outbound("another answer")) is None
+    assert await find(bot, target, outbound("once"), others=[first]) is None, "it is another message's"
+    later = await asked(bot, server.direct("anna"), "and then?")
+    assert await find(bot, later, outbound("once")) is None, "it is older than what it would answer"
+    nobody = Target("discord", target.chat_id)
+    loose = (await bot.adapter.send(nobody, outbound("told", "k2"))).message_id
+    assert await find(bot, nobody, outbound("told"), since=begun) == loose
+    assert await find(bot, nobody, outbound("told"), since=begun + 2 * sending.CLOCK_SECONDS) is None
+
+
+async def test_of_an_answer_that_was_being_written_the_beginning_is_found(bot: Bot, server: DiscordServer) -> None:
+    target = await asked(bot, server.direct("anna"))
+    growing = outbound("The answer is ▉", kind="progress", final=False)
+    first = (await bot.adapter.send(target, growing)).message_id
+    assert await find(bot, target, replace(growing, key="k2", text="The answer is that ▉")) == first
+    assert await find(bot, target, replace(growing, key="k2", text="Another answer is ▉")) is None
+    assert await find(bot, target, outbound("The answer is that", "k2")) is None
+
+
+@pytest.mark.parametrize("since", [True, False])
+async def test_where_nobody_can_look_it_is_uncertain(make_bot: Callable[..., Bot], since: bool) -> None:
+    bot = make_bot(free_response_channels="", auto_thread=False)
+    server = bot.server
+    channel = server.channel("general")
+    await bot.start()
+    target = await asked(bot, channel, f"{server.mention} question")
+    await bot.adapter.send(target, outbound("once"))
+    begun = time.time() if since else 0.0
+    server.fail("GET", "/messages$", status=403, body={"code": 50013, "message": "Missing Permissions"})
+    with pytest.raises(Uncertain, match="Missing Permissions"):
+        await find(bot, target, outbound("once"), since=begun)
+    await bot.stop()
+    server.world.permissions = NO_HISTORY
+    await bot.start()
+    with pytest.raises(Uncertain, match="shows nothing"):
+        await find(bot, target, outbound("once"), since=begun)
+    with pytest.raises(Uncertain, match="since when"):
+        await find(bot, Target("discord", channel), outbound("once"))
+    with pytest.raises(Gone):
+        await find(bot, Target("discord", "12345"), outbound("once"), since=time.time())
+
+
+async def test_what_is_too_far_back_is_uncertain(
+    bot: Bot, server: DiscordServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "LOOKED_AT", 3)
+    anna = server.direct("anna")
+    target = await asked(bot, anna)
+    assert await find(bot, target, outbound("once")) is None
+    for number in range(3):
+        server.say(anna, f"message {number}")
+    with pytest.raises(Uncertain, match="not among the last 3"):
+        await find(bot, target, outbound("once"))
+
+
+async def test_files_are_told_apart(bot: Bot, server: DiscordServer, tmp_path: Path) -> None:
+    target = await asked(bot, server.direct("anna"))
+    parts = []
+    for name, content in (("Bericht (1).pdf", b"%PDF-1.7"), ("table.csv", b"1,2"), ("ogg", ogg_opus([20] * 50))):
+        (tmp_path / name).write_bytes(content)
+        kind = "voice" if name == "ogg" else "document"
+        parts.append(Outbound(name, "", files=(Attachment(str(tmp_path / name), name, kind=kind),)))
+    sent = [(await bot.adapter.send(target, part)).message_id for part in parts]
+    await bot.stop()
+    for entry in (one["attachments"][0] for one in server.by_bot()):
+        entry["filename"] = entry["filename"].replace(" (", "_").replace(")", "")  # as Discord does
+    await bot.start()
+    assert [await find(bot, target, part) for part in parts] == sent
+    assert [await find(bot, target, part, others=[message]) for part, message in zip(parts, sent, strict=True)] == (
+        [None] * 3
+    )
+
+
+async def test_two_alike_messages_are_two(bot: Bot, server: DiscordServer) -> None:
+    """Whatever came between question and answer: nobody has said that one of them was sent before."""
+    target = await asked(bot, server.direct("anna"))
+    await bot.stop()
+    await bot.start()
+    sent = [await bot.adapter.send(target, outbound("Working…", key)) for key in ("k1", "k2")]
+    assert [one["id"] for one in server.by_bot()] == [one.message_id for one in sent]
 
 
 async def test_a_limit_parks_the_message_and_not_a_task(bot: Bot, server: DiscordServer) -> None:
@@ -130,7 +209,7 @@ async def test_a_global_limit_holds_every_call_back(bot: Bot, server: DiscordSer
     ("status", "code", "error"),
     [
         (403, 50001, Gone), (403, 50007, Gone), (404, 10003, Gone), (403, 50013, Rejected), (400, 50035, Rejected),
-        (403, 20016, Retry), (413, 40005, Rejected), (503, 0, Retry),
+        (403, 20016, Retry), (413, 40005, Rejected), (503, 0, Uncertain),
     ],
 )  # fmt: skip
 async def test_what_discord_says_becomes_what_to_do(
@@ -276,7 +355,7 @@ async def test_files_go_out_with_their_text(bot: Bot, server: DiscordServer, tmp
     path.write_bytes(b"%PDF-1.7")
     message = Outbound("k1", "here", files=(Attachment(str(path), "report.pdf"),))
     server.fail("POST", "/messages$", carried_out=True)
-    with pytest.raises(Retry):
+    with pytest.raises(Uncertain):
         await bot.adapter.send(target, message)
     await bot.adapter.send(target, message)
     (shown,) = server.by_bot()
@@ -301,7 +380,7 @@ async def test_several_files_are_one_message_that_is_there_once(
     assert albums.sort(Attachment("/a", "a.ogg", "audio/ogg", "voice")) == ""
     message = Outbound("k1", "look", files=files)
     server.fail("POST", "/messages$", carried_out=True)
-    with pytest.raises(Retry):
+    with pytest.raises(Uncertain):
         await bot.adapter.send(target, message)
     sent = await bot.adapter.send(target, message)
     (shown,) = server.by_bot()
@@ -317,7 +396,7 @@ async def test_a_recording_goes_out_as_a_voice_message(bot: Bot, server: Discord
     path.write_bytes(ogg_opus([20] * 50 + [80] * 50))
     message = Outbound("k1", "", files=(Attachment(str(path), "said.ogg", "audio/ogg", "voice"),))
     server.fail("POST", "/messages$", carried_out=True)
-    with pytest.raises(Retry):
+    with pytest.raises(Uncertain):
         await bot.adapter.send(target, message)
     await bot.adapter.send(target, message)
     (shown,) = server.by_bot()

@@ -16,6 +16,7 @@ VOICE = 1 << 13  # of a message's flags
 MESSAGE_CONTENT = 1 << 15  # the gateway's intent
 CONTENT_ALLOWED = 1 << 19  # the application's flag GATEWAY_MESSAGE_CONTENT_LIMITED
 EVERYTHING = str(2251799813685247 & ~(1 << 3))  # permissions, but for "administrator", which stands for all
+NO_HISTORY = str(int(EVERYTHING) & ~(1 << 16))
 NO_THREADS = str(int(EVERYTHING) & ~(1 << 35))
 
 Json = dict[str, Any]
@@ -187,8 +188,11 @@ class World:
         return found
 
     def history(self, channel: str, *, limit: int, after: int = 0, before: int = 0) -> list[Json]:
-        """Newest first, as Discord gives it; with ``after`` those that follow it (Get Channel Messages)."""
-        self.place(channel)
+        """Newest first, as Discord gives it; with ``after`` those that follow it. None at all without the permission
+        READ_MESSAGE_HISTORY (Get Channel Messages).
+        """
+        if self.place(channel)["type"] != DM and not int(self.permissions) & (1 << 16):
+            return []
         found = [one for one in self.messages[channel] if int(one["id"]) > after]
         found = [one for one in found if not before or int(one["id"]) < before]
         chosen = found[:limit] if after else found[-limit:]
