@@ -85,6 +85,10 @@ class Holders:
                 self._leave(holder)
                 self._end_if_idle(holder)
 
+    def pardon(self, server: str) -> None:
+        """A person says that it may be tried again now, whatever has become of its holders."""
+        self._deaths.pop(server, None)
+
     def said(self, worker: Worker, message: SharedCall | SharedCancel | SharedResult) -> None:
         """A message of a session's worker or of a holder. Called by the pool."""
         match message:
@@ -180,7 +184,8 @@ class Holders:
                 return
             if (wait := self._wait(message.server)) > 0:
                 if is_waited_for:
-                    reason = f"has taken {DEATHS} workers along and is tried again in {wait:.0f} s"
+                    again = f"it is tried again in {wait:.0f} s, or after: hermesctl mcp reset {message.server}"
+                    reason = f"has taken {DEATHS} workers along; {again}"
                     self._answer(mine, SharedResult("", error=f"MCP server {message.server!r} {reason}"))
                 return
             holder = self._holders[message.server] = _Holder(message.server, self._pool().take_holder(message.server))

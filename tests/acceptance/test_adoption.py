@@ -268,3 +268,30 @@ def test_the_caller_of_a_stateless_request_is_gone_and_so_is_its_worker() -> Non
         scene.start()
         wait_until(lambda: not Path(f"/proc/{row['pid']}").exists())
         assert scene.daemon.workers() == []
+
+
+def test_a_call_of_a_shared_server_ends_with_its_hermesd_and_the_next_one_has_a_new_process(scene: Scene) -> None:
+    scene.configure(one={**scene.hostile("be_plain"), "scope": "host"})
+    scene.start()
+    assert scene.fake.talk("!call one.echo", chat="bob") == "echo: {}"
+    message = scene.fake.say('!call one.slow {"seconds": 600}', chat="ann")
+    wait_until(lambda: [row for row in held(scene) if row["state"] == "busy"], what="the call")
+    (before,) = held(scene)
+    workers = {chat: scene.worker(chat)["pid"] for chat in ("ann", "bob")}
+    scene.daemon.kill()
+    scene.fake.close()
+    scene.start()
+    told = scene.fake.final(message, chat="ann")["text"]
+    assert "hermesd was started anew during the call, which may have had its effect" in told
+    scene.roll.wait_alive(0)
+    assert scene.fake.talk("!call one.echo", chat="bob") == "echo: {}"
+    assert scene.fake.talk("!call one.echo", chat="ann") == "echo: {}"
+    (after,) = held(scene)
+    assert after["pid"] != before["pid"]
+    assert len(scene.roll.alive()) == 1
+    assert {chat: scene.worker(chat)["pid"] for chat in workers} == workers
+
+
+def held(scene: Scene) -> list[dict[str, Any]]:
+    """The workers that hold a shared server."""
+    return [row for row in scene.daemon.ask("ps", tree=False)["workers"] if row.get("serves")]

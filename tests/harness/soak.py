@@ -19,7 +19,7 @@ TIMES = {
     "kill-worker": 50, "kill-hermesd": 20, "starts": 50, "two-homes": 10, "hogs": 5, "hang": 20, "crashes": 10,
     "adopt": 20, "kill-keeper": 20, "kill-both": 10, "recycled": 1000, "journal": 200, "lost": 20,
     "frames": 100_000, "logflood": 1, "kills": 250, "platforms": 1000, "failing-model": 1, "leak": 200,
-    "mcp-budget": 1, "mcp-reconnect": 500, "oauth": 30, "shared": 10, "burn": 1,
+    "mcp-budget": 1, "mcp-reconnect": 500, "oauth": 30, "shared": 10, "unused": 3, "burn": 1,
 }  # fmt: skip
 """Rounds of a case that names no number; 3 for the others."""
 

@@ -39,6 +39,7 @@ from harness.cases import (
     starts,
     stop,
     two_homes,
+    unused,
 )
 from harness.hermes.scene import why_not
 
@@ -187,7 +188,7 @@ def test_every_case_has_a_test_here_and_a_line_for_the_list(seed: int) -> None:
     modules = (
         adopt, burn, cpu, crashes, failing_model, frames, hang, hermes, hogs, journal, kill_both, kill_hermesd,
         kill_keeper, kill_worker, kills, leak, limits, logflood, lost, mcp_budget, mcp_reconnect, oauth, platforms,
-        recycled, shared, starts, stop, two_homes,
+        recycled, shared, starts, stop, two_homes, unused,
     )  # fmt: skip
     tested = {module.__name__.rpartition(".")[2] for module in modules}
     assert tested == {name.replace("-", "_") for name in soak.names()}
@@ -201,3 +202,7 @@ def test_workers_that_share_an_authorization_never_use_a_refresh_token_twice(see
 
 def test_a_server_that_all_sessions_share_takes_along_the_calls_under_way_and_nobody_else(seed: int) -> None:
     shared.run(2, seed, say, sessions=3)
+
+
+def test_servers_that_nobody_calls_have_no_process_however_many_sessions_know_their_tools(seed: int) -> None:
+    assert unused.run(1, seed, say, sessions=10)["servers"] == 7

@@ -27,6 +27,7 @@ BAD_REQUEST = 400
 UNAUTHORIZED = 401
 NOT_FOUND = 404
 SESSION = "mcp-session-id"
+MAX_TOKENS = 3  # for one request, each after the one before was refused
 MAX_ERROR = 1 << 16  # bytes of an answer that are looked into for why it is an error
 FAREWELL_SECONDS = 2.0  # for the end of a session; nobody waits for it longer
 _KINDS = ("connect", "read", "write", "pool")
@@ -76,18 +77,22 @@ async def connection(spec: ServerSpec, *, failed: Failed, token: Token | None = 
 
 
 class Bearer(http.Auth):  # type: ignore[misc]
-    """Puts the token into each request, and asks once for another one when the server refuses it."""
+    """Puts the token into each request, and asks for another one when the server refuses it.
+
+    More than once, for one that lives for seconds may end on its way to a server that is slow to look at it.
+    """
 
     def __init__(self, token: Token) -> None:
         self._token = token
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
-        token = await self._token("")
-        request.headers["Authorization"] = f"Bearer {token}"
-        response = yield request
-        if response.status_code == UNAUTHORIZED:
-            request.headers["Authorization"] = f"Bearer {await self._token(token)}"
-            yield request
+        token = ""
+        for _ in range(MAX_TOKENS):
+            token = await self._token(token)
+            request.headers["Authorization"] = f"Bearer {token}"
+            response = yield request
+            if response.status_code != UNAUTHORIZED:
+                return
 
 
 class _Client(http.AsyncClient):  # type: ignore[misc]

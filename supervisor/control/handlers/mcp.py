@@ -63,7 +63,7 @@ class McpHandler(Handler):
     async def mcp_reset(self, params: Params) -> dict[str, Any]:
         entry = self._entry(params["server"])
         was = entry.budget.state
-        self._app.mcp.pardon(entry.spec.name)
+        self._pardon(entry.spec.name)
         return {"schema": SCHEMA, "server": entry.spec.name, "was": was}
 
     async def mcp_restart(self, params: Params) -> AsyncIterator[Any]:
@@ -76,9 +76,13 @@ class McpHandler(Handler):
             raise Refused(Code.NOT_FOUND, f"no worker runs for session {session}", "hermesctl ps")
         seconds = RESTART_SECONDS if params["timeout_s"] is None else params["timeout_s"]
         yield progress_event("stopping", len(workers), 0, seconds)
-        self._app.mcp.pardon(name)
+        self._pardon(name)
         outcomes = await asyncio.gather(*(self._restart(worker, name, seconds) for worker in workers))
         yield Done({"schema": SCHEMA, "sessions": outcomes})
+
+    def _pardon(self, name: str) -> None:
+        self._app.mcp.pardon(name)
+        self._app.holders.pardon(name)
 
     async def _restart(self, worker: Worker, name: str, seconds: float) -> dict[str, Any]:
         key, before = worker.session or "", _report(worker, name)

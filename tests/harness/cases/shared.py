@@ -33,6 +33,8 @@ def run(times: int, seed: int, say: Callable[[str], None], *, sessions: int = SE
                 told = slow.result(SECONDS)
                 assert "ended during" in told, told
                 say(f"round {number + 1}: {told}")
+                # As often as this, no server would be started any more for a while.
+                scene.daemon.ask("mcp.reset", server="one")
         assert _echo(scene, "c0") == "c0"
         _census(scene)
         scene.daemon.ctl("mcp", "restart", "one", timeout=SECONDS)

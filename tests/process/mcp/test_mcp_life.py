@@ -247,3 +247,21 @@ async def test_a_server_that_does_not_list_its_changed_tools_holds_a_turn_shortl
     assert len(await servers.tools()) == 12
     assert servers.cut_calls() == {"h": 1}
     deaf.cancel()
+
+
+async def test_a_server_of_its_own_for_each_call_ends_with_the_call_and_keeps_nothing(pen):
+    servers = pen.servers(pen.hostile("leave_a_child", fresh=True))
+    both = asyncio.gather(*(servers.call("h", "echo", {"n": number}) for number in range(2)))
+    assert [result.text for result in await both] == ['echo: {"n": 0}', 'echo: {"n": 1}']
+    assert servers.reports()[0].generation == 2
+    await servers.call("h", "add", {"name": "more"})
+    with pytest.raises(CallRejected, match="Unknown tool: more"):
+        await servers.call("h", "more", {})
+    await state_is(servers, "stopped")
+    assert pen.oracle.alive() == 0
+    slow = asyncio.create_task(servers.call("h", "slow", {"seconds": 600}))
+    await state_is(servers, "ready")
+    slow.cancel()
+    await state_is(servers, "stopped")
+    assert pen.oracle.alive() == 0
+    assert (await servers.call("h", "echo", {})).text == "echo: {}"

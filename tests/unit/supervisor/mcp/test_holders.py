@@ -118,8 +118,20 @@ async def test_holders_that_die_again_and_again_are_not_started_for_a_while(pool
     pool.sent.clear()
     holders.said(a, SharedCall("last", "one", "echo"))
     ((_, result),) = pool.sent
-    assert "is tried again in 60 s" in result.error
+    assert "is tried again in 60 s, or after: hermesctl mcp reset one" in result.error
     now[0] += module.WITHIN
+    holders.said(a, SharedCall("next", "one", "echo"))
+    assert [worker for worker in pool.workers.values() if worker.serves]
+
+
+async def test_a_person_may_have_holders_that_died_tried_again_at_once(pool, holders):
+    a = pool.make("a", session="s:a")
+    for number in range(module.DEATHS):
+        holders.said(a, SharedCall(str(number), "one", "echo"))
+        (holder,) = [worker for worker in pool.workers.values() if worker.serves]
+        del pool.workers[holder.id]
+        holders.gone(holder, died(holder))
+    holders.pardon("one")
     holders.said(a, SharedCall("next", "one", "echo"))
     assert [worker for worker in pool.workers.values() if worker.serves]
 
