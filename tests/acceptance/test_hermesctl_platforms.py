@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,3 +77,27 @@ def test_what_cannot_be_is_said(scene: Scene, words: tuple[str, ...], status: in
     done = scene.daemon.ctl("platforms", *words)
     assert done.returncode == status
     assert said in done.stderr
+
+
+def test_missing_libraries_make_their_platforms_unavailable_and_nothing_else(tmp_path: Path) -> None:
+    for library in ("discord", "telegram", "mautrix"):
+        (tmp_path / f"{library}.py").write_text(
+            f"raise ModuleNotFoundError(\"No module named '{library}'\", name='{library}')\n"
+        )
+    lacking = {
+        "discord": {"enabled": True, "token": "t"},
+        "telegram": {"enabled": True, "token": "1:t"},
+        "matrix": {"enabled": True, "token": "t", "extra": {"homeserver": "http://127.0.0.1:9"}},
+    }
+    with Scene(platforms=lacking, env={"PYTHONPATH": str(tmp_path)}) as scene:
+        scene.start()
+        rows = {row["name"]: row for row in scene.daemon.json("platforms", "list")["platforms"]}
+        doctor = scene.daemon.ctl("doctor").stdout
+        for name in lacking:
+            install = f"install what it needs with: pip install 'hermesd[{name}]'"
+            assert (name, rows[name]["state"]) == (name, "unavailable")
+            assert "No module named" in rows[name]["detail"]
+            assert rows[name]["detail"].endswith(install)
+            assert install in doctor
+        assert rows["fake"]["state"] == "online"
+        assert "hello" in scene.fake.talk("hello", chat="unaffected")
