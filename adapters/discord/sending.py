@@ -141,6 +141,8 @@ class Sender:
         self, calls: Sequence[outbound.Call], reply_to: str, since: float, others: Collection[str], *, growing: bool
     ) -> str | None:
         asked = int(reply_to) if reply_to.isdecimal() else 0
+        if asked > id_at(time.time() + CLOCK_SECONDS):
+            asked = 0  # a number of somebody else's
         begin = max(asked, id_at(since - CLOCK_SECONDS) if since else 0)
         if not begin:
             raise Uncertain("cannot tell whether it was sent before: nobody knows since when to look for it")

@@ -145,7 +145,6 @@ class Deliverer:
         self.deliver(row for row in pending if row.target.platform == name and row.id not in known)
         for lane in [lane for lane in self._lanes.values() if lane.denied and lane.key[0] == name]:
             lane.rows[0] = replace(lane.rows[0], next_try_at=0.0)
-            self._rates_of(name).reopen(lane.key[1])
             self._wake(lane)
         self._stale.take_back([row for row in await self._journal.write(progress.stale) if row.target.platform == name])
         await self.questions.take_up()
@@ -368,7 +367,7 @@ class Deliverer:
                 rates = self._rates_of(row.target.platform)
                 if overall:
                     rates.close_all(self._now() + after)
-                else:  # it may be a fault of this message
+                elif denied is None:  # it may be a fault of this message
                     lane.failures += 1
                     after = backed_off(after, lane.failures)
                     rates.close(row.target.chat_id, self._now() + after)
@@ -376,7 +375,9 @@ class Deliverer:
                 why = f"{row.doubt}; {error}" if uncertain else error
                 if edits != row.platform_message_id:
                     await self._persistence.write(outbox.placeholder, row.id, edits)
-                await self._persistence.write(outbox.together, outbox.postponed, ids, now + after, why, now)
+                # Who is accepted again need not wait: another connection takes it from the disk.
+                next_try_at = now if denied is not None else now + after
+                await self._persistence.write(outbox.together, outbox.postponed, ids, next_try_at, why, now)
                 for index, one in enumerate(rows):
                     lane.rows[index] = replace(one, next_try_at=now + after, error=why, platform_message_id=edits)
                 await self._below(lane, row, anew, left)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from harness.discord.bot import Bot, eventually
 from harness.discord.server import DiscordServer
 from harness.discord.world import NO_HISTORY
 
-from hermesd.adapters.contract import Attachment, Outbound, Target
+from hermesd.adapters.contract import AdapterSettings, Attachment, Outbound, Target
 from hermesd.supervisor.delivery.deliverer import PERHAPS_AGAIN, Deliverer
 from hermesd.supervisor.journal import Journal
+from hermesd.supervisor.platforms.connection_life import Event
+from hermesd.supervisor.platforms.platforms import Platforms
 from hermesd.supervisor.tasks import Tasks
 
 
@@ -141,3 +144,36 @@ async def test_where_the_channel_may_not_be_read_it_comes_again_and_says_so_and_
     assert [one["content"] for one in server.by_bot()] == [
         "the build is red", f"{PERHAPS_AGAIN}\n\nthe build is red", "the build is green",
     ]  # fmt: skip
+
+
+async def test_what_is_sent_after_the_token_was_rotated_waits_for_the_new_one(
+    server: DiscordServer, tmp_path: Path
+) -> None:
+    tasks = Tasks(lambda name, error: None)
+    journal = Journal(tmp_path / "state.db")
+    await journal.open()
+    ups: list[str] = []
+    platforms = Platforms(tasks, environ={"HERMES_GATEWAY_LOCK_DIR": str(tmp_path)}, home=tmp_path, on_up=ups.append)
+    deliverer = Deliverer(journal, platforms.live, tasks, on_denied=platforms.denied)
+    settings = AdapterSettings("discord", token=server.world.token, extra=server.extra)
+    platforms.make({"discord": settings})
+    connection = platforms.connections["discord"]
+    connection._remote_delays = (0.01,)
+    try:
+        await platforms.start(Bot(server).core)
+        await connection.settled()
+        server.world.token = "the new one"
+        anna = Target("discord", server.direct("anna"))
+        await deliverer.say(anna, Outbound("k1", "hello"))
+        await eventually(lambda: platforms.states()["discord"].word == "refused", what="the state tells")
+        assert "DISCORD_BOT_TOKEN" in platforms.states()["discord"].fix
+        assert server.by_bot() == []
+        connection.settings = replace(settings, token=server.world.token)
+        await platforms.order("discord", Event.RECONNECT)
+        await deliverer.platform_up(ups[-1])
+        assert await deliverer.wait_idle(10.0)
+        assert [one["content"] for one in server.by_bot()] == ["hello"]
+    finally:
+        await platforms.stop()
+        await tasks.close()
+        await journal.close()
