@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -55,8 +55,9 @@ class Sending:
         self._rooms = rooms
         self._crypto = crypto
         self._keep = keep
+        self.now = asyncio.get_running_loop().time
         self._reactions: dict[str, str] = {}  # message -> our reaction to it, "" for none
-        self._typing: dict[str, float] = {}  # room -> until when, by time.monotonic()
+        self._typing: dict[str, float] = {}  # room -> until when, by now()
         self._unread: dict[str, None] = {}  # messages whose sender does not know yet that we have seen them
         self.pace = Pace()
         self.questions = buttons.load(kept.get(buttons.CURSOR, ""))
@@ -85,7 +86,7 @@ class Sending:
     @contextmanager
     def _writing(self, doing: str) -> Iterator[None]:
         """A call that the server counts. Raises `Retry` instead of one that it does not want yet."""
-        if wait := self.pace.closed_for(time.monotonic()):
+        if wait := self.pace.closed_for(self.now()):
             raise Retry(f"cannot {doing}: the server takes no message for {wait:.1f} s", after=wait, overall=True)
         try:
             with calling(doing):
@@ -93,7 +94,7 @@ class Sending:
         except Retry as error:
             if not isinstance(error.__cause__, Limited):
                 raise
-            wait = self.pace.refused(error.after, time.monotonic())
+            wait = self.pace.refused(error.after, self.now())
             raise Retry(str(error), after=wait, overall=True) from error.__cause__
 
     async def _put(self, room: str, kind: EventType, content: Content, *key: str) -> str:
@@ -173,10 +174,10 @@ class Sending:
         await self._read(target)
         with calling("show that we write"):
             await self._client.set_typing(target.chat_id, int(TYPING_SECONDS * 1000))  # type: ignore[arg-type]
-        self._typing[target.chat_id] = time.monotonic() + TYPING_SECONDS
+        self._typing[target.chat_id] = self.now() + TYPING_SECONDS
 
     async def _stop_typing(self, room: str) -> None:
-        if self._typing.pop(room, 0.0) <= time.monotonic():
+        if self._typing.pop(room, 0.0) <= self.now():
             return
         try:
             with calling("show that we do not write any more"):
@@ -202,7 +203,7 @@ class Sending:
         if before is None:
             before = await self._reaction_of_earlier_life(target.chat_id, message_id)
         # On a server that allows few messages the answers go first: a sign that is there is taken away at most.
-        if sign and not self.pace.interval(time.monotonic()):
+        if sign and not self.pace.interval(self.now()):
             content = outbound.reaction(message_id, sign)
             # The one before is part of the key: the same sign may come again after another one.
             made = await self._put(target.chat_id, REACTION, content, "react", message_id, sign, before)

@@ -111,9 +111,11 @@ class Person:
         return found
 
     def messages(self, room: str, sender: str = "") -> list[Event]:
-        """Messages as they read by now, with the edits that have come; of one sender, or of all."""
+        """Messages as they read by now, edited and without those taken back; of one sender, or of all."""
         shown: dict[str, Event] = {}
         for event in self.events.get(room, ()):
+            if event["type"] == "m.room.redaction":
+                shown.pop(event.get("redacts") or event["content"].get("redacts", ""), None)
             if event["type"] not in ("m.room.message", "m.sticker") or (sender and event["sender"] != sender):
                 continue
             relation = event.get("content", {}).get("m.relates_to", {})

@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,22 @@ from .weather import Trouble
 
 UNWELL = Trouble(weather.UNWELL, 0.0, 503)
 ANYTHING = re.compile("")
+
+TELEGRAM = {
+    "sendmessage": "send", "editmessagetext": "edit", "deletemessage": "delete",
+    "setmessagereaction": "react", "sendchataction": "type",
+}  # fmt: skip
+"""The word for each method that does something in a chat."""
+
+DISCORD = {
+    ("PUT", "/reactions/"): "react", ("DELETE", "/reactions/"): "react", ("POST", "/typing"): "type",
+    ("POST", "/messages"): "send", ("PATCH", "/messages/"): "edit", ("DELETE", "/messages/"): "delete",
+}  # fmt: skip
+MATRIX = {
+    "/send/m.room.message/": "send", "/send/m.reaction/": "react", "/redact/": "delete",
+    "/typing/": "type", "/receipt/": "read",
+}  # fmt: skip
+"""The first that fits."""
 
 
 class Ear:
@@ -63,48 +79,48 @@ class Ear:
 
 @dataclass(slots=True)
 class Ill:
-    """One network. ``befalls`` is asked for each call; ``seen`` holds the changing calls of messages with their time.
+    """One network. ``befalls`` is asked for each call that does something in the chat of ``target``, by its word: send,
+    edit, delete, react, type, read. ``seen`` holds all of them: when, the word, and the kind of trouble.
 
-    ``texts()`` is what the bot's messages in the place of ``target`` read now.
+    ``texts()`` is what the bot's messages in the place of ``target`` read now; ``asked`` names somebody else's there.
     """
 
     settings: AdapterSettings
     target: Target
+    asked: Target
     texts: Callable[[], Awaitable[list[str]]]
-    befalls: Callable[[bool], Trouble | None]
-    seen: list[tuple[float, str]]
+    befalls: Callable[[str], Trouble | None] = lambda word: None
+    seen: list[tuple[float, str, str]] = field(default_factory=list)
     out: bool = False  # nothing is answered but 503
 
-    def trouble(self, now: float, *, message: bool, edit: bool) -> Trouble | None:
-        """What befalls a call that sends or edits a message, or another one."""
+    def trouble(self, now: float, word: str) -> Trouble | None:
+        """What befalls a call, "" for one that does nothing in the chat."""
         if self.out:
             return UNWELL
-        found = self.befalls(edit) if message else None
-        if message:
-            self.seen.append((now, found.kind if found is not None else ""))
+        if not word:
+            return None
+        found = self.befalls(word)
+        self.seen.append((now, word, found.kind if found is not None else ""))
         return found
-
-
-def _made(settings: AdapterSettings, target: Target, texts: Callable[[], Awaitable[list[str]]]) -> Ill:
-    return Ill(settings, target, texts, lambda edit: None, [])
 
 
 @asynccontextmanager
 async def telegram(loop: SkippingLoop) -> AsyncIterator[Ill]:
     server = Server(TOKEN)
     await server.start()
-    chat = server.world.private(server.world.add_user("Ann"))
-    extra = {"base_url": f"http://127.0.0.1:{server.port}/bot"}
+    ann = server.world.add_user("Ann")
+    chat = server.world.private(ann)
+    target = Target("telegram", str(chat.id))
+    asked = replace(target, reply_to=str(server.world.post(chat, ann, text="?").id))
+    extra = {"base_url": f"http://127.0.0.1:{server.port}/bot", "reactions": True}
 
     async def texts() -> list[str]:
         return [one.text for one in chat.messages.values() if one.sender is server.world.bot and not one.deleted]
 
-    ill = _made(AdapterSettings("telegram", token=TOKEN, extra=extra), Target("telegram", str(chat.id)), texts)
+    ill = Ill(AdapterSettings("telegram", token=TOKEN, extra=extra), target, asked, texts)
 
     def fault(method: str) -> Fault | None:
-        found = ill.trouble(
-            loop.time(), message=method in ("sendmessage", "editmessagetext"), edit=method == "editmessagetext"
-        )
+        found = ill.trouble(loop.time(), TELEGRAM.get(method, ""))
         if found is None:
             return None
         if found.kind == weather.LIMITED:
@@ -124,17 +140,18 @@ async def discord(loop: SkippingLoop) -> AsyncIterator[Ill]:
     server = DiscordServer()
     async with server.here():
         channel = server.direct("anna")
+        target = Target("discord", channel)
+        written = server.world.message(channel, server.world.user("anna"), "?")
         settings = AdapterSettings("discord", token=server.world.token, extra=server.extra)
 
         async def texts() -> list[str]:
             return [one["content"] for one in server.by_bot(channel)]
 
-        ill = _made(settings, Target("discord", channel), texts)
+        ill = Ill(settings, target, replace(target, reply_to=str(written["id"])), texts)
 
         def fault(call: Call) -> DiscordFault | None:
-            edit = call.method == "PATCH"
-            message = "/messages" in call.path and (edit or call.method == "POST")
-            found = ill.trouble(loop.time(), message=message, edit=edit)
+            words = (word for (method, path), word in DISCORD.items() if method == call.method and path in call.path)
+            found = ill.trouble(loop.time(), next(words, ""))
             if found is None:
                 return None
             if found.kind == weather.LIMITED:
@@ -164,14 +181,14 @@ async def matrix(loop: SkippingLoop, synapse: Synapse, media: Path) -> AsyncIter
         looking.clear()
         return [one["content"]["body"] for one in anna.messages(room, bot.user_id)]
 
-    ill = _made(AdapterSettings("matrix", token=bot.token, extra=extra), Target("matrix", room), texts)
+    target = Target("matrix", room)
+    asked = replace(target, reply_to=anna.say(room, "?"))
+    ill = Ill(AdapterSettings("matrix", token=bot.token, extra=extra), target, asked, texts)
 
     def trouble(request: web.Request) -> Trouble | None:
-        return ill.trouble(
-            loop.time(),
-            message="/send/m.room.message/" in request.path,
-            edit=proxy.body_of(request).find(b"m.replace") > 0,
-        )
+        word = next((word for path, word in MATRIX.items() if path in request.path and request.method != "GET"), "")
+        edit = word == "send" and proxy.body_of(request).find(b"m.replace") > 0
+        return ill.trouble(loop.time(), "edit" if edit else word)
 
     proxy.trouble = trouble
     loop.holds = lambda: proxy.works or looking.is_set()
