@@ -1,4 +1,4 @@
-"""How fast the server lets us write, learned from its refusals. Pure; times are monotonic seconds.
+"""How fast the server lets us write, learned from its refusals. Pure; times are of the event loop's clock.
 
 A server counts what an account writes in all rooms together. How much it allows is its owner's affair, and told only by
 a refusal, with the time until the next message may come: at most the time between two.
@@ -11,7 +11,7 @@ from hermesd.adapters.contract import Rate
 REMEMBERED = 3600.0
 """Seconds for which it is gone by after the last refusal. Then it is found out anew, which costs one refused call."""
 
-SHORTEST, LONGEST = 1.0, 30.0
+SHORTEST, LONGEST = 1.0, 10.0
 """Seconds between two messages that are believed."""
 
 MARGIN = 0.1
