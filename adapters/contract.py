@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 from hermesd.adapters.errors import AdapterError
 from hermesd.adapters.text import Unit, characters
@@ -327,7 +327,21 @@ _C = TypeVar("_C")
 
 def capability(adapter: object, wanted: type[_C]) -> _C | None:
     """The adapter as one that has an optional capability, or None."""
-    return adapter if isinstance(adapter, wanted) else None
+    has = all(getattr(adapter, name, None) is not None for name in _asked_for(wanted))
+    return cast(_C, adapter) if has else None
+
+
+_ASKED_FOR: dict[object, tuple[str, ...]] = {}
+
+
+def _asked_for(wanted: type) -> tuple[str, ...]:
+    """The members of a capability. ``isinstance`` looks for them anew each time, and each message asks for many."""
+    known = _ASKED_FOR.get(wanted)
+    if known is None:
+        protocols = (base for base in wanted.__mro__ if base is not Protocol and getattr(base, "_is_protocol", False))
+        names = {name for base in protocols for name in (*vars(base), *base.__annotations__)}
+        known = _ASKED_FOR[wanted] = tuple(name for name in names if not name.startswith("_"))
+    return known
 
 
 @runtime_checkable
