@@ -19,13 +19,16 @@ from harness.figures import summary
 from harness.matrix.proxy import Proxy
 from harness.matrix.synapse import Synapse
 from harness.networks.discord import Discord
+from harness.networks.judging import Expected, Verdict, judge
 from harness.networks.matrix import Matrix
 from harness.networks.network import Answer, Network, Place
 from harness.networks.telegram import Telegram
-from harness.programs.telling import answer_to
+from harness.programs.telling import answer_to, files_of
 from harness.scene import PROGRAMS, Scene
 from harness.telegram.emulator import Emulator
-from hermesd.supervisor.delivery.deliverer import PERHAPS_AGAIN
+from hermesd.supervisor.control.client import Client
+from hermesd.supervisor.control.errors import ControlError
+from hermesd.supervisor.instance.paths import paths_of
 
 NAMES = ("telegram", "discord", "matrix")
 DEATHS = 10
@@ -34,7 +37,11 @@ SHARE = 0.05
 """Of the calls of hermesd that meet trouble."""
 
 ANSWER_SECONDS = 300.0
-CURSOR = "\u2589"
+NOTES = 1_000_000
+"""From this number on it is what hermesctl has sent, and answers nobody."""
+
+NOTE_SHARE = 0.1
+SEND_SECONDS = 5.0
 KILLED_OF_RESTARTS = 10
 """The others are ordered: more deaths in a minute would be a reason for hermesd to stop."""
 
@@ -86,19 +93,35 @@ class _Written:
 
     network: Network
     quota: int
+    send: Callable[[str, str, str], None]  # by hermesctl: platform, chat, text
     said: list[Place] = field(default_factory=list)
+    noted: list[Place] = field(default_factory=list)
 
     def write(self, chance: random.Random, count: int, pause: float) -> None:
         places = self.network.places
         weights = [place.weight for place in places]
         for _ in range(count):
             self.write_in(chance.choices(places, weights)[0])
+            if chance.random() < NOTE_SHARE:
+                self.note(chance.choice([place for place in places if place.ordered]))
             self.network.disturb(chance)
             time.sleep(chance.uniform(0.0, pause))
 
     def write_in(self, place: Place) -> None:
         self.said.append(place)
         self.network.say(place, f"This is number {len(self.said) - 1}")
+
+    def note(self, place: Place) -> None:
+        number = NOTES + len(self.noted)
+        self.noted.append(place)
+        self.send(self.network.name, self.network.chat(place), note(number))
+
+    def expected(self) -> dict[int, tuple[Place, Expected]]:
+        """Everything that must be there."""
+        answers = {
+            number: (place, Expected(answer_to(number), files_of(number))) for number, place in enumerate(self.said)
+        }
+        return answers | {number: (place, Expected(note(number))) for number, place in enumerate(self.noted, NOTES)}
 
     @property
     def left(self) -> int:
@@ -109,7 +132,7 @@ class _Lives:
     def __init__(self, networks: list[Network], quota: int, chance: random.Random, say: Callable[[str], None]):
         self._say = say
         self._chance = chance
-        self._all = [_Written(network, quota) for network in networks]
+        self._all = [_Written(network, quota, self._send) for network in networks]
         self._starts: list[float] = []
         self._half_starts = 0
         self._killed = {"hermesd": 0, "worker": 0}
@@ -135,6 +158,21 @@ class _Lives:
 
     def written(self) -> dict[str, int]:
         return {one.network.name: len(one.said) for one in self._all}
+
+    def _send(self, platform: str, chat: str, text: str) -> None:
+        """As ``hermesctl send --key`` does, until hermesd says that it is on disk."""
+        params = {"platform": platform, "chat": chat, "text": text, "key": f"{platform} {text}"}
+        daemon = self.scene.daemon
+        until = time.monotonic() + ANSWER_SECONDS
+        while True:
+            try:
+                with Client(paths_of(daemon.home, daemon.env).control_socket, SEND_SECONDS) as client:
+                    next(iter(client.stream("send", params)))
+                return
+            except ControlError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)  # hermesd is dead, or not there yet
 
     # ---- lives -------------------------------------------------------------------------------------------------------
 
@@ -262,7 +300,9 @@ class _Lives:
             time.sleep(0.3)
 
     def _story(self, left: list[tuple[_Written, list[int]]]) -> str:
-        told = {one.network.name: [(number, one.said[number].name) for number in numbers] for one, numbers in left}
+        told = {
+            one.network.name: [(number, one.expected()[number][0].name) for number in numbers] for one, numbers in left
+        }
         states = [
             (row["state"], row["id"]) for row in self.scene.daemon.json("inbox", "ls", "--limit", "1000")["messages"]
         ]
@@ -305,66 +345,62 @@ class _Lives:
         return {"workers": count, "of_them_killed": killed, "reconnects": reconnects}
 
 
+def note(number: int) -> str:
+    return f"A note of number {number}."
+
+
+def _verdicts(one: _Written) -> tuple[dict[int, Verdict], dict[int, list[Answer]], list[str]]:
+    found, strays = one.network.answers()
+    expected = one.expected()
+    strays += [str(answer) for number in found.keys() - expected.keys() for answer in found[number]]
+    return {number: judge(found.get(number, ()), wanted) for number, (_, wanted) in expected.items()}, found, strays
+
+
 def _missing(one: _Written) -> list[int]:
-    found, _ = one.network.answers()
-    return [
-        number
-        for number in range(len(one.said))
-        if not any(_reads(answer) == answer_to(number) for answer in found.get(number, ()))
-    ]
-
-
-def _reads(answer: Answer) -> str:
-    """Without the mark of a second try and without what a network adds at the ends."""
-    return answer.text.removeprefix(PERHAPS_AGAIN).strip()
+    return [number for number, verdict in _verdicts(one)[0].items() if verdict.missing]
 
 
 def _judged(one: _Written) -> tuple[dict[str, Any], list[str]]:
     """The figures of one network, and what is wrong."""
-    found, strays = one.network.answers()
-    wrong, lost, doubled, cut_short, marked, halves = [], 0, 0, 0, 0, 0
-    for number in range(len(one.said)):
-        answers = found.get(number, [])
-        whole = answer_to(number)
-        reading = [_reads(answer) for answer in answers]
-        again = [answer for answer in answers if answer.text.startswith(PERHAPS_AGAIN)]
-        first = [answer for answer in answers if not answer.text.startswith(PERHAPS_AGAIN)]
-        marked += len(again)
-        if whole not in reading:
-            lost += 1
-            wrong.append(f"{one.network.name}: number {number} is not answered, but {reading}")
-        if len(first) > 1:
-            doubled += 1
-            wrong.append(f"{one.network.name}: number {number} is answered twice without a mark: {reading}")
-        half = [text for text in reading if text != whole]
-        if half and all(whole.startswith(text.rstrip(CURSOR).rstrip()) for text in half) and again:
-            halves += 1  # what was shown of the first try stays, and the second says that it is one
-        elif half:
-            cut_short += 1
-            wrong.append(f"{one.network.name}: number {number} reads {half}")
+    verdicts, found, strays = _verdicts(one)
+    name, wrong = one.network.name, []
+    for number, verdict in verdicts.items():
+        if verdict.missing:
+            wrong.append(f"{name}: number {number} has only {verdict.missing}")
+        wrong += [f"{name}: of number {number} comes twice without a mark: {what!r}" for what in verdict.twice]
+        wrong += [f"{name}: number {number}: {what}" for what in verdict.wrong]
     disordered = _disordered(one, found)
-    wrong += [f"{one.network.name}: out of order in {place}" for place in disordered]
-    wrong += [f"{one.network.name}: nobody asked for {text!r}" for text in strays]
+    wrong += [f"{name}: out of order in {place}" for place in disordered]
+    wrong += [f"{name}: nobody asked for {text!r}" for text in strays]
+    every = verdicts.values()
     return {
         "messages": len(one.said),
-        "lost": lost,
-        "doubled_without_a_mark": doubled,
+        "sent_by_hermesctl": len(one.noted),
+        "shown": sum(map(len, found.values())),
+        "files": sum(len(answer.files) for answers in found.values() for answer in answers),
+        "lost": sum(bool(verdict.missing) for verdict in every),
+        "doubled_without_a_mark": sum(bool(verdict.twice) for verdict in every),
         "out_of_order": len(disordered),
-        "neither_whole_nor_marked": cut_short,
+        "neither_whole_nor_marked": sum(bool(verdict.wrong) for verdict in every),
         "asked_by_nobody": len(strays),
-        "sent_again_with_a_mark": marked,
-        "of_them_after_a_beginning": halves,
+        "sent_again_with_a_mark": sum(max(0, verdict.tries - 1) for verdict in every),
+        "of_them_after_a_beginning": sum(verdict.beginnings for verdict in every),
         "connections": one.network.connections(),
     }, wrong
 
 
 def _disordered(one: _Written, found: dict[int, list[Answer]]) -> list[str]:
-    """Places whose first answers are not in the order of what they answer."""
+    """Places in which an answer, or a note, does not stand whole below what was before it."""
     wrong = []
     for place in one.network.places:
-        if place.ordered:
-            numbers = [number for number, said in enumerate(one.said) if said == place and number in found]
-            firsts = [found[number][0].at for number in numbers]
-            if firsts != sorted(firsts):
+        for numbered in (enumerate(one.said), enumerate(one.noted, NOTES)):
+            numbers = [number for number, where in numbered if where == place and number in found]
+            ends = [end for number in numbers for end in _ends(found[number])]
+            if place.ordered and ends != sorted(ends):
                 wrong.append(place.name)
     return wrong
+
+
+def _ends(answers: list[Answer]) -> tuple[Any, Any]:
+    places = [answer.at for answer in answers]
+    return min(places), max(places)

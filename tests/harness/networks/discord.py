@@ -66,6 +66,9 @@ class Discord:
         self._numbers[said] = number
         self._last = (channel, said)
 
+    def chat(self, place: Place) -> str:
+        return self._channels[place.name]
+
     def disturb(self, chance: random.Random) -> None:
         """The gateway's part of the weather."""
         what = chance.choice(("message delivered twice", *[""] * 8, "dropped", "cut", "told to reconnect", "invalid"))
@@ -89,11 +92,12 @@ class Discord:
         strays = []
         for message in self._server.by_bot():
             asked = (message.get("message_reference") or {}).get("message_id") or message["channel_id"]
-            number = self._numbers.get(asked, number_of(message["content"]))
+            files = tuple(file["filename"] for file in message["attachments"])
+            number = self._numbers.get(asked, number_of(message["content"], *files))
             if number is None:
                 strays.append(message["content"])
             else:
-                found.setdefault(number, []).append(Answer(message["content"], int(message["id"])))
+                found.setdefault(number, []).append(Answer(message["content"], int(message["id"]), files))
         return found, strays
 
     def connections(self) -> int:

@@ -61,6 +61,9 @@ class Matrix:
         assert number is not None
         self._numbers[said] = number
 
+    def chat(self, place: Place) -> str:
+        return self._where(place)[1]
+
     def disturb(self, chance: random.Random) -> None:
         """A sync whose answer was cut is repeated: that is the proxy's part."""
 
@@ -74,11 +77,13 @@ class Matrix:
             for at, event in enumerate(person.messages(room, self._bot.user_id)):
                 content = event["content"]
                 asked = content.get("m.relates_to", {}).get("m.in_reply_to", {}).get("event_id", "")
-                number = self._numbers.get(asked, number_of(content["body"]))
+                files = (content["filename"],) if "filename" in content else ()
+                text = "" if files == (content["body"],) else content["body"]
+                number = self._numbers.get(asked, number_of(text, *files))
                 if number is None:
                     strays.append(content["body"])
                 else:
-                    found.setdefault(number, []).append(Answer(content["body"], at))
+                    found.setdefault(number, []).append(Answer(text, at, files))
         return found, strays
 
     def connections(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from .weather import Weather
 
-NUMBER = re.compile(r"number (\d+)")
+NUMBER = re.compile(r"number[ -](\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +23,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One message of the bot as it reads now. ``at`` orders those of a place."""
+    """One message of the bot as it reads now, and the names of its files. ``at`` orders those of a place."""
 
     text: str
     at: Any
+    files: tuple[str, ...] = ()
 
 
 class Network(Protocol):
@@ -41,6 +42,9 @@ class Network(Protocol):
     def say(self, place: Place, text: str) -> None:
         """Somebody writes ``text``, which holds ``number N``; N is used once."""
 
+    def chat(self, place: Place) -> str:
+        """The id that hermesd knows it by."""
+
     def disturb(self, chance: random.Random) -> None:
         """What comes unasked: an event for the second time, a dropped connection."""
 
@@ -51,7 +55,7 @@ class Network(Protocol):
         """How often the bot has connected so far, resumed connections included."""
 
 
-def number_of(text: str) -> int | None:
-    """The number that a text speaks of."""
-    found = NUMBER.search(text)
+def number_of(*texts: str) -> int | None:
+    """The number that a text speaks of, or the name of a file."""
+    found = next(filter(None, map(NUMBER.search, texts)), None)
     return int(found[1]) if found else None

@@ -66,6 +66,9 @@ class Telegram:
         assert number is not None
         self._numbers[chat.id, said] = number
 
+    def chat(self, place: Place) -> str:
+        return str(self._where(place)[1].id)
+
     def disturb(self, chance: random.Random) -> None:
         """An update comes once more, under another id."""
         if self._numbers and chance.random() < 0.1:
@@ -78,11 +81,13 @@ class Telegram:
         strays = []
         for message in self._telegram.sent():
             asked = message.reply_to
-            number = self._numbers.get((message.chat.id, asked.id)) if asked is not None else number_of(message.text)
+            files = (message.file.name,) if message.file is not None else ()
+            known = self._numbers.get((message.chat.id, asked.id)) if asked is not None else None
+            number = known if known is not None else number_of(message.text, *files)
             if number is None:
                 strays.append(message.text)
             else:
-                found.setdefault(number, []).append(Answer(message.text, message.id))
+                found.setdefault(number, []).append(Answer(message.text, message.id, files))
         for texts in found.values():
             texts.sort(key=lambda answer: answer.at)
         return found, strays
