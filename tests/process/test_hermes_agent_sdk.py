@@ -131,10 +131,17 @@ async def test_every_kind_of_server_serves_a_worker_there(scene: Scene, far: dic
     assert (found["refused"], found["reused"]) == (0, 0)
     assert found["refreshed"] >= 1
 
-    # One that goes away is told, and is there again on a new connection.
+    # A server that has forgotten the session gets the call on a new one, and no fault is counted.
+    far["http"].kill()
+    with everything("streamableHttp", port=int(far["http"].url.split(":")[2].split("/")[0])):
+        assert await scene.call(ann, "http.echo", message="again") == "Echo: again"
+        entry = scene.mcp.entry("http")
+        assert entry is not None
+        assert (entry.budget.spawns, entry.budget.crashes) == (2, 0)
+
+    # One that goes away is told.
     far["sse"].kill()
     assert "sse" in await scene.call(ann, "sse.echo", message="x")
-    far["http"].kill()
     assert "http" in await scene.call(ann, "http.echo", message="x")
     assert "cannot connect" in await scene.call(ann, "http.echo", message="x")
 

@@ -84,6 +84,7 @@ class Generation:
         self.protocol = ""
         self.timeout = plan.spec.timeout  # of a call; may change while it runs
         self.permanent = False  # why it does not start will not pass by itself
+        self.forgotten = False  # its end is no fault: the server has forgotten the session
         self._plan = plan
         self._stderr = stderr
         self._tell = tell

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -46,13 +46,17 @@ for _module in (sse, streamable_http):
 class Fault(Exception):
     """What went wrong with an exchange, as a sentence.
 
-    ``fatal``: whoever waits for its answer waits in vain. ``expired``: the server has forgotten our session.
+    ``fatal``: whoever waits for its answer waits in vain. ``expired``: the server has forgotten our session, and has
+    refused ``request``, a message of the wire, because of that.
     """
 
-    def __init__(self, sentence: str, *, fatal: bool = True, expired: bool = False) -> None:
+    def __init__(
+        self, sentence: str, *, fatal: bool = True, expired: bool = False, request: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(sentence)
         self.fatal = fatal
         self.expired = expired
+        self.request = request or {}
 
 
 @asynccontextmanager
@@ -131,12 +135,17 @@ class _Client(http.AsyncClient):  # type: ignore[misc]
 
 def _is_waited_for(request: Any) -> bool:
     """Not so a notification: some servers refuse those that they do not know."""
-    if request.method != "POST":
-        return True
+    message = _message_of(request)
+    return not message or "id" in message
+
+
+def _message_of(request: Any) -> dict[str, Any]:
+    """What a request carries; empty where that cannot be said."""
     try:
-        return "id" in json.loads(request.content)
-    except (ValueError, TypeError, http.RequestNotRead):
-        return True
+        message = json.loads(request.content) if request.method == "POST" else {}
+    except (ValueError, http.RequestNotRead):
+        return {}
+    return message if isinstance(message, dict) else {}
 
 
 async def _fault_of(request: Any, response: Any) -> Fault:
@@ -149,7 +158,7 @@ async def _fault_of(request: Any, response: Any) -> Fault:
         if response.status_code == BAD_REQUEST and int(response.headers.get("content-length") or 0) < MAX_ERROR:
             expired = b"session" in (await response.aread()).lower()
     # An error of the protocol's own may come with such a status; its caller gets it.
-    return Fault(sentence, fatal=not is_json and not expired, expired=expired)
+    return Fault(sentence, fatal=not is_json and not expired, expired=expired, request=_message_of(request))
 
 
 async def _stay(response: Any) -> None:

@@ -15,7 +15,7 @@ from mcp.client.session import ClientSession
 
 from hermesd.workers.agents.contract import ToolResult
 from hermesd.workers.mcp import sdk
-from hermesd.workers.mcp.errors import CallRejected, McpError, SessionExpired
+from hermesd.workers.mcp.errors import CallRejected, McpError, ServerDied, SessionExpired
 from hermesd.workers.mcp.generation import Generation, Progress, first
 from hermesd.workers.mcp.http import Fault, connection, http, reason_of
 from hermesd.workers.mcp.slot import Event
@@ -38,6 +38,7 @@ class RemoteGeneration(Generation):
         self._connecting = False
         self._broken = asyncio.Event()
         self._fault: Fault | None = None  # the last one
+        self._under_way: list[tuple[str, dict[str, Any]]] = []
 
     def leave(self, budget: float) -> None:
         super().leave(budget)
@@ -123,6 +124,31 @@ class RemoteGeneration(Generation):
                 if not looking.cancelled():
                     looking.exception()  # retrieved: raised above
 
+    async def call(self, tool: str, arguments: dict[str, Any]) -> ToolResult:
+        mine = tool, arguments
+        self._under_way.append(mine)
+        try:
+            return await super().call(tool, arguments)
+        except ServerDied as error:
+            if self._was_refused(*mine):
+                raise SessionExpired(self.name, tool) from error
+            raise
+        finally:
+            self._under_way.remove(mine)
+
+    def _was_refused(self, tool: str, arguments: dict[str, Any]) -> bool:
+        """Whether it was this call that the server did not take because it had forgotten the session.
+
+        Version 1 of the SDK ends the whole connection over that, with the calls that may have had their effect.
+        """
+        if self._fault is None or not self._fault.expired:
+            return False
+        if tool in self._utilities:
+            return True  # which only reads
+        params = self._fault.request.get("params") or {}
+        is_mine = (params.get("name"), params.get("arguments") or {}) == (tool, arguments)
+        return is_mine and self._under_way.count((tool, arguments)) == 1
+
     async def _result(self, call: asyncio.Task[ToolResult], tool: str) -> ToolResult:
         try:
             return await super()._result(call, tool)
@@ -140,6 +166,7 @@ class RemoteGeneration(Generation):
 
     def _over(self, error: BaseException) -> None:
         connected = self._session is not None
+        self.forgotten = connected and self._fault is not None and self._fault.expired
         if isinstance(error, TimeoutError) and not connected:
             reason = f"no connection within {self._plan.spec.connect_timeout:g} s"
         else:

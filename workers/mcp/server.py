@@ -301,7 +301,7 @@ class Server:
             case Event.PROBE_BROKE if before is State.STARTING:
                 self._probe = False
                 self._warden.tell(spec, grant, "probe_broke", reason)
-            case Event.DIED if before is State.READY:
+            case Event.DIED if before is State.READY and not (self._generation and self._generation.forgotten):
                 self._warden.tell(spec, grant, "crashed", reason)
             case Event.STOP if before in (State.STARTING, State.REPLACING):
                 self._warden.tell(spec, grant, "withdrawn")
