@@ -12,7 +12,7 @@ from .errors import IllegalTransition
 class InboxState(StrEnum):
     """How far a message of a user has come."""
 
-    RECEIVED = "received"  # on disk; access and session are not decided yet
+    RECEIVED = "received"  # on disk; access and session are not decided yet, or a running turn has taken it
     QUEUED = "queued"  # has a session, waits for its worker
     DISPATCHED = "dispatched"  # promised to a worker, before the send
     ACCEPTED = "accepted"  # the worker has it and may run the agent: from here on tools may have acted

@@ -29,6 +29,7 @@ class Effort:
     idle_seconds: float = 20.0
     messages: int = 15  # on each chat platform, in each run
     chats: tuple[str, ...] = ("telegram", "discord", "matrix")
+    agents: tuple[str, ...] = ("llm", "hermes")  # whose model fails
     windows: tuple[bool, ...] = (False, True)  # without and with the wait for a burst's next line, on Matrix
 
 
@@ -52,6 +53,7 @@ QUICK = Effort(
     idle_seconds=21.0,
     messages=1,
     chats=("matrix",),
+    agents=("llm",),
     windows=(False,),
 )
 """Enough to see that every measurement works; its figures mean nothing."""
