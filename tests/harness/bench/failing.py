@@ -1,6 +1,6 @@
 """CPU time of a message whose model answers with an error, beside one that is answered; with an MCP server.
 
-Counted are hermesd, the worker and its servers: what a failure rebuilds shows in one of them.
+Counted are hermesd, the worker and the server that is in use: what a failure rebuilds shows in one of them.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _use(scene: Scene, model: str) -> None:
 def _each(scene: Scene, messages: int, answer: str) -> float:
     """Milliseconds of CPU for each of so many messages."""
     row = scene.worker(CHAT)
-    pids = [scene.daemon.pid, row["pid"], *(server["pid"] for server in row["mcp"] if server["pid"])]
+    pids = [scene.daemon.pid, row["pid"], *(server["pid"] for server in row["mcp"] if server["name"] == "time")]
     before = run_seconds(pids)
     for _ in range(messages):
         _say(scene, answer)
