@@ -83,7 +83,8 @@ RULES: tuple[Rule, ...] = (
 PURE: tuple[str, ...] = (
     "adapters.matrix.addressing", "adapters.matrix.buttons", "adapters.matrix.inbound", "adapters.matrix.outage",
     "adapters.matrix.outbound", "adapters.matrix.render", "adapters.matrix.threads",
-    "ipc.link", "supervisor.access.policy", "supervisor.config.budget", "supervisor.gateway.busy",
+    "ipc.link", "supervisor.access.policy", "supervisor.config.budget", "supervisor.delivery.albums",
+    "supervisor.gateway.busy",
     "supervisor.gateway.reconcile", "supervisor.gateway.router", "supervisor.gateway.turn_life",
     "supervisor.journal.states", "supervisor.mcp.budget", "supervisor.mcp.plan",
     "supervisor.platforms.connection_life", "supervisor.pool.backoff",
