@@ -16,7 +16,7 @@ import logging
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,7 @@ class FakeAdapter:
         self._gone: set[str] = set()
         self._shown: list[Shown] = []
         self._in_chat: defaultdict[str, list[int]] = defaultdict(list)  # places in it, by chat
+        self._replies: defaultdict[tuple[str, str], list[int]] = defaultdict(list)  # by chat and what they answer
         self._arrived = asyncio.Condition()
         self._cuts: dict[str, _Cut] = {}
         self._receiver: Receiver | None = None
@@ -409,7 +410,10 @@ class FakeAdapter:
 
     def transcript(self, *, chat: str | None = None, reply_to: str | None = None) -> list[Shown]:
         """What the core has sent and not taken back, oldest first, as it reads now."""
-        of_it = self._shown if chat is None else self._of(chat)
+        if chat is not None and reply_to is not None:
+            of_it: Iterable[Shown] = (self._shown[place] for place in self._replies[chat, reply_to])
+        else:
+            of_it = self._shown if chat is None else self._of(chat)
         return [shown for shown in of_it if not shown.deleted and (reply_to is None or shown.reply_to == reply_to)]
 
     def unconfirmed(self) -> list[str]:
@@ -494,6 +498,7 @@ class FakeAdapter:
 
     def _append(self, shown: Shown) -> None:
         self._in_chat[shown.chat].append(len(self._shown))
+        self._replies[shown.chat, shown.reply_to].append(len(self._shown))
         self._shown.append(shown)
 
     def _remember(self) -> None:
