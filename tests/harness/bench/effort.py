@@ -31,6 +31,7 @@ class Effort:
     chats: tuple[str, ...] = ("telegram", "discord", "matrix")
     agents: tuple[str, ...] = ("llm", "hermes")  # whose model fails
     windows: tuple[bool, ...] = (False, True)  # without and with the wait for a burst's next line, on Matrix
+    wakes_hermes: bool = True
 
 
 WHOLE = Effort()
@@ -55,5 +56,6 @@ QUICK = Effort(
     chats=("matrix",),
     agents=("llm",),
     windows=(False,),
+    wakes_hermes=False,
 )
 """Enough to see that every measurement works; its figures mean nothing."""

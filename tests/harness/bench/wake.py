@@ -1,6 +1,7 @@
 """From a message to the first piece of its answer: a session whose worker has hibernated, beside one that has it.
 
-A woken worker is a spare, or a new process when there is none; both are measured, and the agent ``llm`` besides.
+A woken worker is a spare, or a new process when there is none; both are measured, and the agents ``llm`` and ``hermes``
+besides.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 
 from harness.aimock import aimock, has_aimock
+from harness.hermes.scene import conversation, why_not
 from harness.scene import Scene
 
 from .effort import Effort, Say
@@ -44,6 +46,16 @@ def measure(effort: Effort, say: Say) -> list[Row]:
         rows.append(
             Row(
                 "wake", "message to first delta, llm against aimock", "ms",
+                Series("a hibernated session, a spare is there", woken), (Series("its worker is there", warm),),
+            )
+        )  # fmt: skip
+    if effort.wakes_hermes and not why_not():
+        with conversation(*FIXTURES, ours=_ours(1)) as (scene, _):
+            warm, woken = _both(scene, wakes, "again")
+        say(f"hermes: {_middle(warm):.1f} ms warm, {_middle(woken):.1f} ms woken")
+        rows.append(
+            Row(
+                "wake", "message to first delta, hermes against aimock", "ms",
                 Series("a hibernated session, a spare is there", woken), (Series("its worker is there", warm),),
             )
         )  # fmt: skip

@@ -58,11 +58,16 @@ def conversation(
     python: Path = PYTHON,
     env: Mapping[str, str] | None = None,
     dotenv: str = "",
+    plugins: Mapping[str, str] | None = None,
+    ours: Mapping[str, Any] | None = None,
+    fake: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Iterator[tuple[Scene, AiMock]]:
-    """``fixtures`` of the model; ``dotenv``: the home's ``.env``; ``more`` sections of the configuration."""
-    ours = {"agent": "hermes", "python": str(python), "workers": {"spare": 0}}
-    with aimock(*fixtures) as endpoint, Scene(servers={"time": TIME}, ours=ours, env=env) as scene:
+    """``fixtures`` of the model; ``dotenv``: the home's ``.env``; ``plugins``: Python text of hermes-agent's by name;
+    ``ours``: more under ``hermesd:``; ``fake``: of the platform; ``more`` sections of the configuration.
+    """
+    ours = {"agent": "hermes", "python": str(python), "workers": {"spare": 0}, **(ours or {})}
+    with aimock(*fixtures) as endpoint, Scene(servers={"time": TIME}, ours=ours, env=env, fake=fake) as scene:
         place = scene.place / "files"
         place.mkdir()
         files = {"command": str(FILES_SERVER), "args": ["."], "cwd": str(place), "tools": {"include": FILES_TOOLS},
@@ -72,6 +77,12 @@ def conversation(
         scene.configure_section("model", {**MODEL, "base_url": endpoint.url})
         for name, section in more.items():
             scene.configure_section(name, section)
+        for name, text in (plugins or {}).items():
+            folder = scene.daemon.home / "plugins" / name
+            folder.mkdir(parents=True)
+            (folder / "plugin.yaml").write_text(f"name: {name}\nversion: 1.0.0\n")
+            (folder / "__init__.py").write_text(text)
+            scene.configure_section("plugins", {"enabled": [*plugins]})
         (scene.daemon.home / ".env").write_text(dotenv)
         scene.start()
         yield scene, endpoint
