@@ -99,7 +99,7 @@ def servers(scene: Scene, chat: str) -> dict[str, int]:
 
 def made(scene: Scene, chat: str) -> int:
     """How many AIAgents the worker of a chat has made."""
-    done = scene.daemon.ctl("logs", "--session", scene.session(chat), "--json")
+    done = scene.daemon.ctl("logs", "--session", scene.session(chat), "-n", "1000000", "--json")
     return done.stdout.count("made an AIAgent")
 
 

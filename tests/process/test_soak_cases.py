@@ -101,8 +101,8 @@ def test_hermes_agent_keeps_its_conversation_and_its_servers_over_a_model_that_f
 ) -> None:
     if reason := why_not():
         lacking(reason)
-    result = hermes.run(1, seed, say, versions=("",), failing=3)
-    assert result["0.19.0"]["failed"] == 3
+    result = hermes.run(1, seed, say, versions=("",), sessions=2, failing=3)
+    assert result["0.19.0"]["failed"] == 6
 
 
 def test_frames_that_are_nearly_right_are_refused_and_reach_nobody(seed: int) -> None:
