@@ -117,6 +117,7 @@ class Assign(Message):
     history: tuple[Entry, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)  # the agent's own settings, from the configuration
     workdir: str = ""
+    thread_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

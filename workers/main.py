@@ -391,6 +391,7 @@ class Worker:
                 mcp=self._servers,
                 settings=dict(message.settings),
                 workdir=workdir,
+                thread=message.thread_id,
             )
             made = factory.load(self._spec.agent, self._spec.agent_path)(self._session)
             agent = await made if inspect.isawaitable(made) else made

@@ -69,6 +69,7 @@ class Starting:
             history=history,
             settings=settings.agent_settings,
             workdir=str(settings.work_dir / lane.session.session_id),
+            thread_id=origin.thread_id,
         )
 
     def _cannot_start(self, lane: Lane, error: str) -> None:

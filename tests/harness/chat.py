@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from typing import Any
 
 from .daemon import Daemon
 
@@ -26,13 +27,17 @@ class Chat:
 
     def wait(self, kind: str, pattern: str = "") -> str:
         """The text of the next event of this kind that holds this."""
+        return str(self.seen(kind, pattern)[-1]["text"])
+
+    def seen(self, kind: str, pattern: str = "") -> list[dict[str, Any]]:
+        """All events up to the next one of this kind that holds this."""
         assert self.process.stdout is not None
-        seen = []
+        seen: list[dict[str, Any]] = []
         while line := self.process.stdout.readline():
             event = json.loads(line)
-            if event["kind"] == kind and re.search(pattern, event["text"]):
-                return str(event["text"])
             seen.append(event)
+            if event["kind"] == kind and re.search(pattern, event["text"]):
+                return seen
         raise AssertionError(f"the chat ended without {kind} {pattern!r}: {seen}")
 
     def __enter__(self) -> Chat:

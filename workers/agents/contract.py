@@ -102,6 +102,7 @@ class Session:
     settings: dict[str, Any]
     workdir: Path
     config: dict[str, Any] = field(default_factory=dict, repr=False)  # for built-in agents: model, key; of each turn
+    thread: str = ""  # in the chat, where its platform has threads and this conversation is in one
 
 
 @dataclass(frozen=True, slots=True)

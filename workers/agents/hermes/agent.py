@@ -15,6 +15,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hermesd.ipc.messages import File
@@ -74,22 +75,25 @@ class Hermes:
         self._approvals = Approvals(self._session.key, out, patience, self._spawn)
         self._approvals.begin()
         try:
-            text: Any = turn.text
+            history = known = self._memory.messages(self._session.history)
+            text, files = turn.text, turn.attachments
             while True:
-                history = self._memory.messages(self._session.history)
-                result = await self._run_once(text, turn.attachments, history, toolsets, speaking)
+                result = await self._run_once(text, files, known, toolsets, speaking)
                 await self._count(result, out)
                 if not result.pending or result.failure or result.interrupted:
                     break
-                # Came too late for a step of that run: it is answered in the same turn.
-                self._memory.remember(history, turn.text, result.messages)
-                text = result.pending
+                # Came too late for a step of that run: it is answered in the same turn, after what was said so far.
+                speaking.go_on(result.text)
+                known = results.so_far(known, text, result)
+                text, files = result.pending, ()
         finally:
             self._approvals.end()
             speaking.finish()
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.shield(said)
             speaking.over()
+            if self._stopped:
+                await self._toolbox.ended()
         return self._answer(turn, result, history, speaking)
 
     def interrupt(self, reason: str) -> None:
@@ -99,6 +103,7 @@ class Hermes:
             self._approvals.end()
         if self._agent is not None and self._run is not None and not self._run.done():
             self._agent.interrupt()
+        self._toolbox.interrupt()
 
     def steer(self, text: str) -> bool:
         """A user's words between two steps; hermes-agent adds them to the next result of a tool."""
@@ -143,7 +148,11 @@ class Hermes:
         if (now := str(getattr(self._agent, "session_id", "") or "")) and now != self._memory.session_id:
             log.info("hermes-agent's session is %s now, it was %s", now, self._memory.session_id)
             self._memory.session_id = now
-        return results.read(found)
+        result = results.read(found)
+        # It has looked for the last time before its thread ended; what was taken after that is no less a user's.
+        drain = getattr(self._agent, "_drain_pending_steer", None)
+        late = drain() if drain is not None else None
+        return replace(result, pending=f"{result.pending}\n{late}".strip()) if late else result
 
     def _bind_session(self) -> None:
         """In the thread of the run, whose threads for tools take its context along."""
@@ -151,9 +160,9 @@ class Hermes:
         bind = library.function("gateway.session_context", "set_session_vars")
         if bind is not None:
             bind(**library.accepted(bind, {
-                "platform": session.platform, "chat_id": session.chat, "user_id": session.user,
-                "user_name": session.user_name, "session_key": session.key, "session_id": self._memory.session_id,
-                "cwd": str(session.workdir),
+                "platform": session.platform, "chat_id": session.chat, "thread_id": session.thread,
+                "user_id": session.user, "user_name": session.user_name, "session_key": session.key,
+                "session_id": self._memory.session_id, "cwd": str(session.workdir),
                 # What ends after the turn has no way to begin another one.
                 "async_delivery": False,
             }))  # fmt: skip
@@ -175,7 +184,7 @@ class Hermes:
         wanted |= {
             "quiet_mode": True, "platform": session.platform, "session_id": self._memory.session_id,
             "user_id": session.user, "user_name": session.user_name, "chat_id": session.chat,
-            "gateway_session_key": session.key,
+            "thread_id": session.thread or None, "gateway_session_key": session.key,
         }  # fmt: skip
         with _own_logging():
             made = library.run_agent.AIAgent(**library.accepted(library.run_agent.AIAgent.__init__, wanted))

@@ -51,6 +51,8 @@ class Approvals:
         self._over = False
 
     def begin(self) -> None:
+        # What was approved for ever it reads when it is imported: in the keeper, and before others' approvals.
+        library.approval.load_permanent_allowlist()
         library.approval.register_gateway_notify(self._key, self._notified)
 
     def end(self) -> None:

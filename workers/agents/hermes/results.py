@@ -64,6 +64,13 @@ def new_messages(history: Sequence[Message], messages: Sequence[Message]) -> lis
     return list(messages[len(history) :])
 
 
+def so_far(history: Sequence[Message], text: str, result: Result) -> list[Message]:
+    """The conversation after a run, for one that follows it in the same turn."""
+    if result.messages:
+        return [dict(one) for one in result.messages]
+    return [*history, {"role": "user", "content": text}, {"role": "assistant", "content": result.text}]
+
+
 def rest_of(said: str, last: str, answer: str) -> str | None:
     """The whole answer: what was streamed (``said``, of which ``last`` since the last tool) made complete; None: it is.
 

@@ -54,6 +54,10 @@ class Speaking:
             except Exception:  # one word less; the run, which is in another thread, goes on
                 log.exception("cannot say something of hermes-agent's")
 
+    def go_on(self, answer: str) -> None:
+        """A run has ended with this answer, and another one follows in the same turn."""
+        self._queue.put_nowait(lambda: self._complete(answer))
+
     def finish(self) -> None:
         """Nothing more comes of this run; what came is said first."""
         self._queue.put_nowait(None)
@@ -125,6 +129,11 @@ class Speaking:
         self.said += text
         self.last += text.lstrip("\n") if not self.last else text
         await self._out.delta(text)
+
+    async def _complete(self, answer: str) -> None:
+        if not self.last.strip():
+            await self._say(answer)
+        await self._boundary()
 
     async def _boundary(self) -> None:
         self.last = ""

@@ -14,10 +14,11 @@ import re
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from hermesd.workers.agents.contract import Session, Tool
+from hermesd.workers.agents.contract import Session, Tool, ToolResult
 from hermesd.workers.mcp.errors import McpError
 
 from . import library
+from .jobs import IN_JOB
 
 log = logging.getLogger("hermesd.hermes")
 
@@ -46,6 +47,7 @@ class Toolbox:
         self._loop = loop
         self._registered: dict[str, Tool] = {}
         self._send = send
+        self._calls: set[asyncio.Task[Any]] = set()  # of the turn, not of a job
         self._register_send()
 
     def called(self, name: str) -> str:
@@ -87,7 +89,8 @@ class Toolbox:
         def call(arguments: Any = None, **_: Any) -> str:
             given = arguments if isinstance(arguments, dict) else {}
             try:
-                result = self.wait(self._session.mcp.call(tool.server, tool.name, given))
+                asked = self._session.mcp.call(tool.server, tool.name, given)
+                result = self.wait(asked if IN_JOB.get() else self._counted(asked))
             except McpError as error:
                 return json.dumps({"error": str(error)})
             except concurrent.futures.CancelledError:
@@ -100,6 +103,25 @@ class Toolbox:
             return json.dumps(answer, ensure_ascii=False, default=str)
 
         return call
+
+    async def _counted(self, call: Coroutine[Any, Any, ToolResult]) -> ToolResult:
+        task = asyncio.current_task()
+        assert task is not None
+        self._calls.add(task)
+        try:
+            return await call
+        finally:
+            self._calls.discard(task)
+
+    def interrupt(self) -> None:
+        """End the calls of servers: hermes-agent leaves a thread that is in one to itself, and ends its run."""
+        for task in self._calls:
+            task.cancel()
+
+    async def ended(self) -> None:
+        """No call is under way any more: what was cut off is known to be when its turn ends."""
+        if self._calls:
+            await asyncio.wait(self._calls)
 
     def wait(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run it on the worker's loop from a thread of the agent's; ends it when that thread is interrupted."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hermesd.workers.agents.hermes.results import new_messages, read, rest_of, spent
+from hermesd.workers.agents.hermes.results import Result, new_messages, read, rest_of, so_far, spent
 
 WHOLE = {
     "final_response": " Noon. ", "messages": [{"role": "user", "content": "when?"}], "completed": True, "failed": False,
@@ -79,3 +79,10 @@ def test_the_answer_is_made_whole_only_where_the_chat_has_not_seen_it(
     said: str, last: str, answer: str, rest: str | None
 ) -> None:
     assert rest_of(said, last, answer) == rest
+
+
+def test_a_run_that_follows_in_the_same_turn_knows_what_the_one_before_it_was_asked() -> None:
+    earlier = [{"role": "user", "content": "hello"}]
+    assert so_far(earlier, "when?", read(WHOLE)) == WHOLE["messages"]
+    asked = so_far(earlier, "when?", Result("Noon."))
+    assert [(one["role"], one["content"]) for one in asked[1:]] == [("user", "when?"), ("assistant", "Noon.")]
