@@ -215,6 +215,7 @@ class Capabilities:
     exact_resends: bool = False  # `Outbound.key` makes a second send of the same message harmless, for ever
     overall_rate: Rate | None = None  # all chats of this adapter together
     chat_rate: Rate | None = None  # this chat, edits included
+    progress_rate: Rate | None = None  # answers that are being written, in all chats together; besides the others
     bursts: Bursts | None = None  # None: each message stands for itself
 
 

@@ -301,7 +301,7 @@ class MatrixAdapter:
             bare=frozenset({kinds.STICKER}),
             max_file_bytes=self._max_file,
             exact_resends=True,
-            overall_rate=self._sending.pace.rate(self._sending.now()) if self._sending is not None else None,
+            progress_rate=self._sending.pace.rate(self._sending.now()) if self._sending is not None else None,
             bursts=Bursts(text=self._options.text_batch_delay) if self._options.text_batch_delay else None,
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from hermesd.adapters.contract import Rate
 
-REMEMBERED = 3600.0
+REMEMBERED = 600.0
 """Seconds for which it is gone by after the last refusal. Then it is found out anew, which costs one refused call."""
 
 SHORTEST, LONGEST = 1.0, 10.0
@@ -41,6 +41,6 @@ class Pace:
         return self._interval if now - self._refused_at < REMEMBERED else 0.0
 
     def rate(self, now: float) -> Rate | None:
-        """Two at once at most: one of them is for the end of an answer, while the beginning of another is shown."""
+        """For answers that are being written: half of what there is, the rest is for their ends."""
         interval = self.interval(now)
-        return Rate(2, 2 * interval) if interval else None
+        return Rate(1, 2 * interval) if interval else None

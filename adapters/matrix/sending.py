@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import Any
 
 from mautrix.api import Method, Path
@@ -60,6 +60,7 @@ class Sending:
         self._typing: dict[str, float] = {}  # room -> until when, by now()
         self._unread: dict[str, None] = {}  # messages whose sender does not know yet that we have seen them
         self.pace = Pace()
+        self._one_at_a_time = asyncio.Lock()
         self.questions = buttons.load(kept.get(buttons.CURSOR, ""))
 
     def expect(self, message: Inbound) -> None:
@@ -83,9 +84,18 @@ class Sending:
         await self._stop_typing(target.chat_id)
         return Sent(event_id)
 
+    @asynccontextmanager
+    async def _writing(self, doing: str) -> AsyncIterator[None]:
+        """A call that the server counts. Raises `Retry` instead of one that it does not want yet.
+
+        One at a time where it has refused some: of all that have waited one finds out that there are too many.
+        """
+        async with self._one_at_a_time if self.pace.interval(self.now()) else nullcontext():
+            with self._counted(doing):
+                yield
+
     @contextmanager
-    def _writing(self, doing: str) -> Iterator[None]:
-        """A call that the server counts. Raises `Retry` instead of one that it does not want yet."""
+    def _counted(self, doing: str) -> Iterator[None]:
         if wait := self.pace.closed_for(self.now()):
             raise Retry(f"cannot {doing}: the server takes no message for {wait:.1f} s", after=wait, overall=True)
         try:
@@ -101,7 +111,7 @@ class Sending:
         """Send one event; the same key makes it the same event, however often it is sent."""
         if not room.startswith("!"):
             raise Gone(f"cannot send to {room!r}: it is no room of Matrix")
-        with self._writing(f"send to {room}"):
+        async with self._writing(f"send to {room}"):
             return str(
                 await self._client.send_message_event(room, kind, content, txn_id=transaction(room, str(kind), *key))  # type: ignore[arg-type]
             )
@@ -152,7 +162,7 @@ class Sending:
 
     async def _redact(self, room: str, event_id: str) -> None:
         try:
-            with self._writing(f"take back a message in {room}"):
+            async with self._writing(f"take back a message in {room}"):
                 # mautrix makes up a transaction id for each try (mautrix/client/api/events.py:755).
                 place = Path.v3.rooms[room].redact[event_id][transaction(room, "redact", event_id)]
                 await self._client.api.request(Method.PUT, place)

@@ -63,6 +63,7 @@ class Rates:
 
     def __init__(self) -> None:
         self._overall: Bucket | None = None
+        self._progress: Bucket | None = None
         self._chats: dict[str, Bucket] = {}
         self._closed: dict[str, float] = {}  # by the platform's word, until when
         self._all_closed = 0.0
@@ -98,9 +99,11 @@ class Rates:
             at = max(at, self._overall.free_at(now, _kept(self._overall)))
             if self._overall.booked_until > now:
                 at = max(at, self._overall.booked_until)
+        if self._progress is not None:
+            at = max(at, self._progress.free_at(now))
         if at > now:
             return at
-        for one in (self._overall, self._chats.get(chat)):
+        for one in (self._overall, self._progress, self._chats.get(chat)):
             if one is not None:
                 one.use(now)
         return now
@@ -114,6 +117,8 @@ class Rates:
         self._all_closed = max(until, self._all_closed)
         if self._overall is not None:
             self._overall.drain(self._all_closed)
+        if self._progress is not None:
+            self._progress.use(self._all_closed)
 
     def heed(self, chat: str, error: Retry, now: float, *, always: bool = False) -> None:
         """What a call for this chat came to. ``always``: also for a failure that says nothing of other calls."""
@@ -141,6 +146,12 @@ class Rates:
             self._overall = Bucket(capabilities.overall_rate)
             if self._all_closed > now:
                 self._overall.drain(self._all_closed)
+        if capabilities.progress_rate is None:
+            self._progress = None
+        elif self._progress is None or self._progress.rate != capabilities.progress_rate:
+            self._progress = Bucket(capabilities.progress_rate)
+            if self._all_closed > now:
+                self._progress.use(self._all_closed)  # what has waited for that time goes first
         known = self._chats.get(chat)
         if capabilities.chat_rate is None:
             self._chats.pop(chat, None)

@@ -129,4 +129,4 @@ async def test_a_refusal_in_one_room_holds_for_the_others_and_for_signs(
     assert elsewhere.value.after <= caught.value.after
     await bot.adapter.react(bot.target(rooms[0], reply_to=asked), "👀")
     assert len(server.calls) == calls
-    assert bot.adapter.capabilities(bot.target(rooms[0])).overall_rate is not None
+    assert bot.adapter.capabilities(bot.target(rooms[0])).progress_rate is not None

@@ -128,3 +128,17 @@ def test_a_token_that_was_booked_for_later_than_a_refusal_stays_used() -> None:
     assert [send(rates, "a", ALL, 0.0) for _ in range(4)] == [0.0, 0.0, 10.0, 10.0]
     rates.close_all(8.0)
     assert send(rates, "b", ALL, 8.0) == 20.0
+
+
+def test_progress_has_a_rate_of_its_own_which_messages_do_not_use() -> None:
+    rates, facts = Rates(), Capabilities(progress_rate=Rate(1, 4.0))
+    assert [rates.spare(chat, facts, now) for chat, now in (("a", 0.0), ("b", 1.0), ("b", 4.0))] == [0.0, 4.0, 4.0]
+    assert [send(rates, chat, facts, 5.0) for chat in "aab"] == [5.0] * 3
+    assert rates.spare("a", facts, 8.0) == 8.0
+
+
+def test_progress_begins_again_after_all_that_has_waited_for_the_platform() -> None:
+    rates, facts = Rates(), Capabilities(progress_rate=Rate(1, 4.0))
+    rates.close_all(10.0)
+    assert rates.spare("a", facts, 1.0) == 14.0
+    assert [send(rates, chat, facts, 1.0) for chat in "ab"] == [10.0, 10.0]
