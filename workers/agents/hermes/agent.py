@@ -285,4 +285,4 @@ def _own_logging() -> Any:
 def _print(*words: Any, **_: Any) -> None:
     """What it would write to a terminal."""
     if text := " ".join(map(str, words)).strip():
-        log.info("%s", text)
+        log.debug("%s", text)
