@@ -88,16 +88,12 @@ async def test_answers_in_two_rooms_come_whole_and_nothing_is_asked_while_the_se
         text += piece
         deliverer.stream(bot.target(hers), piece, "hers")
         await asyncio.sleep(0.03)  # as a model writes
-    ended = time.monotonic()
     await deliverer.say(bot.target(his), Outbound(answer_key("his"), "for you"), turn="his")
     await deliverer.say(bot.target(hers), Outbound(answer_key("hers"), text), turn="hers")
     assert await deliverer.wait_idle(40.0)
-    took = time.monotonic() - ended
     for person, room, whole in ((anna, hers, text.strip()), (ben, his, "for you")):
         await seen(person, partial(reads, person, room, bot, whole))
     assert server.inside() == []
-    longest = max(end - begin for begin, end in server.windows)
-    assert took < 5 * max(longest, 1.0), "the ends of both wait for no progress"
 
 
 def reads(person: Person, room: str, bot: Bot, whole: str) -> bool:
