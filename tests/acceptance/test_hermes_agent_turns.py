@@ -23,13 +23,16 @@ PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgG
 
 WINE = "At this hour a red one, from the north: it has stood in the cool, and the glasses are there as well."
 
+STOOD_IN = "I stood in for somebody who is out of order today, as well as I could."
+"""Long enough for what is said of it meanwhile to be shown: the answer takes its place."""
+
 ANN = "ann"
 """One conversation of most tests: each worker more imports hermes-agent and starts two servers."""
 
 FIXTURES = [
     {"match": {"userMessage": "stumble", "model": "gpt-4o"},
-     "response": {"error": {"message": "out of order today", "status": 400}}},
-    {"match": {"userMessage": "stumble", "model": "second"}, "response": {"content": "I stood in."}},
+     "response": {"error": {"message": "there is no model gpt-4o today", "status": 400}}},
+    {"match": {"userMessage": "stumble", "model": "second"}, "response": {"content": STOOD_IN}, "latency": 400},
     asks("look around", call("mcp_time_get_current_time", timezone="UTC"), call("mcp_files_list_allowed_directories")),
     answers("look around", "I have looked."),
     asks("which wine", call("mcp_time_get_current_time", timezone="UTC")),
@@ -38,7 +41,9 @@ FIXTURES = [
     {"match": {"userMessage": "and then"}, "response": {"content": "Then we drink it."}},
     asks("take your time", call("mcp_slow_slow", seconds=1), content="One moment."),
     answers("take your time", "I took it."),
-    asks("wait for both", call("terminal", command="sleep 61", background=True), call("mcp_late_slow", seconds=600)),
+    asks("go to bed", call("terminal", command="sleep 61", background=True)),
+    answers("go to bed", "It sleeps."),
+    asks("wait for it", call("mcp_late_slow", seconds=600)),
     asks("red or white", call("clarify", question="Which one?", choices=["red", "white"])),
     answers("red or white", "Then that."),
     asks("who am I", call("terminal", command="env | grep ^HERMES_SESSION | sort")),
@@ -142,7 +147,7 @@ def test_a_fallback_answers_once_and_the_primary_is_back_without_touching_server
     before, pid, made = servers(scene, ANN), scene.worker(ANN)["pid"], logged(scene, ANN).count("made an AIAgent")
     assert {"files", "time"} <= before.keys()
     endpoint.forget()
-    assert scene.fake.talk("stumble", chat=ANN) == "I stood in."
+    assert scene.fake.talk("stumble", chat=ANN) == STOOD_IN
     assert scene.fake.talk("hello", chat=ANN) == "Good day."
     asked = [one["model"] for one in steps(endpoint)]
     assert (asked[0], asked[-2:]) == ("gpt-4o", ["second", "gpt-4o"])
@@ -183,14 +188,14 @@ def test_tools_and_steps_are_shown_as_they_come(scene: Scene) -> None:
 
 
 def test_a_stop_ends_a_call_of_a_server_and_what_the_agent_has_spawned_is_listed(scene: Scene) -> None:
-    assert scene.fake.talk("look around", chat=ANN) == "I have looked."
-    pid, done = scene.worker(ANN)["pid"], logged(scene, ANN).count("tool terminal completed")
-    message = scene.fake.say("wait for both", chat=ANN)
-    # A server may be ready for its list alone: the call comes when the tool before it is done.
-    wait_until(lambda: logged(scene, ANN).count("tool terminal completed") > done, 30.0)
+    assert scene.fake.talk("go to bed", chat=ANN) == "It sleeps."
+    assert "sleep 61" in scene.daemon.ctl("ps", "--tree").stdout
+    pid, asked = scene.worker(ANN)["pid"], logged(scene, ANN).count("API call #")
+    message = scene.fake.say("wait for it", chat=ANN)
+    # A server may be ready for its list alone: the call comes with the model's answer.
+    wait_until(lambda: logged(scene, ANN).count("API call #") > asked, 30.0)
     wait_until(lambda: {"late": "ready"}.items() <= states(scene, ANN).items(), 30.0)
     before = servers(scene, ANN)
-    assert "sleep 61" in scene.daemon.ctl("ps", "--tree").stdout
     began = time.monotonic()
     scene.fake.talk("/stop", chat=ANN)
     assert "interrupted" in str(scene.fake.final(message, chat=ANN)).lower()
