@@ -23,16 +23,16 @@ PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgG
 
 WINE = "At this hour a red one, from the north: it has stood in the cool, and the glasses are there as well."
 
-STOOD_IN = "I stood in for somebody who is out of order today, as well as I could."
-"""Long enough for what is said of it meanwhile to be shown: the answer takes its place."""
-
 ANN = "ann"
 """One conversation of most tests: each worker more imports hermes-agent and starts two servers."""
 
 FIXTURES = [
     {"match": {"userMessage": "stumble", "model": "gpt-4o"},
-     "response": {"error": {"message": "there is no model gpt-4o today", "status": 400}}},
-    {"match": {"userMessage": "stumble", "model": "second"}, "response": {"content": STOOD_IN}, "latency": 400},
+     "response": {"error": {"message": "there is no model gpt-4o today"}, "status": 400}},
+    {"match": {"userMessage": "stumble", "model": "second", "hasToolResult": False},
+     "response": {"toolCalls": [call("mcp_time_get_current_time", timezone="UTC")]}},
+    {"match": {"userMessage": "stumble", "model": "second", "hasToolResult": True},
+     "response": {"content": "I stood in."}},
     asks("look around", call("mcp_time_get_current_time", timezone="UTC"), call("mcp_files_list_allowed_directories")),
     answers("look around", "I have looked."),
     asks("which wine", call("mcp_time_get_current_time", timezone="UTC")),
@@ -147,7 +147,7 @@ def test_a_fallback_answers_once_and_the_primary_is_back_without_touching_server
     before, pid, made = servers(scene, ANN), scene.worker(ANN)["pid"], logged(scene, ANN).count("made an AIAgent")
     assert {"files", "time"} <= before.keys()
     endpoint.forget()
-    assert scene.fake.talk("stumble", chat=ANN) == STOOD_IN
+    assert scene.fake.talk("stumble", chat=ANN) == "I stood in."
     assert scene.fake.talk("hello", chat=ANN) == "Good day."
     asked = [one["model"] for one in steps(endpoint)]
     assert (asked[0], asked[-2:]) == ("gpt-4o", ["second", "gpt-4o"])
