@@ -201,7 +201,7 @@ async def test_what_ends_the_call_ends_all_of_the_album(scene: Scene, answer: Ex
 
 @pytest.mark.parametrize("dropped", [[0], [1], [0, 1]])
 async def test_what_was_given_up_is_left_out(scene: Scene, dropped: list[int]) -> None:
-    scene.platform.answers = [Retry("flood", after=0.05)]
+    scene.platform.answers = [Retry("flood", after=0.5)]
     await scene.say("", "a.txt", "b.txt")
     await scene.say("behind it", key="k2")
     album = [row for row in await scene.waits(3) if row.message.files]

@@ -291,7 +291,7 @@ class TestClosedChats:
     """The platform has said "not before so many seconds", to whatever call it was."""
 
     HERE = Target("fake", "c1", reply_to="m1")
-    SECONDS = 0.15
+    SECONDS = 0.4
 
     async def window(self, scene: Scene) -> None:
         """Wait for its end; nobody calls meanwhile."""
