@@ -134,7 +134,7 @@ def test_what_happens_to_one_home_touches_no_process_of_another(seed: int) -> No
 
 @pytest.mark.alone("compares starts with each other")
 def test_of_two_starts_one_wins_and_no_stale_pid_file_delays_one(seed: int) -> None:
-    starts.run(3, seed, say)
+    starts.run(2, seed, say)
 
 
 def test_a_stop_with_forty_servers_running_is_quick_and_leaves_nothing(seed: int) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from harness.containment import Ground, grounds
+from harness.containment import Ground, grounds_of_round
 from harness.daemon import turn_runs
 from harness.figures import summary
 from harness.scene import Scene
@@ -30,8 +30,8 @@ TEXTS = {"while it streams": f"!stream {PARTS}", "while it asks": "!ask may I", 
 
 
 def run(times: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """On every ground at once: most of it is waiting."""
-    every = grounds()
+    """On all its grounds at once: most of it is waiting."""
+    every = grounds_of_round(seed)
     with ThreadPoolExecutor(len(every)) as pool:
         results = pool.map(lambda ground: _on(ground, times, random.Random(seed), say), every)
         return {"gone_within_s": GONE_SECONDS, **dict(zip((ground.name for ground in every), results, strict=True))}

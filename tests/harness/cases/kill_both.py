@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from harness.census import kill
-from harness.containment import Ground, grounds
+from harness.containment import Ground, grounds_of_round
 from harness.daemon import turn_runs
 from harness.figures import summary
 from harness.scene import Scene
@@ -21,8 +21,8 @@ GONE_SECONDS = WAIT_SECONDS + 5.0
 
 
 def run(times: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """On every ground at once. Every second round has a worker that holds the GIL."""
-    every = grounds()
+    """On all its grounds at once. Every second round has a worker that holds the GIL."""
+    every = grounds_of_round(seed)
     with ThreadPoolExecutor(len(every)) as pool:
         results = pool.map(lambda ground: _on(ground, times, random.Random(seed), say), every)
         return {"gone_within_s": GONE_SECONDS, **dict(zip((ground.name for ground in every), results, strict=True))}

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from harness.containment import Ground, grounds
+from harness.containment import Ground, grounds_of_round
 from harness.daemon import turn_runs
 from harness.figures import summary
 from harness.scene import Scene
@@ -21,7 +21,7 @@ MOMENTS = ("while starting", "mid-turn", "while servers start", "while idle", "a
 
 def run(times: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
     result: dict[str, Any] = {"gone_within_s": GONE_SECONDS}
-    for ground in grounds():
+    for ground in grounds_of_round(seed):
         life = _Lives(ground, random.Random(seed))
         with life.scene:
             for number in range(times):

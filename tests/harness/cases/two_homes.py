@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from harness.census import Identity, command, identities, kill, living
-from harness.containment import Ground, grounds
+from harness.containment import Ground, grounds_of_round
 from harness.scene import Scene
 
 CALLERS = 3  # processes on the roll: two leaders and a hidden orphan
@@ -16,7 +16,7 @@ CALLERS = 3  # processes on the roll: two leaders and a hidden orphan
 
 def run(times: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
     result: dict[str, Any] = {}
-    for ground in grounds():
+    for ground in grounds_of_round(seed):
         chance = random.Random(seed)
         done: dict[str, int] = {}
         with ExitStack() as stack:
