@@ -50,6 +50,7 @@ class _Stream:
     state: progress.State | None = None
     early: list[progress.Text | progress.Boundary] = field(default_factory=list)
     timer: asyncio.TimerHandle | None = None
+    finding: asyncio.Task[None] | None = None
     call: asyncio.Task[None] | None = None
     ended: bool = False
     moved: asyncio.Event = field(default_factory=asyncio.Event)  # something has happened to it
@@ -131,6 +132,9 @@ class Streams:
         stream = self._streams.get(turn)
         if stream is not None:
             self.end(turn)
+            if stream.finding is not None:
+                # A second search would have a row of its own for what both find, which nobody would ever finish.
+                await asyncio.wait([stream.finding])
             if stream.call is not None:
                 await asyncio.wait([stream.call], timeout=LAST_CALL_SECONDS)
             if stream.state is not None:
@@ -191,7 +195,7 @@ class Streams:
         if capability(adapter, CanStream) is not None:
             return None
         stream = self._streams[turn] = _Stream(turn, target, self._screen(target))
-        self._tasks.job(self._find(stream), f"progress of {turn}")
+        stream.finding = self._tasks.job(self._find(stream), f"progress of {turn}")
         return stream
 
     def _screen(self, target: Target) -> Screen:

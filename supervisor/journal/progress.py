@@ -37,6 +37,19 @@ STALE = "SELECT * FROM progress WHERE stale AND message_id NOT LIKE '?%' ORDER B
 MARK = "UPDATE progress SET stale = 1 WHERE turn = ?"
 FORGET = "DELETE FROM progress WHERE turn = ? AND message_id = ?"
 FORGET_OTHERS = "DELETE FROM progress WHERE turn = ? AND message_id NOT IN ({})"
+# What a call says that ends after its answer took the message over.
+FORGET_ANSWERS = """
+    DELETE FROM progress
+    WHERE EXISTS (
+        SELECT 1 FROM outbox AS answer
+        WHERE answer.key = progress.turn || ':answer'
+          AND (answer.platform_message_id = progress.message_id OR EXISTS (
+              SELECT 1 FROM outbox AS part
+              WHERE part.part_of = answer.id AND part.part_of <> 0 AND part.part_of <> part.id
+                AND part.platform_message_id = progress.message_id
+          ))
+    )
+"""
 # The turn is over, and no answer waits that would take its messages over.
 MARK_ORPHANS = """
     UPDATE progress SET stale = 1
@@ -138,7 +151,11 @@ def forget(connection: sqlite3.Connection, turn: str, message_id: str) -> None:
 
 
 def stale(connection: sqlite3.Connection) -> list[ProgressRow]:
-    """What nobody will finish: called at start, when no turn of an earlier life is open that is not known to be."""
+    """What nobody will finish: called at start, when no turn of an earlier life is open that is not known to be.
+
+    Never a message of an answer.
+    """
+    connection.execute(FORGET_ANSWERS)
     connection.execute(RETRACT_OVER)
     connection.execute(MARK_ORPHANS)
     return [progress_row(row) for row in connection.execute(STALE)]

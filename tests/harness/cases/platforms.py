@@ -300,9 +300,14 @@ class _Lives:
             time.sleep(0.3)
 
     def _story(self, left: list[tuple[_Written, list[int]]]) -> str:
-        told = {
-            one.network.name: [(number, one.expected()[number][0].name) for number in numbers] for one, numbers in left
-        }
+        told = {}
+        for one, numbers in left:
+            verdicts, found, _ = _verdicts(one)
+            told[one.network.name] = [
+                f"number {number} in {one.expected()[number][0].name} has only {verdicts[number].missing}: "
+                f"{[(answer.text[:60], answer.files) for answer in found.get(number, ())]}"
+                for number in numbers[:20]
+            ]
         states = [
             (row["state"], row["id"]) for row in self.scene.daemon.json("inbox", "ls", "--limit", "1000")["messages"]
         ]

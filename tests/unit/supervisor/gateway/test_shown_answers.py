@@ -19,6 +19,7 @@ from hermesd.supervisor.delivery import streams
 from hermesd.supervisor.delivery.parts import PERHAPS_AGAIN
 from hermesd.supervisor.delivery.settings import DeliverySettings, Places, Streaming
 from hermesd.supervisor.gateway import words
+from hermesd.supervisor.journal import progress
 from hermesd.supervisor.journal.rows import ProgressRow
 
 CURSOR = " \u2589"
@@ -420,6 +421,51 @@ class TestLaterLives:
         scene.finish(LONG + "Take a coat.")
         await scene.reads("Let me look.", LONG + "Take a coat.")
         await scene.settled()
+
+    async def test_an_answer_that_ends_while_its_beginning_is_looked_for_is_not_taken_back(
+        self, scene: Scene, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await scene.begin(exact_resends=True)
+        scene.chat.cut(100, delivered=True)
+        scene.delta(LONG)
+        await scene.reads(LONG.strip() + CURSOR)
+        (scene.worker,) = await scene.gateway.taken_over()
+        scene.chat.cut(0)
+        shows, may, looks = scene.gateway.deliverer.streams, asyncio.Event(), []
+        look = shows._sent_again
+
+        async def slowly(row: ProgressRow) -> str | None:
+            looks.append(row)
+            await may.wait()
+            return await look(row)
+
+        monkeypatch.setattr(shows, "_sent_again", slowly)
+        scene.worker.snapshot(turn=scene.start.turn, text=LONG)
+        await until(lambda: looks)
+        scene.finish("It snows.")
+        await until(lambda: shows._streams[scene.start.turn].ended)
+        await scene.states()  # comes after what is read for a second search
+        await asyncio.sleep(0)
+        may.set()
+        await scene.reads("It snows.")
+        await scene.settled()
+        assert len(looks) == 1
+        await scene.gateway.again()
+        await scene.reads("It snows.")
+
+    async def test_a_message_of_an_answer_is_never_taken_back(self, scene: Scene) -> None:
+        """As when a call ends long after its answer went another way to the same message."""
+        await scene.begin()
+        scene.delta(LONG)
+        await scene.reads(LONG.strip() + CURSOR)
+        scene.finish("It snows.")
+        (shown,) = await scene.reads("It snows.")
+        await scene.settled()
+        row = ProgressRow(scene.start.turn, 0, Target("fake", "c1"), shown.message_id, 0, 0, "")
+        await scene.gateway.journal.write(progress.keep, row)
+        await scene.gateway.again()
+        await scene.settled()
+        assert scene.texts == ["It snows."]
 
     async def test_an_answer_that_could_not_be_sent_takes_its_message_in_the_next_life(self, scene: Scene) -> None:
         await scene.begin()
