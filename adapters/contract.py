@@ -243,9 +243,7 @@ class Press:
     user_name: str = ""
     user_id_alt: str = ""
     thread_id: str = ""
-    number: int = (
-        -1
-    )  # which of the question's choices it is, from 0, where ``choice`` may read otherwise; -1 = not said
+    number: int = -1  # of the choice, from 0, for a platform that may show it otherwise than it reads; -1 = not said
 
 
 @dataclass(frozen=True, slots=True)

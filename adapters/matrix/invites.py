@@ -88,7 +88,7 @@ class Invites:
             while True:
                 self._more.clear()
                 wait = self._begin()
-                more = more or asyncio.create_task(self._more.wait())
+                more = more or asyncio.create_task(self._more.wait(), name="more invitations")
                 done, _ = await asyncio.wait({more, *self._joining}, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
                 if more in done:
                     more = None

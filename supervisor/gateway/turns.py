@@ -324,7 +324,8 @@ class Turns:
         lane.current = None
         # What its user has stopped includes what was handed to it; a limit that has run out is no word of the user's.
         stopped = turn.state is turn_life.State.INTERRUPTED and not turn.overran
-        self._queue_steering(lane, used=stopped or turn.state is turn_life.State.DONE)
+        used = stopped or turn.state is turn_life.State.DONE
+        self._queue_steering(lane, used=used)
         self._lanes.plan_soon()
         written = self._persistence.keep(
             turns.finish,
@@ -337,6 +338,7 @@ class Turns:
             dead_letter=dead_letter,
             killed_worker=killed_worker,
             tokens=tokens,
+            used=used,
         )
         self._tasks.job(self._ended(turn, written, settle), f"end {turn.id}")
 

@@ -14,8 +14,10 @@ from hermesd.ipc.messages import Entry
 from .states import InboxState, OutboxState, TurnState
 
 UNCERTAIN = "an earlier try was cut: the platform may have it"
-BEGUN = f"{UNCERTAIN}, or its beginning"
 """How the ``error`` of an outbox row begins that goes, or may go, again all the same: then it carries a mark."""
+
+BEGUN = f"{UNCERTAIN}, or its beginning"
+"""The same of one that was not tried itself: what may be there is a message that showed its answer being written."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,13 +110,14 @@ def finish(
     dropped: bool = False,
     killed_worker: bool = False,
     tokens: tuple[int, int] = (0, 0),
+    used: bool = False,
 ) -> TurnEnd:
     """The turn is over: its row, the inbox row, the outbox, the transcript and the session's age, all or nothing.
 
     ``entries`` go to the transcript of the turn's own session, also when that was reset meanwhile. ``dead_letter`` and
-    ``dropped`` set the message aside whatever the outcome is. Messages that it was handed are over with it if it has
-    ended well or at a user's word. ``tokens``: of its prompts and its
-    answers. A turn that had ended stays as it is; ``outgoing`` is not added then.
+    ``dropped`` set the message aside whatever the outcome is. ``tokens``: of its prompts and its answers. ``used``: the
+    messages that it was handed are over with it, else they are still to be answered. A turn that had ended stays as it
+    is; ``outgoing`` is not added then.
     """
     if outcome not in TURN_ENDED:
         raise ValueError(f"cannot finish a turn as {outcome.value!r}: that is not an end")
@@ -132,7 +133,6 @@ def finish(
         if dead_letter or dropped:
             state = InboxState.DEAD if dead_letter else InboxState.DROPPED
         inbox.finish(connection, known.inbox_id, state, now, error=error, killed_worker=killed_worker)
-    used = outcome in (TurnState.DONE, TurnState.INTERRUPTED)
     inbox.end_handed(connection, turn, known.inbox_id, now, used=used)
     transcripts.append(connection, known.session_id, entries, turn=turn)
     sessions.touch(connection, known.session_id, now)
