@@ -59,11 +59,8 @@ def scene(shared: tuple[Scene, AiMock]) -> Iterator[Scene]:
     """With the configuration of its start, before the test and after it."""
     scene, endpoint = shared
     endpoint.forget()
-    path = scene.daemon.home / "config.yaml"
-    before = path.read_text()
-    yield scene
-    path.write_text(before)
-    assert scene.daemon.ctl("reload").returncode == 0
+    with scene.configuration_kept():
+        yield scene
 
 
 @pytest.fixture

@@ -20,7 +20,19 @@ from hermesd.ipc.codec import Codec
 from hermesd.ipc.ids import SessionKey, WorkerId
 from hermesd.ipc.keeping import Gone
 from hermesd.ipc.link import Link
-from hermesd.ipc.messages import DOWN, UP, Accept, Assign, Finished, Interrupt, Message, Snapshot, StartTurn
+from hermesd.ipc.messages import (
+    DOWN,
+    UP,
+    Accept,
+    Assign,
+    Finished,
+    Interrupt,
+    Message,
+    Snapshot,
+    StartTurn,
+    Steer,
+    Steered,
+)
 from hermesd.supervisor.access.policy import AccessPolicy
 from hermesd.supervisor.delivery.deliverer import Deliverer
 from hermesd.supervisor.delivery.settings import DeliverySettings
@@ -319,6 +331,14 @@ class Gateway:
     async def say(self, text: str, **how: Any) -> None:
         how.setdefault("user", "u1")
         await self.chat.say(text, **how)
+
+    async def hand_over(self, text: str, worker: Played, start: StartTurn) -> None:
+        """Said during a turn that takes it, as `busy: steer` has it; its chat knows when this returns."""
+        before = len(self.chat.transcript())
+        await self.say(text, chat="c1")
+        await until(lambda: any(isinstance(message, Steer) for message in worker.told))
+        worker.say(Steered(start.turn, True))
+        await self.shown(before + 1)
 
     async def receive(self, text: str, message_id: str, **fields: Any) -> bool:
         given = {"platform": "fake", "chat_id": "c1", "message_id": message_id, "user_id": "u1", "text": text}

@@ -7,7 +7,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -80,6 +81,17 @@ class Scene:
     def configure_ours(self, **settings: Any) -> None:
         """Add to ``hermesd:`` before the start."""
         self._merge("hermesd", settings)
+
+    @contextmanager
+    def configuration_kept(self) -> Iterator[None]:
+        """While it runs: afterwards it has the configuration that it has now."""
+        path = self.daemon.home / "config.yaml"
+        before = path.read_text("utf-8")
+        yield
+        if path.read_text("utf-8") != before:
+            path.write_text(before, "utf-8")
+            done = self.daemon.ctl("reload")
+            assert done.returncode == 0, done.stderr
 
     def configure_llm(self, *models: Mapping[str, Any], **agent: Any) -> None:
         """Have the agent ``llm`` talk to these models, before the start or before a reload. ``agent``: more of it."""

@@ -22,6 +22,11 @@ from hermesd.adapters.errors import AdapterError, Unavailable
 from hermesd.adapters.matrix import crypto, sending
 
 LIMIT = 1 << 20
+UNREADABLE = {
+    "algorithm": "m.megolm.v1.aes-sha2", "ciphertext": "AwgAEnACgAkLmt6qF84IK++J7UDH2Za1YVchHyprqTqsg",
+    "session_id": "nobody knows it", "sender_key": "x", "device_id": "y",
+}  # fmt: skip
+"""An event whose key nobody has."""
 
 
 @pytest.fixture(autouse=True)
@@ -212,12 +217,8 @@ async def test_one_whose_key_never_comes_is_given_up_and_told_once(
     monkeypatch.setattr("hermesd.adapters.matrix.reading.RETRY_UNDECRYPTED", 0.2)
     await bot.start()
     room = await encrypted_room(bot, carla)
-    odd = {
-        "algorithm": "m.megolm.v1.aes-sha2", "ciphertext": "AwgAEnACgAkLmt6qF84IK++J7UDH2Za1YVchHyprqTqsg",
-        "session_id": "nobody knows it", "sender_key": "x", "device_id": "y",
-    }  # fmt: skip
     for _ in range(3):
-        carla.person.put(room, "m.room.encrypted", odd)
+        carla.person.put(room, "m.room.encrypted", UNREADABLE)
 
     async with asyncio.timeout(60.0):
         while bot.adapter.describe()["undecrypted"] or not carla.read:
@@ -235,11 +236,7 @@ async def test_one_that_waited_in_a_room_that_is_gone_keeps_no_life_from_startin
     monkeypatch.setattr("hermesd.adapters.matrix.reading.RETRY_UNDECRYPTED", 0.2)
     await bot.start()
     room = await encrypted_room(bot, carla)
-    odd = {
-        "algorithm": "m.megolm.v1.aes-sha2", "ciphertext": "AwgAEnACgAkLmt6qF84IK++J7UDH2Za1YVchHyprqTqsg",
-        "session_id": "nobody knows it", "sender_key": "x", "device_id": "y",
-    }  # fmt: skip
-    lost = carla.person.put(room, "m.room.encrypted", odd)
+    lost = carla.person.put(room, "m.room.encrypted", UNREADABLE)
     await bot.core.until(lambda: lost in bot.core.kept.get("undecrypted", ""))
     await bot.stop()
     if gone:

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from harness.delivery_life import DeliveryLife
 
 from hermesd.adapters.contract import Capabilities, Outbound, Sent, Target
 from hermesd.adapters.errors import AdapterError, Gone, Retry, Unauthorized, Uncertain
 from hermesd.supervisor.delivery import attempt as attempts
-from hermesd.supervisor.delivery.deliverer import PERHAPS_AGAIN, Deliverer
-from hermesd.supervisor.journal import Journal, outbox
-from hermesd.supervisor.tasks import Tasks
+from hermesd.supervisor.delivery.deliverer import PERHAPS_AGAIN
+from hermesd.supervisor.journal import outbox
 
 TARGET = Target("fake", "ann", reply_to="m1")
 MARKED = f"{PERHAPS_AGAIN}\n\nhello"
@@ -52,24 +52,7 @@ class Platform:
         return found
 
 
-class Life:
-    """One life of hermesd as far as delivery goes; ``end`` leaves the journal as a death would."""
-
-    def __init__(self, place: Path, platform: Platform):
-        self.journal = Journal(place / "state.db")
-        self.tasks = Tasks(lambda name, error: None)
-        self.deliverer = Deliverer(self.journal, {"fake": platform}, self.tasks)  # type: ignore[dict-item]
-
-    async def begin(self) -> Life:
-        await self.journal.open()
-        await self.deliverer.recover()
-        await self.deliverer.take_up()
-        return self
-
-    async def end(self) -> None:
-        await self.tasks.close()
-        await self.journal.close()
-
+class Life(DeliveryLife[Platform]):
     async def say(self, text: str, key: str = "k") -> None:
         await self.deliverer.say(TARGET, Outbound(key, text))
         assert await self.deliverer.wait_idle(5.0)

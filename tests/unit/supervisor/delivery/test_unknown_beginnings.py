@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from harness.delivery_life import DeliveryLife
 
 from hermesd.adapters.contract import Capabilities, Outbound, Sent, Target
 from hermesd.adapters.errors import Retry, Uncertain
-from hermesd.supervisor.delivery.deliverer import PERHAPS_AGAIN, Deliverer
+from hermesd.supervisor.delivery.deliverer import PERHAPS_AGAIN
 from hermesd.supervisor.delivery.stale import NOTHING
-from hermesd.supervisor.journal import Journal
-from hermesd.supervisor.tasks import Tasks
 
 TARGET = Target("fake", "ann", reply_to="m1")
 BEGINNING = "The answer, of which there is more"
@@ -54,25 +53,7 @@ class Platform:
         return Sent(message_id)
 
 
-class Life:
-    """One life of hermesd as far as delivery goes; ``end`` leaves the journal as a death would."""
-
-    def __init__(self, place: Path, platform: Platform):
-        self.platform = platform
-        self.journal = Journal(place / "state.db")
-        self.tasks = Tasks(lambda name, error: None)
-        self.deliverer = Deliverer(self.journal, {"fake": platform}, self.tasks)  # type: ignore[dict-item]
-
-    async def begin(self) -> Life:
-        await self.journal.open()
-        await self.deliverer.recover()
-        await self.deliverer.take_up()
-        return self
-
-    async def end(self) -> None:
-        await self.tasks.close()
-        await self.journal.close()
-
+class Life(DeliveryLife[Platform]):
     async def show_beginning(self) -> None:
         self.platform.called.clear()
         self.deliverer.stream(TARGET, BEGINNING, "t1")

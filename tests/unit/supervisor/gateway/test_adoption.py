@@ -9,7 +9,7 @@ import pytest
 from harness.gateway import Chat, Gateway, Played, until
 
 from hermesd.adapters.contract import Press, Pressed
-from hermesd.ipc.messages import Accept, Answer, Ask, Finished, Send, StartTurn, Steer, Steered
+from hermesd.ipc.messages import Accept, Answer, Ask, Finished, Send, StartTurn, Steer
 from hermesd.supervisor.gateway import words
 from hermesd.supervisor.gateway.busy import BusyMode
 from hermesd.supervisor.journal import workers
@@ -357,10 +357,7 @@ async def test_what_a_turn_has_taken_before_is_not_handed_to_it_twice_and_goes_b
     await gateway.say("one", chat="c1")
     first = await gateway.pool.ready()
     start = await first.accept()
-    await gateway.say("left", chat="c1")
-    await until(lambda: any(isinstance(message, Steer) for message in first.told))
-    first.say(Steered(start.turn, True))
-    await gateway.shown(1)
+    await gateway.hand_over("left", first, start)
     (worker,) = await gateway.taken_over()
     worker.snapshot(turn=start.turn)
     worker.finish(start, "the end", outcome)
@@ -377,10 +374,7 @@ async def test_what_a_turn_had_taken_that_went_with_its_worker_is_answered_by_an
     await gateway.say("one", chat="c1")
     first = await gateway.pool.ready()
     start = await first.accept()
-    await gateway.say("left", chat="c1")
-    await until(lambda: any(isinstance(message, Steer) for message in first.told))
-    first.say(Steered(start.turn, True))
-    await gateway.shown(1)
+    await gateway.hand_over("left", first, start)
     await gateway.again()
     second = await gateway.pool.ready()
     assert (await second.answer("re left")).text == "left"

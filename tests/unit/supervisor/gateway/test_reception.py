@@ -151,10 +151,7 @@ class TestBusy:
     ) -> None:
         gateway.busy = BusyMode.STEER
         worker, start = await running(gateway)
-        await gateway.say("left", chat="c1")
-        await until(lambda: any(isinstance(message, Steer) for message in worker.told))
-        worker.say(Steered(start.turn, True))
-        await gateway.shown(1)
+        await gateway.hand_over("left", worker, start)
         if end == "failed":
             worker.finish(start, "", "failed", "no such model")
         elif end == "died":
@@ -173,10 +170,7 @@ class TestBusy:
     async def test_what_a_stopped_answer_has_taken_ends_with_it(self, gateway: Gateway) -> None:
         gateway.busy = BusyMode.STEER
         worker, start = await running(gateway)
-        await gateway.say("left", chat="c1")
-        await until(lambda: any(isinstance(message, Steer) for message in worker.told))
-        worker.say(Steered(start.turn, True))
-        await gateway.shown(1)
+        await gateway.hand_over("left", worker, start)
         assert await gateway.inbox() == ["accepted", "received"]
         await gateway.say("/stop", chat="c1")
         await until(worker.interrupts)

@@ -74,6 +74,13 @@ class World:
         return entry.budget
 
 
+def change_twice(world: World) -> None:
+    """Two reloads, each of which has another server of the same name."""
+    for argument in ("-v", "-w"):
+        changed = replace(world.spec, args=(argument,))
+        world.mcp.configure([replace(changed, config=config_hash(changed))])
+
+
 @pytest.fixture
 async def world(tmp_path: Path) -> World:
     return World(tmp_path / "mcp.json")
@@ -173,9 +180,7 @@ async def test_a_turn_that_outlives_several_changes_is_held_to_the_budget_it_beg
     first = world.spec
     world.ask("a")
     world.news("a", "failed", reason="no such file", permanent=True)
-    for argument in ("-v", "-w"):
-        changed = replace(first, args=(argument,))
-        world.mcp.configure([replace(changed, config=config_hash(changed))])
+    change_twice(world)
     world.sent.clear()
     world.ask("a", config=first.config)
     assert world.answers() == [("a", False)]
@@ -187,9 +192,7 @@ async def test_whoever_waits_for_a_try_is_answered_although_the_configuration_ha
     first = world.spec
     world.ask("a")
     world.ask("b")
-    for argument in ("-v", "-w"):
-        changed = replace(first, args=(argument,))
-        world.mcp.configure([replace(changed, config=config_hash(changed))])
+    change_twice(world)
     world.sent.clear()
     world.mcp.said(world.worker("a"), ServerNews("s", first.config, 0, "ready"))
     assert world.answers() == [("b", True)]
@@ -200,9 +203,7 @@ async def test_former_configurations_are_not_kept_for_ever(world: World, monkeyp
     first = world.spec
     world.ask("a")
     world.news("a", "failed", reason="no such file", permanent=True)
-    for argument in ("-v", "-w"):
-        changed = replace(first, args=(argument,))
-        world.mcp.configure([replace(changed, config=config_hash(changed))])
+    change_twice(world)
     world.mcp.configure([first])
     assert world.budget.state is State.UNTRIED
 
