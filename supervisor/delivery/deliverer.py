@@ -30,7 +30,7 @@ from hermesd.supervisor.tasks import Tasks
 from .absence import Absence, Lane
 from .albums import joined, receipts, together
 from .asides import Asides
-from .attempt import Away, Later, Lost, Sent, Unknown, attempt
+from .attempt import Away, Later, Lost, Outcome, Sent, Unknown, attempt
 from .parts import PERHAPS_AGAIN, parts_of
 from .preparation import Preparation, Prepared
 from .questions import Questions
@@ -355,7 +355,12 @@ class Deliverer:
             return closed
         lane.denied = False
         outcome = await attempt(adapter, row, partial(self._journal.read, outbox.ids_of_others, row.target, row.id))
-        now = self._clock()
+        await self._conclude(lane, rows, row, outcome)
+        return 0.0
+
+    async def _conclude(self, lane: _Lane, rows: list[OutboxRow], row: OutboxRow, outcome: Outcome) -> None:
+        """Write down what the call came to. ``row``: its ``rows``, the lane's first ones, as the one that was sent."""
+        now, ids = self._clock(), [one.id for one in rows]
         match outcome:
             case Sent(message_id, anew, left, others):
                 await self._persistence.write(outbox.sent_together, receipts(rows, message_id, others), now)
@@ -402,7 +407,6 @@ class Deliverer:
                 why = f"{row.doubt}; {error}" if row.begun else error
                 await self._persistence.write(outbox.together, outbox.ambiguous, ids, why, now)
                 self._left(lane, len(rows))
-        return 0.0
 
     async def _begin(self, lane: _Lane, adapter: Adapter) -> list[OutboxRow]:
         """What goes now, *sending* on disk. What was given up meanwhile is left out of its album."""
