@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from harness.answer_scene import AnswerScene
 from harness.gateway import Gateway
 
 from hermesd.supervisor.gateway import turns as turns_module
@@ -28,3 +29,8 @@ async def gateway(tmp_path: Path, quick: None) -> AsyncIterator[Gateway]:
     yield made
     await made.die()
     assert not made.failures
+
+
+@pytest.fixture
+def scene(gateway: Gateway) -> AnswerScene:
+    return AnswerScene(gateway)
