@@ -45,7 +45,8 @@ RULES: Final[Mapping[type[Message], Rule]] = {
     Delta: Rule(scope="turn", merge=_joined),
     Status: Rule(scope="turn", merge=_latest),
     Servers: Rule(merge=_latest),
-    Finished: Rule(scope="turn", supersedes=(Delta, Status, ToolUse), passes_window=True),
+    # Not its statuses: that another model stood in is said just before the answer, and is not in it.
+    Finished: Rule(scope="turn", supersedes=(Delta, ToolUse), passes_window=True),
     Interrupt: Rule(passes_window=True),
     Answer: Rule(passes_window=True),
     Stop: Rule(passes_window=True),

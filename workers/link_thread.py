@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
 import threading
 import time
 from collections import deque
@@ -215,6 +216,9 @@ class LinkThread:
     # ---- the thread --------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        # The thread that takes the signal writes the dump, and reads the others' stacks while they run on: only its own
+        # is sure to be whole. The main thread is to take it, whose stack says where the agent is.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
         try:
             self._serve()
         except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import textwrap
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -528,6 +530,27 @@ async def test_sigusr1_writes_every_stack_into_its_file(launch) -> None:
     text = stacks.read_text()
     assert "link_thread.py" in text
     assert text.count("Thread 0x") + text.count("Current thread 0x") >= 3
+
+
+def _times_in(path: Path, word: str, times: int) -> bool:
+    return path.read_text().count(word) >= times
+
+
+async def test_a_dump_of_a_stopped_worker_is_written_by_its_main_thread(launch) -> None:
+    worker = await launch("Plain")
+    await worker.ready()
+    stacks, process = worker.path / "stacks.txt", psutil.Process(worker.process.pid)
+    for number in range(1, 21):
+        worker.process.send_signal(signal.SIGSTOP)
+        await worker.host.until(lambda: process.status() == psutil.STATUS_STOPPED, "its stop")
+        worker.process.send_signal(signal.SIGUSR1)
+        worker.process.send_signal(signal.SIGCONT)
+        dumped = partial(_times_in, stacks, "run_until_complete", number)
+        await worker.host.until(dumped, "the main thread's stack")
+    told = re.split(r"^(?=Current thread|Thread)", stacks.read_text(), flags=re.MULTILINE)
+    written = [one for one in told if one.startswith("Current thread")]
+    assert len(written) == 20
+    assert all("run_until_complete" in one for one in written)
 
 
 KEEPER = """
