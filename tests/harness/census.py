@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from hermesd.workers.containment.tag import worker_prefix
 
+from .figures import StopWatch
+
 
 class Identity(NamedTuple):
     """``ticks``: from boot to its start."""
@@ -113,9 +115,9 @@ class Family:
 
     def wait_gone(self, seconds: float) -> float:
         """Seconds until nobody of it is left; raises with the list when that takes too long."""
-        began = time.monotonic()
+        watch = StopWatch()
         while left := self.living():
-            if time.monotonic() - began > seconds:
+            if watch.seconds() > seconds:
                 raise AssertionError(f"{len(left)} left after {seconds} s: {sorted(command(one.pid) for one in left)}")
-            wait_ended([one.pid for one in left], began + seconds - time.monotonic())
-        return time.monotonic() - began
+            wait_ended([one.pid for one in left], seconds - watch.seconds())
+        return watch.seconds()

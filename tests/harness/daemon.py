@@ -20,6 +20,7 @@ from hermesd.supervisor.control.errors import ControlError
 from hermesd.supervisor.instance.paths import paths_of
 
 from .census import wait_ended
+from .figures import StopWatch
 
 BIN = Path(sys.executable).parent
 NOBODY = 65534
@@ -103,9 +104,9 @@ class Daemon:
         return bool(poller.poll(seconds * 1000))
 
     def kill(self) -> None:
-        """``kill -9``, and wait until the kernel says so."""
+        """``kill -9``, and wait until the kernel says so: a thread of it may be waiting for the disk."""
         self.signal(signal.SIGKILL)
-        assert self.wait_dead(5.0)
+        assert self.wait_dead(60.0)
 
     def ctl(
         self,
@@ -149,6 +150,15 @@ class Daemon:
     def worker_of(self, session: str) -> dict[str, Any]:
         return next(row for row in self.workers() if row["session"] == session)
 
+    def wait_forked(self) -> list[dict[str, Any]]:
+        """Until every worker that was asked for, spares too, is a process. Returns their rows of ``ps``."""
+        until = time.monotonic() + ANSWER_SECONDS
+        while True:
+            rows: list[dict[str, Any]] = self.ask("ps", tree=False)["workers"]
+            if all(row["pid"] for row in rows if row["worker"]):
+                return rows
+            assert time.monotonic() < until, f"they are not forked: {rows}"
+
     # ---- what is left ------------------------------------------------------------------------------------------------
 
     def processes(self, *, but_hermesd: bool = False) -> list[int]:
@@ -180,12 +190,12 @@ class Daemon:
 
     def wait_nothing_left(self, seconds: float, *, but_hermesd: bool = False) -> float:
         """Seconds until no process is left; raises with the list when they are not enough."""
-        began = time.monotonic()
+        watch = StopWatch()
         while left := self.processes(but_hermesd=but_hermesd):
-            if time.monotonic() - began > seconds:
+            if watch.seconds() > seconds:
                 raise AssertionError(f"{len(left)} processes left after {seconds} s: {[_command(pid) for pid in left]}")
-            wait_ended(left, began + seconds - time.monotonic())
-        return time.monotonic() - began
+            wait_ended(left, seconds - watch.seconds())
+        return watch.seconds()
 
     def __enter__(self) -> Daemon:
         return self
