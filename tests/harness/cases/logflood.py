@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.figures import quantile, summary
+from harness.figures import StopWatch, summary
 from harness.scene import PROGRAMS, Scene
 
 SECONDS = 30.0
@@ -45,6 +46,7 @@ def _round(seconds: float) -> dict[str, Any]:
         quiet = [_timed(scene, "hello", "quiet") for _ in range(20)]
         fake.talk(f"print {RATE} {seconds}", chat="loud")
         fake.talk("call noisy echo", chat="server")
+        flood = StopWatch()
         until = time.monotonic() + seconds
         took: dict[str, list[float]] = {"quiet": [], "loud": [], "server": []}
         grown = 0
@@ -53,6 +55,7 @@ def _round(seconds: float) -> dict[str, Any]:
             took["loud"].append(_timed(scene, "hello", "loud"))
             took["server"].append(_timed(scene, "call noisy echo", "server"))
             grown = max(grown, _memory(scene.daemon.pid) - before)
+        stood_still = flood.lost()
         lag = scene.daemon.json("status")["loop"]["lag_ms_p99"] / 1000
         result = {
             "before": summary(quiet),
@@ -64,7 +67,8 @@ def _round(seconds: float) -> dict[str, Any]:
         }
         for chat, values in took.items():
             assert max(values) < ANSWERED, f"{chat} waited {max(values):.2f} s: {result}"
-        assert lag < max(LAG, 4 * quantile(quiet, 0.99)), result
+        # One late round of the loop is its p99 in so few seconds.
+        assert lag < max(LAG, 4 * max(quiet)) + stood_still, result
         assert grown < GREW, result
         result["worker_mb_per_s"] = round(_dropped(scene.daemon.home / "hermesd" / "logs") / seconds / 1e6, 1)
         assert result["worker_mb_per_s"] > RATE / 10, result  # it was a flood
@@ -73,25 +77,35 @@ def _round(seconds: float) -> dict[str, Any]:
 
 def _dropped(directory: Path) -> int:
     """Bytes of standard error that the worker has read and not kept, as the log says."""
-    text = "".join(path.read_text("utf-8") for path in directory.glob("hermesd.log*"))
+    text = ""
+    for path in directory.glob("hermesd.log*"):
+        with contextlib.suppress(FileNotFoundError):  # the oldest may go meanwhile
+            text += path.read_text("utf-8")
     return sum(map(int, re.findall(r'"(\d+) bytes of output not kept"', text)))
 
 
 def _timed(scene: Scene, text: str, chat: str) -> float:
-    began = time.monotonic()
+    watch = StopWatch()
     scene.fake.talk(text, chat=chat)
-    return time.monotonic() - began
+    return watch.seconds()
 
 
 def _check_sizes(directory: Path) -> dict[str, int]:
-    def size(pattern: str) -> int:
-        return sum(path.stat().st_size for path in directory.glob(pattern))
-
-    sizes = {"shared": size("hermesd.log*"), "sessions": size("sessions/*"), "server": size("mcp-*"),
-             "others": size("*.log") - size("hermesd.log") - size("mcp-*.log")}  # fmt: skip
+    """Each file is looked at once, for all of them grow, and under its name of that moment."""
+    sizes = {"shared": 0, "sessions": 0, "server": 0, "others": 0}
+    sessions = set()
+    for path in (*directory.glob("*.log"), *directory.glob("*.log.?"), *directory.glob("sessions/*")):
+        kind = "others"
+        if path.parent != directory:
+            kind = "sessions"
+            sessions.add(path.name.removesuffix(".1"))
+        elif path.name.startswith(("hermesd.log", "mcp-")):
+            kind = "shared" if path.name.startswith("hermesd") else "server"
+        with contextlib.suppress(FileNotFoundError):  # it was full, and has another name by now
+            sizes[kind] += path.stat().st_size
     assert sizes["shared"] <= SHARED_CAP, sizes
     assert sizes["server"] <= SERVER_CAP, sizes
-    assert sizes["sessions"] <= SESSION_CAP * len(list(directory.glob("sessions/*.log"))), sizes
+    assert sizes["sessions"] <= SESSION_CAP * len(sessions), sizes
     assert sizes["others"] <= 1 << 20, sizes
     return sizes
 
