@@ -47,6 +47,7 @@ class _Bystander:
         self._said = 0
         scene.fake.talk("!start", chat="neighbour")
         self._callers = scene.roll.wait_alive(CALLERS)
+        scene.daemon.wait_forked()
         self.known: set[Identity] = identities([*scene.daemon.processes(), *self._callers])
         assert len(self.known) >= CALLERS + 4, [command(one.pid) for one in self.known]
 

@@ -1,4 +1,7 @@
-"""An agent of the tests: it notes when each of its turns begins and ends, on the clock that all processes share."""
+"""An agent of the tests: it notes when each of its turns begins and ends, on the clock that all processes share.
+
+``settings["gate"]``: no turn ends before this file is there.
+"""
 
 import asyncio
 import os
@@ -14,6 +17,8 @@ class Marking:
             return " | ".join(f"{entry.role}: {entry.text}" for entry in self._session.history)
         self._mark("begin", turn)
         await asyncio.sleep(float(turn.text))
+        while not os.path.exists(self._session.settings["gate"]):
+            await asyncio.sleep(0.02)
         self._mark("end", turn)
         return f"done {turn.text} in process {os.getpid()}"
 
