@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.containment import Ground, grounds_of_round
+from harness.daemon import turn_runs
+from harness.running import wait_until
 from harness.scene import PROGRAMS, Scene
 
 ERROR = 0.10
@@ -70,8 +72,11 @@ def _busiest_first() -> str:
         scene.start()
         for chat in ("a", "busy", "z"):
             scene.fake.talk("hello", chat=chat)
-        message = scene.fake.say("spin", chat="busy")
+        enough = scene.place / "enough"
+        message = scene.fake.say(f"spin {enough}", chat="busy")
+        wait_until(lambda: turn_runs(scene.worker("busy")), what="it spins")
         screen = scene.daemon.ctl("top", "--once").stdout
+        enough.touch()
         scene.fake.final(message, chat="busy")
         rows: list[str] = re.findall(rf"{re.escape(scene.session(''))}\w+", screen)
         assert rows, screen

@@ -63,10 +63,11 @@ class Burning:
         self._truth = session.settings["truth"]
 
     async def turn(self, turn, out):
-        """``PROGRAM COUNT``: start it, and answer when ``COUNT`` processes have written down what they used."""
-        if turn.text == "spin":
-            until = time.monotonic() + 4.0
-            while time.monotonic() < until:
+        """``PROGRAM COUNT``: start it, and answer when ``COUNT`` processes have written down what they used. ``spin
+        FILE``: until that is there.
+        """
+        if turn.text.startswith("spin "):
+            while not os.path.exists(turn.text.removeprefix("spin ")):
                 await asyncio.sleep(0)
             return "spun"
         if turn.text == "hello":
