@@ -27,8 +27,12 @@ def run(times: int, seed: int, say: Callable[[str], None], *, sessions: int = SE
                 answers = list(pool.map(lambda chat: _echo(scene, chat), chats))
                 assert answers == chats, answers
                 holder, server = _census(scene)
-                slow = pool.submit(scene.fake.talk, '!call one.slow {"seconds": 600}', chat="victim", seconds=SECONDS)
-                wait_until(lambda: _holder(scene)["state"] == "busy", SECONDS)
+                begun = scene.place / f"begun-{number}"
+                call = f"!call one.slow {json.dumps({'seconds': 600, 'begun': str(begun)})}"
+                slow = pool.submit(scene.fake.talk, call, chat="victim", seconds=SECONDS)
+                # What is under way for hermesd has not come to the server yet, and then it may go to the next one.
+                wait_until(begun.exists, SECONDS)
+                assert _holder(scene)["state"] == "busy"
                 os.kill(holder["pid"] if number % 2 else server["pid"], signal.SIGKILL)
                 told = slow.result(SECONDS)
                 assert "ended during" in told, told

@@ -134,7 +134,12 @@ class Server:
             self.write({"id": number, "error": {"code": -32602, "message": f"Unknown tool: {name}"}})
 
     def slow(self, number, over, arguments):
-        """For so many seconds, or until a file is there; a call that is cancelled has no reply."""
+        """For so many seconds, or until a file is there; a call that is cancelled has no reply. ``begun``: a file that
+        is there as soon as the call has come.
+        """
+        if begun := arguments.get("begun"):
+            with open(begun, "w"):
+                pass
         if until := arguments.get("until"):
             while not os.path.exists(until) and not over.wait(0.01):
                 pass
