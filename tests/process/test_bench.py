@@ -34,11 +34,12 @@ def bench(home: Path, temporary: Path, *words: str) -> subprocess.CompletedProce
     }  # fmt: skip
     return subprocess.run(
         [sys.executable, "-m", "harness.bench", *words],
-        env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100,
+        env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=250,
     )  # fmt: skip
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", MEASUREMENTS)
 def test_every_row_has_numbers(name: str, tmp_path: Path, temporary: Path) -> None:
     if name in ("failing", "llm-sessions") and not has_aimock():

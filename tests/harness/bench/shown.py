@@ -86,8 +86,8 @@ class Talk:
             raise RuntimeError(f"message {message} was not accepted")
         accepted_at = time.time()
         shown = await asyncio.wait_for(answered, PATIENCE)
-        # An answer can be shown before the word of its acceptance has been read here.
-        return Answered(accepted_at, max(0.0, shown["at"] - accepted_at), shown["text"])
+        # An answer can be shown before the word of its acceptance has been read here; who divides by it needs a time.
+        return Answered(accepted_at, max(1e-6, shown["at"] - accepted_at), shown["text"])
 
     async def end(self) -> None:
         self._writer.close()

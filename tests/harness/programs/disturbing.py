@@ -1,6 +1,7 @@
 """Quiet turns, and turns that disturb others: a function for threads, and an agent of it.
 
-``hello`` is a quiet turn. ``WAY SECONDS`` disturbs for that long, and answers with the times between which it did.
+``hello`` is a quiet turn. ``WAY SECONDS`` disturbs for that long, and answers with the times between which it did. A
+time in which the machine stood still is none: the others had no chance to be disturbed in it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 PIECES = 3
@@ -23,6 +24,9 @@ AT_ONCE = 8  # children
 BLOCK = 4 << 20
 BLOCKS = 32
 PAGE = 4096
+
+LONGEST_STEP = 0.1
+"""Seconds that one step counts for at most."""
 
 log = logging.getLogger("disturbing")
 
@@ -36,11 +40,19 @@ def turn(text: str, out: Any) -> str:
         return _quiet(text, out)
     step, state, count = WAYS[way], {"out": out}, 0
     began = time.time()
-    until = time.monotonic() + float(seconds)
-    while time.monotonic() < until:
+    for _ in steps(float(seconds)):
         step(state)
         count += 1
     return _times(began, count)
+
+
+def steps(seconds: float) -> Iterator[None]:
+    """As many as there are until the time between them has come to so much."""
+    lasted, last = 0.0, time.monotonic()
+    while lasted < seconds:
+        yield
+        now = time.monotonic()
+        lasted, last = lasted + min(now - last, LONGEST_STEP), now
 
 
 def _times(began: float, count: int) -> str:
@@ -69,8 +81,7 @@ class _FromThread:
 async def _flood_from_the_loop(seconds: float, out: Any) -> str:
     """Many times what a thread of a worker gets through, for its every piece waits for the loop."""
     count, began = 0, time.time()
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    for _ in steps(seconds):
         await out.delta(DELTA)
         count += 1
         if count % 100 == 0:

@@ -11,6 +11,8 @@ import json
 import time
 from typing import Any
 
+import disturbing
+
 from hermesd.workers.agents.llm import agent as llm
 
 
@@ -23,8 +25,7 @@ class Troubled:
         way, _, seconds = turn.text.partition(" ")
         if way in ("spin", "rest"):
             began = time.time()
-            until = time.monotonic() + float(seconds)
-            while time.monotonic() < until:
+            for _ in disturbing.steps(float(seconds)):
                 if way == "rest":
                     await asyncio.sleep(0.01)
             return json.dumps({"began": began, "ended": time.time()})
