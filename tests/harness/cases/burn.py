@@ -35,8 +35,9 @@ def _thread(lasting: float) -> float:
     ours = {"agent": "wasteful:make", "agent_path": [str(PROGRAMS)], "workers": _workers(lasting)}
     with Scene(ours=ours).start() as scene:
         scene.fake.talk("hello", chat=CHAT)
+        said = time.monotonic()
         first = _pid_in(scene.fake.talk("burn", chat=CHAT))
-        evidence, took = _found(scene, lasting)
+        evidence, took = _found(scene, lasting, said)
         assert " in spin" in evidence.read_text(), evidence.read_text()
         answer = scene.fake.talk("hello", chat=CHAT)
         assert answer.startswith("2 turns before, 1 of this process"), answer
@@ -48,9 +49,10 @@ def _server(lasting: float) -> float:
     with Scene(ours={"containment": "subreaper", "workers": _workers(lasting)}) as scene:
         scene.configure(one=scene.hostile("be_plain"))
         scene.start()
+        said = time.monotonic()
         assert scene.fake.talk("!call one.burn", chat=CHAT) == "burning"
         (server,) = scene.roll.alive()
-        evidence, took = _found(scene, lasting)
+        evidence, took = _found(scene, lasting, said)
         assert f"  {server} below" in evidence.read_text(), evidence.read_text()
         wait_until(lambda: not scene.roll.alive(), what="its server is dead")
         assert "user: !call one.burn" in scene.fake.talk("!history", chat=CHAT)
@@ -61,12 +63,13 @@ def _workers(lasting: float) -> dict[str, Any]:
     return {"burn_timeout": f"{lasting:g}s"} if lasting != LASTING else {}
 
 
-def _found(scene: Scene, lasting: float) -> tuple[Path, float]:
-    """Wait until its worker is gone. Returns the evidence with its stacks, and after how many seconds."""
-    began = time.monotonic()
+def _found(scene: Scene, lasting: float, said: float) -> tuple[Path, float]:
+    """Wait until its worker is gone. Returns the evidence with its stacks, and how many seconds after it was ``said``
+    that it should burn: by the time its answer is here it may have burned for a while.
+    """
     row = scene.worker(CHAT)
     wait_until(lambda: not scene.daemon.workers(), FOUND_SECONDS, what="the burning worker is replaced")
-    took = time.monotonic() - began
+    took = time.monotonic() - said
     shown = scene.daemon.ctl("sessions", "show", CHAT).stdout
     assert "busy without a turn: " in shown, shown
     doctor = next(one for one in scene.daemon.ask("doctor")["findings"] if one["id"] == "hang")

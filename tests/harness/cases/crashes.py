@@ -46,6 +46,7 @@ def _quarantine(chance: random.Random, answered: list[float]) -> None:
             fake.talk("remember me", chat=chat)
         pids = {chat: scene.worker(chat)["pid"] for chat in NEIGHBOURS}
         _crash_until_quarantined(scene, chance, answered)
+        fake.wait_shown("was taken out of service", chat=BAD)
         shown = [one["text"] for one in fake.shown(chat=BAD)]
         assert sum("was taken out of service for 15 minutes" in text for text in shown) == 1, shown
         row = next(row for row in scene.daemon.json("ps")["workers"] if row["session"] == session)

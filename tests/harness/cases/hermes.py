@@ -36,6 +36,8 @@ TURNS_EACH = 10
 PATIENCE = 300.0
 """Ten workers at once import hermes-agent and start two servers each."""
 
+LOG_SECONDS = 20.0
+
 Built = dict[str, tuple[int, tuple[int, ...]]]
 
 
@@ -81,11 +83,11 @@ def _version(
             result["failed"] += sum(people.map(lambda chat: _fail(scene, chat, failing, failures), chats))
             # One for the configuration that has changed, none for a failure.
             agents += Counter(chats)
-            _count_again(result, before, _built(scene), agents, _agents(scene, chats))
+            _count_again(result, before, _built(scene), agents, _agents_from(scene, chats, agents))
             _use(scene, "gpt-4o")
             list(people.map(lambda chat: _good(scene, chat, "hello", waits), chats))
             agents += Counter(chats)
-            _count_again(result, before, _built(scene), agents, _agents(scene, chats))
+            _count_again(result, before, _built(scene), agents, _agents_from(scene, chats, agents))
             say(f"{python.parents[1].name}: round {number + 1}, {len(waits)} turns, {result['failed']} failures")
     return {**result, "turns": len(waits), "waits": summary(waits), "waits_of_failures": summary(failures)}
 
@@ -135,6 +137,14 @@ def _built(scene: Scene) -> Built:
         row["session"]: (row["pid"], tuple(server["pid"] for server in row["mcp"] if server["pid"]))
         for row in scene.daemon.workers()
     }
+
+
+def _agents_from(scene: Scene, chats: list[str], agents: Counter[str]) -> Counter[str]:
+    """The same, once there are as many as are expected: a worker's log has a way of its own beside the answers."""
+    until = time.monotonic() + LOG_SECONDS
+    while (made := _agents(scene, chats)) < agents and time.monotonic() < until:
+        time.sleep(0.1)
+    return made
 
 
 def _agents(scene: Scene, chats: list[str]) -> Counter[str]:

@@ -10,11 +10,12 @@ from typing import Any
 
 from harness.containment import Ground, grounds_of_round
 from harness.daemon import turn_runs
-from harness.figures import summary
+from harness.figures import allowed, summary
 from harness.scene import Scene
 from hermesd.supervisor.delivery.deliverer import PERHAPS_AGAIN
 
 GONE_SECONDS = 5.0
+IMPORT_SECONDS = 5.0
 
 MOMENTS = ("while starting", "mid-turn", "while servers start", "while idle", "after many messages")
 
@@ -99,7 +100,8 @@ class _Lives:
             time.sleep(self._chance.uniform(0.0, 1.0))
             starting.kill()
         # An empty directory of its own may stay, when it was trying what this system gives; the next start removes it.
-        self.gone.append(daemon.wait_nothing_left(GONE_SECONDS))
+        # A keeper that is at its imports waits for another hermesd when it is through with them.
+        self.gone.append(daemon.wait_nothing_left(allowed(GONE_SECONDS, GONE_SECONDS + IMPORT_SECONDS)))
 
     def _say(self, text: str, chat: str, *, running: bool) -> None:
         self.said.append((chat, self.scene.fake.say(text, chat=chat), running))

@@ -17,7 +17,8 @@ from harness.scene import Scene
 ROUNDS_PER_DAEMON = 3
 """hermesd waits longer each time before it replaces a keeper that died young, rightly."""
 
-TURN_SECONDS = 1.0
+TURN_SECONDS = 2.0
+"""It must be seen to run, also where the machine stands still for a second meanwhile."""
 
 
 def run(times: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:

@@ -335,7 +335,8 @@ class _Lives:
             rows = [row for row in self.scene.daemon.workers() if row["session"].startswith(mine) and row["pid"]]
             row = self._chance.choice(rows)
             if number % max(1, count // KILLED_OF_RESTARTS) == 0:
-                os.kill(row["pid"], signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # one that was killed before, and is in its list still
+                    os.kill(row["pid"], signal.SIGKILL)
                 killed += 1
             else:
                 done = self.scene.daemon.ctl("restart", row["session"])

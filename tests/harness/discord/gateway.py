@@ -56,7 +56,7 @@ class Gateway:
 
     async def dispatch(self, event: str, data: Json) -> None:
         """Tell every session, connected or not."""
-        for session in self.sessions.values():
+        for session in [*self.sessions.values()]:  # one more may begin meanwhile
             seen = self.world.seen(data, session.intents) if event == "MESSAGE_CREATE" else data
             await session.send(event, seen)
 

@@ -47,7 +47,8 @@ def judge(shown: Iterable[Answer], expected: Expected) -> Verdict:
         for answer in answers:
             text = _pressed(_bare(answer.text))
             if text:
-                begins = whole.find(text)
+                # What goes on from where the last one ended may be so short that it reads like something earlier, too.
+                begins = end if end >= 0 and whole.startswith(text, end) else whole.find(text)
                 if begins < 0:
                     verdict.wrong.append(f"it reads {answer.text!r}")
                     continue
