@@ -21,13 +21,14 @@ import time
 from collections.abc import Iterable, Mapping
 
 from . import cgroupfs, clone, naming, prctl, sweep
-from .contract import Container, Entry, Leftover, Usage
+from .contract import LEAVE_LOOKS, Container, Entry, Leftover, Usage
 from .errors import ContainmentError, LeftAlive, Unsupported
 from .identity import is_dead, send
 from .tag import check_instance, plant, server_tag
 from .usage import memory_of
 
 _LEAVE_SECONDS = 2.0
+_PROBE_SECONDS = 10.0  # for the death of a child: a machine that has stood still must not cost an instance its cgroups
 _KEEPER_LEAF = "keeper-"
 _MAKE_TRIES = 5
 
@@ -120,15 +121,16 @@ class CgroupContainment:
         leaf = self._leaf()
         for chance in reversed(range(_MAKE_TRIES)):
             try:
-                os.makedirs(leaf, exist_ok=True)
-                break
-            except FileNotFoundError as problem:
-                # Another keeper of the instance has left just now, and has removed the directory above it.
-                if not chance:
-                    raise ContainmentError(f"cannot make container {leaf}: {problem.strerror}") from problem
+                _make(leaf)
             except OSError as problem:
                 raise ContainmentError(f"cannot make container {leaf}: {problem.strerror}") from problem
-        cgroupfs.enter(leaf)
+            try:
+                cgroupfs.enter(leaf)
+                break
+            except ContainmentError:
+                # A keeper that leaves may have taken it, still empty, for what is left of a dead one.
+                if not chance or os.path.isdir(leaf):
+                    raise
         prctl.set_child_subreaper()
 
     def leave(self) -> None:
@@ -136,9 +138,11 @@ class CgroupContainment:
         deadline = time.monotonic() + _LEAVE_SECONDS
         for place in [*(container.place for container in self._open), self._leaf()]:
             cgroupfs.kill(place)
+            looks = 0
             while not cgroupfs.remove(place):
                 left = tuple(cgroupfs.members(place))
-                if time.monotonic() > deadline:
+                looks += 1
+                if time.monotonic() > deadline and looks > LEAVE_LOOKS:
                     raise LeftAlive(f"cannot remove {place}: processes {left} do not die", left)
                 time.sleep(0.001)
                 cgroupfs.kill(place)
@@ -253,7 +257,7 @@ def probe(instance: str) -> CgroupContainment:
     base = base_of(instance)
     place = f"{base}/probe-{os.getpid()}"
     try:
-        os.makedirs(place)
+        _make(place)
     except OSError as problem:
         with contextlib.suppress(OSError):
             os.rmdir(base)
@@ -271,6 +275,16 @@ def probe(instance: str) -> CgroupContainment:
     return CgroupContainment(instance, base)
 
 
+def _make(place: str) -> None:
+    """With all above it, which another keeper of the instance may be removing: it leaves, or has only probed."""
+    for chance in reversed(range(_MAKE_TRIES)):
+        try:
+            return os.makedirs(place, exist_ok=True)
+        except FileNotFoundError:
+            if not chance:
+                raise
+
+
 def _move_and_kill(place: str) -> None:
     """Put a child into the cgroup, kill it there, remove the cgroup."""
     command = [sys.executable, "-I", "-S", "-c", "import sys; sys.stdin.read()"]
@@ -284,7 +298,7 @@ def _move_and_kill(place: str) -> None:
             if child.pid not in cgroupfs.members(place):
                 raise Unsupported(f"a process that was moved into {place} is not there")
             cgroupfs.kill(place)
-            child.wait(_LEAVE_SECONDS)
+            child.wait(_PROBE_SECONDS)
             if child.returncode != -signal.SIGKILL:
                 raise Unsupported(f"cgroup.kill did not kill: the child ended with {child.returncode}")
             if cgroupfs.cpu_seconds(place) is None:
@@ -294,6 +308,6 @@ def _move_and_kill(place: str) -> None:
         except OSError as problem:
             raise Unsupported(f"cannot move a child into {place}: {problem.strerror}") from problem
         except subprocess.TimeoutExpired as problem:
-            raise Unsupported(f"cgroup.kill did not kill within {_LEAVE_SECONDS} s") from problem
+            raise Unsupported(f"cgroup.kill did not kill within {_PROBE_SECONDS:g} s") from problem
         finally:
             child.kill()

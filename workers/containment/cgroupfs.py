@@ -182,7 +182,10 @@ def named_below(mounts: Iterable[Mount], names: Iterable[str]) -> list[str]:
         for folder, children, _ in os.walk(mount.point):
             for child in wanted.intersection(children):
                 path = f"{folder}/{child}"
-                status = os.stat(path)
+                try:
+                    status = os.stat(path)
+                except FileNotFoundError:
+                    continue  # its keeper has removed it since the listing
                 # The same hierarchy may be mounted in several places.
                 found.setdefault((status.st_dev, status.st_ino), path)
     return list(found.values())

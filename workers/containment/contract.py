@@ -14,6 +14,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+LEAVE_LOOKS = 20
+"""Looks at what was killed and does not die before a keeper that leaves gives it up, however long they have taken: of
+the time that the machine itself stood still a process had nothing to die in."""
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:

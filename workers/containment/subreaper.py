@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Mapping
 
 from . import naming, prctl, procfs, sweep
-from .contract import Container, Entry, Leftover, Usage
+from .contract import LEAVE_LOOKS, Container, Entry, Leftover, Usage
 from .errors import LeftAlive, Unsupported
 from .identity import Identity, identify, is_dead, pid_of, send, signal_process
 from .procfs import TICK, Process, Snapshot, own_children
@@ -189,7 +189,7 @@ class SubreaperContainment:
     def leave(self) -> None:
         deadline = time.monotonic() + _LEAVE_SECONDS
         self._registered.clear()
-        empty = 0
+        empty = looks = 0
         seen: set[Identity] = set()
         while empty < 2:
             snapshot = Snapshot.take()
@@ -200,7 +200,8 @@ class SubreaperContainment:
             for process in running:
                 signal_process(process.identity, signal.SIGSTOP, signal.SIGKILL)
             if running:
-                if time.monotonic() > deadline:
+                looks += 1
+                if time.monotonic() > deadline and looks > LEAVE_LOOKS:
                     pids = tuple(process.pid for process in running)
                     raise LeftAlive(f"cannot leave: processes {pids} below the keeper do not die", pids)
                 self.chase_strays()

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from hermesd.workers.containment import cgroup, cgroupfs
 from hermesd.workers.containment.cgroupfs import Mount, directory, parse_mounts, parse_own_path
-from hermesd.workers.containment.errors import Unsupported
+from hermesd.workers.containment.errors import ContainmentError, Unsupported
 
 UNIFIED = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
 HYBRID = """\
@@ -55,3 +59,55 @@ def test_a_cgroup_that_is_not_visible_is_refused_with_a_reason() -> None:
 def test_every_process_finds_the_same_base(monkeypatch, here, base) -> None:
     monkeypatch.setattr(cgroupfs, "directory_of", lambda pid: here)
     assert cgroup.base_of("0123456789ab") == base
+
+
+def test_a_cgroup_that_is_removed_while_it_is_looked_for_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "left").mkdir()
+    real = os.walk
+
+    def walk(top: str) -> Any:
+        for folder, children, files in real(top):
+            yield folder, [*children, "removed"], files
+
+    monkeypatch.setattr(os, "walk", walk)
+    assert cgroupfs.named_below([Mount(str(tmp_path), "/")], ["left", "removed"]) == [f"{tmp_path}/left"]
+
+
+def test_a_keeper_makes_its_place_again_when_one_that_leaves_has_removed_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered: list[str] = []
+
+    def enter(leaf: str) -> None:
+        entered.append(leaf)
+        if len(entered) == 1:
+            os.rmdir(leaf)
+            os.rmdir(os.path.dirname(leaf))
+            raise ContainmentError("cannot enter it: No such file or directory")
+
+    monkeypatch.setattr(cgroupfs, "enter", enter)
+    monkeypatch.setattr(cgroup.prctl, "set_child_subreaper", lambda: None)
+    base = tmp_path / "hermesd-0123456789ab"
+    cgroup.CgroupContainment("0123456789ab", str(base)).prepare()
+    assert entered == [f"{base}/keeper-{os.getpid()}"] * 2
+    assert os.path.isdir(entered[0])
+
+
+def test_a_directory_above_that_another_keeper_removes_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, real = tmp_path / "hermesd-0123456789ab", os.mkdir
+    taken_away: list[bool] = []
+
+    def mkdir(path: Any, mode: int = 0o777) -> None:
+        if os.fspath(path) != str(base) and not taken_away:
+            taken_away.append(True)
+            base.rmdir()
+        real(path, mode)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    cgroup._make(f"{base}/probe-1")
+    assert taken_away == [True]
+    assert (base / "probe-1").is_dir()
