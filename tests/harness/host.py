@@ -35,7 +35,7 @@ from hermesd.workers.containment.tag import make_tag
 from hermesd.workers.spec import WorkerSpec
 
 M = TypeVar("M", bound=Message)
-PATIENCE = 15.0
+PATIENCE = 60.0
 
 
 def spec_of(path: Path, instance: str, **fields: Any) -> WorkerSpec:
@@ -167,6 +167,10 @@ class Host:
         return next(record for record in self.log_records() if text in record.text)
 
     async def assign(self, workdir: Path, **fields: Any) -> Ready:
+        self.send_assign(workdir, **fields)
+        return await self.hear(Ready)
+
+    def send_assign(self, workdir: Path, **fields: Any) -> None:
         given = {
             "session_key": "agent:main:fake:dm:c1",
             "session_id": "s1",
@@ -177,7 +181,6 @@ class Host:
             "workdir": str(workdir),
         }
         self.send(Assign(**(given | fields)))
-        return await self.hear(Ready)
 
     def turn(self, text: str, name: str = "t1", **fields: Any) -> None:
         self.send(StartTurn(name, text, "u1", **fields))

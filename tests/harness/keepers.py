@@ -28,7 +28,7 @@ from hermesd.workers.spec import KeeperSpec, WorkerSpec
 from .census import wait_ended
 
 M = TypeVar("M", bound=Message)
-PATIENCE = 15.0
+PATIENCE = 60.0
 LINKED = 4  # threads of a worker that is up: its main thread, the link thread and two of ZeroMQ
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from harness.running import wait_until
 from harness.terminal import Terminal
 
 CHILD = """
@@ -84,6 +85,8 @@ def test_a_paste_of_many_lines_is_one_message(terminal: Terminal) -> None:
 def test_what_was_typed_stays_below_what_is_shown_meanwhile(terminal: Terminal) -> None:
     terminal.type("!hang\r")
     terminal.expect(r"\[hanging\]\r\n> ")
+    # The prompt may come from the answer, before the next line is read; a Ctrl-C would take what is typed by then.
+    wait_until(terminal.reads, what="the next line to be read")
     terminal.type("half a li")
     terminal.expect("half a li")
     terminal.type("\x03")

@@ -36,6 +36,12 @@ WAITS = "import subprocess; child = subprocess.Popen(['sleep', '600']); print('u
 """With a child, for the evidence names what runs below; Popen returns when that is the other program already."""
 
 
+@pytest.fixture(autouse=True)
+def _the_kernel_has_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stands still meanwhile must cost no evidence here."""
+    monkeypatch.setattr("hermesd.supervisor.pool.watch.KERNEL_SECONDS", 60.0)
+
+
 @pytest.fixture
 def process() -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen([sys.executable, "-c", WAITS], stdout=subprocess.PIPE, text=True,
@@ -84,7 +90,7 @@ class Watched:
         for _ in range(times):
             self.now += gap
             self.watch.look(self.now, gap)
-        await self.tasks.settle(5.0)
+        await self.tasks.settle(90.0)
 
 
 async def test_a_stopped_worker_is_ended_with_evidence_of_what_it_did(
@@ -257,6 +263,6 @@ async def test_the_watch_runs_by_itself(process: subprocess.Popen[str], tmp_path
     looked = asyncio.Event()
     watched.watch._on_look = lambda now: looked.set()
     watched.tasks.spawn(watched.watch.run(), "worker watch")
-    await asyncio.wait_for(looked.wait(), 5.0)
+    await asyncio.wait_for(looked.wait(), 60.0)
     await watched.tasks.close()
     assert worker.silence is not None

@@ -24,6 +24,7 @@ from hermesd.ipc.messages import DOWN, UP, Accept, Finished, Message, Send, Star
 from hermesd.ipc.sockets import CurveClient, CurveServer, Dealer, Router
 
 CODEC = Codec(*UP, *DOWN)
+PATIENCE = 60.0
 
 WORKER = """
     import sys, time
@@ -50,7 +51,7 @@ WORKER = """
 
 async def until(condition: Callable[[], object]) -> None:
     """Ask again and again, as a link does: ZeroMQ has no event for "this peer can be sent to now"."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.001)
 
@@ -89,7 +90,7 @@ class Supervisor:
         self.timer = self.loop.call_at(max(min(times), self.loop.time()), self.flush) if times else None
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not condition():
                 self.changed.clear()
                 await self.changed.wait()
@@ -216,7 +217,7 @@ async def test_a_burst_larger_than_a_batch_is_drained_while_the_loop_still_runs(
             batches.append(0)
             await asyncio.sleep(0)
 
-    await asyncio.wait_for(turns(), 10)
+    await asyncio.wait_for(turns(), PATIENCE)
     dealer.close()
     router.close()
     assert sum(batches) == 3002
@@ -230,7 +231,7 @@ async def test_an_edge_that_a_send_consumed_is_not_missed(endpoint: str) -> None
     router = Router(endpoint, lambda _identity, frame: arrived.put_nowait(frame))
     dealer = Dealer(router.endpoint, b"w1")
     await until(lambda: dealer.send(b"hello"))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         await arrived.get()
         for number in range(300):
             dealer.send(str(number).encode())
@@ -246,7 +247,7 @@ async def test_an_edge_that_a_send_of_another_thread_consumed_still_ends_a_poll(
     router = Router(endpoint, lambda _identity, frame: said.put_nowait(frame))
     dealer = Dealer(endpoint, b"w1")
     await until(lambda: dealer.send(b"here"))
-    await asyncio.wait_for(said.get(), 5.0)
+    await asyncio.wait_for(said.get(), PATIENCE)
     while dealer.poll(0.05) != (False, False):
         assert dealer.recv_all() == []
     assert router.send(b"w1", b"down")
@@ -266,14 +267,19 @@ async def test_a_frame_beyond_the_limit_ends_only_its_own_connection(endpoint: s
     arrived: asyncio.Queue[tuple[bytes, bytes]] = asyncio.Queue()
     router = Router(endpoint, lambda *parts: arrived.put_nowait(parts), max_frame=100_000)
     rude, polite = Dealer(router.endpoint, b"rude"), Dealer(router.endpoint, b"polite")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         for dealer in (rude, polite):
             await until(lambda dealer=dealer: dealer.send(b"hello"))  # type: ignore[misc]
             await arrived.get()
+            dealer.poll(0)
+        assert (rude.connections, polite.connections) == (1, 1)
         rude.send(b"x" * 100_001)
-        await until(lambda: not router.send(b"rude", b"still there?"))
+        # It is without one for 50 ms, which are easily missed; the connection that follows stays.
+        await until(lambda: rude.poll(0) and rude.connections == 2)
         polite.send(b"x" * 100_000)
         assert await arrived.get() == (b"polite", b"x" * 100_000)
+        polite.poll(0)
+        assert polite.connections == 1
     rude.close()
     polite.close()
     router.close()
@@ -287,7 +293,7 @@ async def test_a_fork_cannot_use_the_sockets_and_does_not_disturb_them(endpoint:
     router = Router(endpoint, lambda _identity, frame: arrived.put_nowait(frame))
     dealer = Dealer(router.endpoint, b"w1")
     await until(lambda: dealer.send(b"before"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         assert await arrived.get() == b"before"
         child = os.fork()
         if child == 0:
@@ -397,7 +403,7 @@ async def test_over_tcp_only_listed_keys_get_in_and_nobody_without_one() -> None
         Dealer(router.endpoint, b"listed", security=CurveClient(*listed, server_public)),
     ]
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await until(lambda: dealers[2].send(b"hello"))
         assert await arrived.get() == (b"listed", b"hello")
         while await asked.get() != stranger[0]:

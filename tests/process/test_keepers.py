@@ -246,6 +246,11 @@ def guarded(instance: Instance, adopt_timeout: float = 0.5) -> tuple[KeeperProce
     return keeper, supervisor
 
 
+def stands_guard(pid: int) -> bool:
+    """It takes its name when it has become one; until then it is the keeper's fork, which a signal ends."""
+    return Path(f"/proc/{pid}/comm").read_text().strip() == "hermesd-guard"
+
+
 class TestGuard:
     def test_it_ends_everything_when_keeper_and_supervisor_are_dead(self, instance: Instance) -> None:
         keeper, supervisor = guarded(instance)
@@ -271,6 +276,7 @@ class TestGuard:
         latest.fork("w1")
         latest.send(Kill("w1"))
         assert latest.hear(Gone).left_over == 0
+        wait_until(lambda: stands_guard(latest.ready.guard), "the guard to be deaf to these")
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             os.kill(latest.ready.guard, number)
         latest.send(Leave())
@@ -311,8 +317,8 @@ class TestGuardOnce(InOneContainment):
     def test_it_goes_with_a_keeper_that_leaves(self, instance: Instance) -> None:
         keeper, supervisor = guarded(instance)
         guard = supervisor.ready.guard
+        wait_until(lambda: stands_guard(guard), "the guard's name")
         assert runs(guard)
-        assert Path(f"/proc/{guard}/comm").read_text().strip() == "hermesd-guard"
         supervisor.send(Leave())
         assert keeper.wait() == 0
         assert not runs(guard)

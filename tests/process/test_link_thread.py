@@ -67,7 +67,7 @@ class Ends:
     def flush(self) -> None:
         self.link.flush(self.loop.time(), lambda frame: self.router.send(b"w1", frame))
 
-    async def until(self, condition: Any, seconds: float = 10.0) -> None:
+    async def until(self, condition: Any, seconds: float = 60.0) -> None:
         async with asyncio.timeout(seconds):
             while not condition():
                 self.changed.clear()
@@ -134,7 +134,7 @@ async def test_text_that_comes_in_a_burst_is_few_frames(ends: Ends) -> None:
 async def test_what_is_posted_while_the_thread_sleeps_is_sent_again_in_time_when_it_is_lost(ends: Ends) -> None:
     ends.to_lose = 1
     ends.thread.post(Status("t", "lost once"))
-    await ends.until(ends.said, 2.0)  # and not with the next heartbeat, twenty seconds later
+    await ends.until(ends.said, 10.0)  # and not with the next heartbeat, twenty seconds later
     assert ends.said() == [Status("t", "lost once")]
     assert ends.to_lose == 0
 

@@ -109,6 +109,7 @@ async def test_a_server_in_trouble_is_a_sentence_and_is_asked_again_later(
 ) -> None:
     made, _ = authority
     made.broken = True
+    monkeypatch.setattr("hermesd.supervisor.oauth.broker.PAUSE", 600.0)
     for _ in range(2):
         with pytest.raises(RefreshFailed, match="it answers 503"):
             await broker.grant("far")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,9 +39,13 @@ print(json.dumps({
 
 @pytest.fixture(autouse=True)
 def no_descriptor_is_left() -> Iterator[None]:
-    before = os.listdir("/proc/self/fd")
-    yield
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    gc.disable()  # what other tests have left in cycles may hold descriptors, and would close them in between
+    try:
+        before = os.listdir("/proc/self/fd")
+        yield
+        assert len(os.listdir("/proc/self/fd")) == len(before)
+    finally:
+        gc.enable()
 
 
 def look(**options) -> dict:
@@ -236,10 +240,8 @@ def shims(entry: Entry) -> list[int]:
 
 
 def test_a_shim_that_hangs_is_killed_after_the_time_out(stuck) -> None:
-    began = time.monotonic()
     with pytest.raises(SpawnError, match=r"cannot start 'cat': no exec within 0\.2 s"):
-        spawn(["cat"], env={}, entry=stuck, timeout=0.2)
-    assert time.monotonic() - began < 2
+        spawn(["cat"], env={}, entry=stuck, timeout=0.2)  # it would wait for ever
     assert shims(stuck) == []
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from harness.host import Host, ended, kill, spec_of, start
+from harness.host import PATIENCE, Host, ended, kill, spec_of, start
 
 from hermesd.ipc.codec import pack_value
 from hermesd.ipc.messages import (
@@ -251,8 +251,7 @@ class TestAnotherSupervisor:
         second.turn(f"wait {tmp_path}/go", "t1")
         assert (await second.hear(Finished, 2)).text == "turn 1"
         ready = len(second.all(Ready))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(supervisors.now.assign(tmp_path / "elsewhere"), 0.01)
+        second.send_assign(tmp_path / "elsewhere")
         second.turn(f"wait {tmp_path}/go", "t2")
         assert (await second.hear(Finished, 3)).text == "turn 2"
         assert len(second.all(Ready)) == ready
@@ -268,10 +267,8 @@ class TestAnotherSupervisor:
         worker = psutil.Process(process.pid)
         before = worker.memory_info().rss
         (tmp_path / "flood").touch()
-        deadline = time.monotonic() + 10.0
-        while not (tmp_path / "flooding").exists():
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.005)
+        await first.until((tmp_path / "flooding").exists, "the agent to flood")
+        deadline = time.monotonic() + PATIENCE
         quiet = 0
         while quiet < 5:  # it has stopped to burn CPU: it waits
             used = sum(worker.cpu_times()[:2])
@@ -305,9 +302,9 @@ class Orphan:
         self.keeper.kill()
         self.keeper.wait()
 
-    async def end(self, seconds: float) -> int | None:
+    async def end(self) -> int | None:
         """Its exit status, once it has ended."""
-        assert await asyncio.to_thread(wait_dead, self._pidfd, seconds), f"it lives after {seconds} s"
+        assert await asyncio.to_thread(wait_dead, self._pidfd, PATIENCE), f"it lives after {PATIENCE} s"
         deadline = time.monotonic() + 5.0
         while (code := pidfd_info.exit_code(self._pidfd)) is None and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
@@ -353,7 +350,7 @@ class TestWithoutAKeeper:
         await supervisors.now.assign(tmp_path / "work")
         orphan.kill_keeper()
         supervisors.die()
-        assert await orphan.end(3.0) == 72
+        assert await orphan.end() == 72
 
     async def test_another_keeper_takes_the_place_of_the_dead_one(
         self, supervisors: Supervisors, orphan: Orphan, tmp_path: Path
@@ -371,7 +368,7 @@ class TestWithoutAKeeper:
         finally:
             other.kill()
             other.wait()
-        assert await orphan.end(3.0) == 72
+        assert await orphan.end() == 72
 
     async def test_a_keeper_that_is_dead_as_well_is_none(
         self, supervisors: Supervisors, orphan: Orphan, tmp_path: Path
@@ -383,7 +380,7 @@ class TestWithoutAKeeper:
         supervisors.now.send(kept)
         await supervisors.now.until(lambda: kept in supervisors.now.delivered, "the news of the keeper")
         supervisors.die()
-        assert await orphan.end(3.0) == 72
+        assert await orphan.end() == 72
 
     async def test_while_c_code_holds_the_interpreter_the_watchdog_ends_it(
         self, supervisors: Supervisors, orphan: Orphan, tmp_path: Path, spec: WorkerSpec
@@ -398,7 +395,7 @@ class TestWithoutAKeeper:
         supervisors.now.turn(f"hold {tmp_path}/holding")
         await supervisors.now.until((tmp_path / "holding").exists, "the interpreter to be held")
         supervisors.die()
-        assert await orphan.end(0.6 + 3.0 + 2.0) == 1
+        assert await orphan.end() == 1
         assert "scripted.py" in Path(spec.stacks).read_text()
 
     async def test_one_that_is_born_after_its_keepers_death_lives_as_well(
@@ -423,6 +420,6 @@ class TestWithoutAKeeper:
         try:
             await supervisors.now.assign(tmp_path / "work")
             orphan.kill_keeper()
-            assert await orphan.end(3.0) == 72
+            assert await orphan.end() == 72
         finally:
             orphan.close()

@@ -15,6 +15,9 @@ from hermesd.workers.spec import WorkerSpec
 
 CODEC = Codec(*UP, *DOWN)
 
+PATIENCE = 30.0
+"""Seconds for a connection that is made to take a frame."""
+
 
 class Evil:
     """One command a turn:
@@ -49,7 +52,7 @@ class Evil:
             for frame in (
                 CODEC.encode(Hello(name, "0" * 32, 1, 1, "")), CODEC.encode(Finished("t1", "done", "forged"), 1),
             ):  # fmt: skip
-                until = time.monotonic() + 5.0
+                until = time.monotonic() + PATIENCE
                 while not dealer.send(frame) and time.monotonic() < until:
                     time.sleep(0.001)
                 sent += 1
@@ -72,9 +75,9 @@ def _knock(spec: WorkerSpec) -> str:
     server = spec.curve.server.encode()
     own = CurveClient(spec.curve.public.encode(), spec.curve.secret.encode(), server)
     heard = 0
-    for security in (CurveClient(*new_keys(), server), own):
+    for security, seconds in ((CurveClient(*new_keys(), server), 1.0), (own, PATIENCE)):
         dealer = Dealer(spec.endpoint, b"w1.stranger", security=security)
-        until = time.monotonic() + 1.0
+        until = time.monotonic() + seconds
         while not dealer.send(CODEC.encode(Finished("t1", "done", "forged"), 1)) and time.monotonic() < until:
             time.sleep(0.01)
         dealer.poll(0.2)

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 FORK = multiprocessing.get_context("fork")
@@ -56,9 +57,11 @@ class Loud:
 
     async def _killed(self, out: Any, records: str) -> str:
         endless = [FORK.Process(target=_log_endlessly, args=(n,)) for n in range(2)]
-        for child in endless:
-            child.start()
-        await asyncio.sleep(0.2)
+        with _heard() as heard:
+            for child in endless:
+                child.start()
+            while {pid for name, pid in set(heard) if name == "loud.endless"} != {child.pid for child in endless}:
+                await asyncio.sleep(0.01)
         for child in endless:
             os.kill(child.pid, signal.SIGKILL)  # of a child that nobody else reaps
         answer = await self._children(out, "2", records)
@@ -102,6 +105,24 @@ def print_at(megabytes: float, seconds: float) -> int:
         with contextlib.suppress(BlockingIOError):
             written += os.write(2, block)
     return written
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[set[tuple[str, int | None]]]:
+    """Who logs meanwhile, this process and its children: name and pid of each."""
+    (sink,) = logging.getLogger().handlers
+    heard: set[tuple[str, int | None]] = set()
+    emit = sink.emit
+
+    def noting(record: logging.LogRecord) -> None:
+        heard.add((record.name, record.process))
+        emit(record)
+
+    sink.emit = noting  # type: ignore[method-assign]
+    try:
+        yield heard
+    finally:
+        del sink.emit
 
 
 def _log(number: int, of: int, records: int) -> None:

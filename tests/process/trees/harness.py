@@ -20,6 +20,7 @@ import pytest
 from harness.lacking import lacking
 
 from hermesd.workers.containment import ContainmentError, Unsupported, cgroupfs, choose, sweep
+from hermesd.workers.containment.contract import Leftover
 from hermesd.workers.containment.tag import VARIABLE, make_tag
 
 HERE = Path(__file__).parent
@@ -61,7 +62,7 @@ class Oracle:
     def wait_alive(self, count: int, seconds: float = 20.0) -> None:
         self._wait(lambda: len(self._open) == count, seconds, f"{count} processes to connect")
 
-    def wait_dead(self, seconds: float) -> None:
+    def wait_dead(self, seconds: float = 20.0) -> None:
         self._wait(lambda: not self._open, seconds, "all processes to die")
 
     def wait_text(self, text: str, count: int = 1, seconds: float = 20.0) -> None:
@@ -257,6 +258,16 @@ def run_keeper(setting: str, instance: str | None = None) -> Iterator[KeeperProc
             else:
                 keeper.end()
     assert_clean(instance)
+
+
+def find(instance: str, count: int, seconds: float = 20.0) -> list[Leftover]:
+    """What is left of it, once that is so many: whoever has forked a daemon may be in the middle of its own exit."""
+    deadline = time.monotonic() + seconds
+    while len(found := sweep.find(instance)) != count:
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {seconds} s for {count} processes, found {len(found)}: {found}")
+        time.sleep(0.01)
+    return found
 
 
 def skip_without_cgroup(instance: str) -> None:
