@@ -46,6 +46,7 @@ class Attachment:
         self._stopping = False
         self._away = False
         self._given_up = threading.Event()
+        self._known: frozenset[str] = frozenset()  # lines that were said before this connection began
         self._patience = 0.0
         self.failed = 0
         """Lines that had no answer."""
@@ -115,6 +116,7 @@ class Attachment:
         client = self._connect()
         try:
             waiting = list(self._unanswered)[-LIST_LIMIT:]
+            self._known = frozenset(waiting)
             stream = client.stream("chat", {"name": self._name, "waiting": waiting})
             opened = stream.next()
             if opened is None:
@@ -154,7 +156,8 @@ class Attachment:
             self._client.close()
             self._client, self._stream = client, stream
             for line, text in self._unanswered.items():
-                stream.send({"text": text, "id": line, "again": True})
+                # What was said while it began is new to it.
+                stream.send({"text": text, "id": line, "again": line in self._known})
             self._away = False
             self._end_if_answered()
         return opened
