@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -97,6 +98,24 @@ class TestStop:
         worker.has(Interrupt(start.turn, "enough"))
         assert await stopping == 1
         assert kills == [(False, 0), (True, 1)]
+
+    async def test_a_worker_has_its_time_after_a_pause_of_hermesds_own(
+        self, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(turns_module, "OWN_PAUSE", 0.05)
+        await gateway.start()
+        await gateway.say("one", chat="c1")
+        worker = await gateway.pool.ready()
+        start = await worker.accept()
+        stopping = asyncio.ensure_future(gateway.lanes.orders.interrupt(KEY, "enough"))
+        await until(worker.interrupts)
+        time.sleep(0.5)  # noqa: ASYNC251 - all of hermesd stands still
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not worker.killed
+        worker.finish(start, "", "interrupted")
+        await stopping
+        assert gateway.life() == "idle"
 
     async def test_a_turn_that_ends_by_itself_keeps_its_worker(self, gateway: Gateway) -> None:
         await gateway.start()
