@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from harness.daemon import CannotStart, turn_runs
+from harness.gate import GATED, Gate
 from harness.running import wait_until
 from harness.scene import Scene
 
@@ -27,7 +28,7 @@ pytestmark = [
 
 @pytest.fixture
 def scene() -> Iterator[Scene]:
-    with Scene(ours={"containment": "subreaper", "adopt_timeout": "20s"}) as made:
+    with Scene(ours={"containment": "subreaper", "adopt_timeout": "20s", **GATED}) as made:
         yield made
         made.fake.close()
         made.daemon.__exit__()
@@ -42,16 +43,17 @@ http.urlopen(http.Request(sys.argv[1], sys.argv[2].encode(), headers)).read()
 """
 
 
-def busy(scene: Scene, chat: str, text: str = "!sleep 1.5") -> tuple[str, dict[str, Any]]:
+def busy(scene: Scene, chat: str, gate: Gate) -> tuple[str, dict[str, Any]]:
     """A running turn: its message, and the row of its worker."""
     scene.fake.talk("hello", chat=chat)
-    message = scene.fake.say(text, chat=chat)
+    message = scene.fake.say(gate.text, chat=chat)
     return message, wait_until(lambda: turn_runs(row := scene.worker(chat)) and row)
 
 
 def test_restart_supervisor_executes_hermesd_anew_on_the_same_workers(scene: Scene) -> None:
     scene.start()
-    message, before = busy(scene, "one")
+    gate = Gate(scene.place)
+    message, before = busy(scene, "one", gate)
     scene.fake.talk("hello", chat="two")
     started = scene.daemon.json("status")["started_at"]
     done = scene.daemon.ctl("restart", "--supervisor")
@@ -63,7 +65,8 @@ def test_restart_supervisor_executes_hermesd_anew_on_the_same_workers(scene: Sce
     assert (status["pid"], status["workers"]["adopted"]) == (scene.daemon.pid, 2)
     assert status["started_at"] != started
     assert scene.worker("one")["pid"] == before["pid"]
-    assert "Slept for 1.5 s" in scene.fake.final(message, chat="one")["text"]
+    gate.open()
+    assert scene.fake.final(message, chat="one")["text"] == gate.ANSWER
     ps = scene.daemon.json("ps")
     (adopted,) = ps["keepers"]
     assert adopted["pid"] != ps["keeper"]["pid"]
@@ -196,7 +199,8 @@ def test_without_a_hermesd_there_is_nothing_to_restart(scene: Scene) -> None:
 
 def test_a_start_that_fails_leaves_the_workers_to_the_next_one(scene: Scene) -> None:
     scene.start()
-    message, before = busy(scene, "one", "!sleep 4")
+    gate = Gate(scene.place)
+    message, before = busy(scene, "one", gate)
     scene.daemon.kill()
     scene.fake.close()
     scene.configure_ours(containment="job")  # which no Linux has: the keeper does not come up
@@ -204,7 +208,8 @@ def test_a_start_that_fails_leaves_the_workers_to_the_next_one(scene: Scene) -> 
         scene.daemon.start()
     scene.configure_ours(containment="subreaper")
     scene.start()
-    assert "Slept for 4 s" in scene.fake.final(message, chat="one")["text"]
+    gate.open()
+    assert scene.fake.final(message, chat="one")["text"] == gate.ANSWER
     assert scene.worker("one")["pid"] == before["pid"]
 
 
@@ -222,8 +227,9 @@ def test_an_api_stream_is_told_at_a_restart_that_its_turn_goes_on() -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     api = {"api_server": {"enabled": True, "extra": {"port": port}}}
-    with Scene(ours={"adopt_timeout": "20s"}, platforms=api) as scene:
+    with Scene(ours={"adopt_timeout": "20s", **GATED}, platforms=api) as scene:
         scene.start()
+        gate = Gate(scene.place)
 
         def ask(caller: http.client.HTTPConnection, text: str) -> http.client.HTTPResponse:
             body = {"model": "hermes-agent", "stream": True, "messages": [{"role": "user", "content": text}]}
@@ -236,8 +242,8 @@ def test_an_api_stream_is_told_at_a_restart_that_its_turn_goes_on() -> None:
             return [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
 
         with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as caller:
-            response = ask(caller, "!sleep 3")
-            wait_until(lambda: [row for row in scene.daemon.workers() if row["state"] == "busy"], what="a running turn")
+            response = ask(caller, gate.text)
+            wait_until(lambda: any(map(turn_runs, scene.daemon.workers())), what="a running turn")
             assert scene.daemon.ctl("restart", "--supervisor").returncode == 0
             error = events(response)[-1]["error"]
         assert error == {
@@ -245,11 +251,12 @@ def test_an_api_stream_is_told_at_a_restart_that_its_turn_goes_on() -> None:
             "in session kitchen",
             "type": "server_error", "param": None, "code": "connection_closing",
         }  # fmt: skip
+        gate.open()
         wait_until(lambda: scene.daemon.workers()[0]["state"] == "idle", what="the end of the turn")
         with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as caller:
             chunks = events(ask(caller, "!history"))
         said = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
-        assert "assistant: Slept for 3" in said
+        assert f"assistant: {gate.ANSWER}" in said
 
 
 def test_the_caller_of_a_stateless_request_is_gone_and_so_is_its_worker() -> None:
@@ -267,7 +274,7 @@ def test_the_caller_of_a_stateless_request_is_gone_and_so_is_its_worker() -> Non
             assert caller.wait(10.0) != 0
         scene.start()
         wait_until(lambda: not Path(f"/proc/{row['pid']}").exists())
-        assert scene.daemon.workers() == []
+        wait_until(lambda: scene.daemon.workers() == [], what="its container is empty, too")
 
 
 def test_a_call_of_a_shared_server_ends_with_its_hermesd_and_the_next_one_has_a_new_process(scene: Scene) -> None:

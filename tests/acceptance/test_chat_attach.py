@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from harness.chat import Chat
+from harness.daemon import turn_runs
+from harness.gate import GATED, Gate
 from harness.running import wait_until
 from harness.scene import Scene
 from harness.terminal import Terminal
@@ -19,12 +22,18 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="a keeper proves who it is by its start time in /proc"),
 ]
 
+KEY = "agent:main:local:dm"
 LOST = "hermesd was restarted while this was being answered"
 
 
 @pytest.fixture
+def gate(scene: Scene) -> Gate:
+    return Gate(scene.place)
+
+
+@pytest.fixture
 def scene() -> Iterator[Scene]:
-    with Scene(ours={"adopt_timeout": "10s"}) as made:
+    with Scene(ours={"adopt_timeout": "10s", **GATED}) as made:
         yield made
         made.daemon.__exit__()
         made.daemon.wait_nothing_left(20.0)
@@ -37,20 +46,27 @@ def outbox(scene: Scene, **which: Any) -> list[dict[str, Any]]:
 
 
 def busy(scene: Scene, key: str) -> bool:
-    return any(row["session"] == key and row["state"] == "busy" for row in scene.daemon.workers())
+    return any(row["session"] == key and turn_runs(row) for row in scene.daemon.workers())
 
 
 def leave_while_asking(scene: Scene, text: str, name: str = "") -> None:
-    """A message whose terminal has gone before its answer."""
-    done = scene.daemon.ctl("--timeout", "0.5", "chat", *([name] if name else []), input=f"{text}\n")
-    assert done.returncode == 9, done
+    """A message that is being answered, and its terminal has gone."""
+    with Chat(scene.daemon, name) as chat:
+        chat.say(text)
+        wait_until(lambda: busy(scene, f"{KEY}:{name}" if name else KEY), what="a running turn")
+    wait_until(lambda: not attached(scene), what="nobody is attached")
+
+
+def attached(scene: Scene) -> list[str]:
+    """The local chats that terminals look at."""
+    platforms = scene.daemon.ask("status")["platforms"]
+    return next(list(row["describe"]["attached"]) for row in platforms if row["name"] == "local")
 
 
 def test_the_word_of_a_lost_turn_is_seen_by_who_attaches_next(scene: Scene) -> None:
     scene.configure_ours(adopt_timeout="0s")
     scene.start()
     leave_while_asking(scene, "!sleep 600")
-    wait_until(lambda: busy(scene, "agent:main:local:dm"), what="a running turn")
     scene.daemon.kill()
     scene.daemon.wait_nothing_left(10.0)
     scene.start()
@@ -63,13 +79,14 @@ def test_the_word_of_a_lost_turn_is_seen_by_who_attaches_next(scene: Scene) -> N
     assert done.stdout.startswith("You said: hello"), "only the answers to its own lines"
     assert LOST in done.stderr
     assert "/retry" in done.stderr
-    assert [row["state"] for row in outbox(scene)] == ["sent", "sent"]
+    wait_until(lambda: [row["state"] for row in outbox(scene)] == ["sent", "sent"], what="that is written down")
 
 
-def test_what_came_while_nobody_was_attached_is_shown_in_order_and_once(scene: Scene) -> None:
+def test_what_came_while_nobody_was_attached_is_shown_in_order_and_once(scene: Scene, gate: Gate) -> None:
     scene.start()
     daemon = scene.daemon
-    leave_while_asking(scene, "!sleep 1", name="kitchen")
+    leave_while_asking(scene, gate.text, name="kitchen")
+    gate.open()
     wait_until(lambda: outbox(scene, chat="kitchen", state="waiting"), what="an answer that waits")
     key = "agent:main:local:dm:kitchen"
     sent = daemon.ctl("send", "--session", key, "--wait", "dinner is ready")
@@ -84,15 +101,16 @@ def test_what_came_while_nobody_was_attached_is_shown_in_order_and_once(scene: S
     assert "dinner" not in other.stdout, "another chat"
     events = [json.loads(line) for line in daemon.ctl("--json", "chat", "kitchen", input="hello\n").stdout.splitlines()]
     shown = [event["text"] for event in events if event["kind"] not in ("open", "delta", "status")]
-    assert shown[0].startswith("Slept for 1")
+    assert shown[0] == gate.ANSWER
     assert shown[1] == "dinner is ready"
     assert shown[2].startswith("You said: hello")
     assert "dinner" not in daemon.ctl("--json", "chat", "kitchen", input="hello\n").stdout
 
 
-def test_what_waits_is_kept_over_a_restart_of_hermesd_and_shown_by_its_console(scene: Scene) -> None:
+def test_what_waits_is_kept_over_a_restart_of_hermesd_and_shown_by_its_console(scene: Scene, gate: Gate) -> None:
     scene.start()
-    leave_while_asking(scene, "!sleep 1")
+    leave_while_asking(scene, gate.text)
+    gate.open()
     wait_until(lambda: outbox(scene, state="waiting"), what="an answer that waits")
     scene.daemon.stop()
     done = subprocess.run(
@@ -101,7 +119,7 @@ def test_what_waits_is_kept_over_a_restart_of_hermesd_and_shown_by_its_console(s
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("You said: hello"), "only the answers to its own lines"
-    assert "Slept for 1" in done.stderr
+    assert gate.ANSWER in done.stderr
 
 
 # ---- a hermesd that goes away ---------------------------------------------------------------------------------------
@@ -146,15 +164,14 @@ class Piped:
         self.process.communicate()
 
 
-KEY = "agent:main:local:dm"
 GONE = "hermesd is gone; waiting up to 20s for it to come back\n"
 
 
 @pytest.mark.parametrize("how", ["restart", "kill"])
-def test_a_chat_outlives_its_hermesd_with_the_answer_that_was_under_way(scene: Scene, how: str) -> None:
+def test_a_chat_outlives_its_hermesd_with_the_answer_that_was_under_way(scene: Scene, gate: Gate, how: str) -> None:
     scene.start()
     with Piped(scene) as chat:
-        chat.say("!sleep 2")
+        chat.say(gate.text)
         wait_until(lambda: busy(scene, KEY), what="a running turn")
         if how == "restart":
             assert scene.daemon.ctl("restart", "--supervisor").returncode == 0
@@ -162,7 +179,8 @@ def test_a_chat_outlives_its_hermesd_with_the_answer_that_was_under_way(scene: S
             scene.daemon.kill()
             scene.start()
         chat.told(GONE)
-        assert chat.line().startswith("Slept for 2")
+        gate.open()
+        assert chat.line() == f"{gate.ANSWER}\n"
         chat.say("hello")
         assert chat.line().startswith("You said: hello")
         assert chat.line().startswith("This is message 2 to this worker")
@@ -185,16 +203,17 @@ def test_what_is_said_while_hermesd_is_gone_is_answered_when_it_is_back(scene: S
     assert [row["text"] for row in inbox] == ["are you there?", "!sleep 0.1"]
 
 
-def test_a_message_whose_journalling_was_not_heard_of_runs_once(scene: Scene) -> None:
+def test_a_message_whose_journalling_was_not_heard_of_runs_once(scene: Scene, gate: Gate) -> None:
     """Its line is sent again with the id that the journal knows."""
     scene.start()
     with Piped(scene) as chat:
-        chat.say("!sleep 3")
+        chat.say(gate.text)
         wait_until(lambda: busy(scene, KEY), what="a running turn")
         for _ in range(2):
             scene.daemon.kill()
             scene.start()
-        assert chat.line().startswith("Slept for 3")
+        gate.open()
+        assert chat.line() == f"{gate.ANSWER}\n"
         status, out, _ = chat.end()
     assert (status, out) == (0, "")
     assert len(scene.daemon.json("inbox", "ls")["messages"]) == 1
@@ -217,16 +236,17 @@ def test_a_chat_whose_hermesd_does_not_come_back_ends_with_status_7(scene: Scene
     scene.daemon.wait_nothing_left(10.0)
 
 
-def test_an_answer_that_another_terminal_was_shown_is_not_waited_for(scene: Scene) -> None:
+def test_an_answer_that_another_terminal_was_shown_is_not_waited_for(scene: Scene, gate: Gate) -> None:
     scene.start()
     with Piped(scene) as chat:
-        chat.say("!sleep 1")
+        chat.say(gate.text)
         wait_until(lambda: busy(scene, KEY), what="a running turn")
         chat.process.send_signal(signal.SIGSTOP)
         scene.daemon.kill()
         scene.start()
+        gate.open()
         wait_until(lambda: outbox(scene, state="waiting"), what="an answer that waits")
-        assert "Slept for 1" in scene.daemon.ctl("chat", input="hello\n").stderr
+        assert gate.ANSWER in scene.daemon.ctl("chat", input="hello\n").stderr
         chat.process.send_signal(signal.SIGCONT)
         status, _, err = chat.end()
     assert status == 1
@@ -275,6 +295,7 @@ def test_a_second_ctrl_c_leaves_a_turn_that_does_not_end(scene: Scene, terminal:
     terminal.type("!sleep 600\r")
     terminal.expect("sleeping for 600 s")
     terminal.expect("> ")
+    wait_until(terminal.reads, what="a prompt")
     scene.daemon.signal(signal.SIGSTOP)
     try:
         terminal.type("half a li")

@@ -6,7 +6,6 @@ import os
 import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 import openai
 import pytest
 from harness.daemon import CannotStart
+from harness.gate import GATED, Gate
 from harness.running import wait_until
 from harness.scene import Scene
 from openai import OpenAI
@@ -114,7 +114,7 @@ def disk(request: pytest.FixtureRequest) -> Iterator[FullDisk]:
     if request.param is small_disk and os.geteuid() != 0:
         pytest.skip("needs root, to mount a tmpfs of 4 MB")
     make: Callable[[Scene], Any] = request.param
-    with Scene(platforms=API) as scene, make(scene) as made:
+    with Scene(ours=GATED, platforms=API) as scene, make(scene) as made:
         scene.start()
         yield made
         scene.daemon.stop()
@@ -141,9 +141,10 @@ def test_nothing_is_accepted_that_cannot_be_kept_and_what_was_accepted_is_answer
     for chat in ("a", "b"):
         fake.talk("hello", chat=chat)  # their workers are up
     spinning = fake.say("!spin 600", chat="b")
-    accepted = [fake.say(text, chat="a") for text in ("!sleep 1", "!sleep 0.1", "third")]
+    gate = Gate(scene.place)
+    accepted = [fake.say(text, chat="a") for text in (gate.text, "!sleep 0.1", "third")]
     wait_until(lambda: {spinning, accepted[0]} <= started(scene), what="both are told to the disk as begun")
-    began = time.monotonic()
+    first = scene.worker("a")["turn"]
     disk.fill()
 
     refused = fake.ask("say", text="too late", chat="c", message_id="refused", trusted=True)
@@ -168,8 +169,9 @@ def test_nothing_is_accepted_that_cannot_be_kept_and_what_was_accepted_is_answer
         daemon.command("hermesctl", "stop", scene.session("b")), env=daemon.env,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    wait_until(lambda: not Path(f"/proc/{pid}").exists(), what="the spinning worker is dead")
-    wait_until(lambda: time.monotonic() - began > 1.2 and scene.worker("a")["turn"], what="the first turn has ended")
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), 30.0, what="the spinning worker is dead")
+    gate.open()
+    wait_until(lambda: scene.worker("a")["turn"] not in (first, None), what="the second turn has its place")
     states = {row["message_id"]: row["state"] for row in daemon.json("inbox", "ls")["messages"]}
     assert "refused" not in states
     assert [states[message] for message in accepted] == ["accepted", "queued", "queued"]
@@ -178,7 +180,7 @@ def test_nothing_is_accepted_that_cannot_be_kept_and_what_was_accepted_is_answer
     disk.make_room()
     wait_until(lambda: journal(scene)["state"] == "ok", what="the journal is well again")
     texts = [fake.final(message, chat="a")["text"] for message in accepted]
-    assert texts[:2] == ["Slept for 1 s.", "Slept for 0.1 s."]
+    assert texts[:2] == [gate.ANSWER, "Slept for 0.1 s."]
     assert texts[2].startswith("You said: third")
     assert fake.final(spinning, chat="b")["text"] == "Interrupted."
     assert stopping.wait(30) == 0
