@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -149,10 +148,8 @@ def test_a_plain_functions_turn_is_interrupted_by_stop_and_its_worker_stays(star
         chat.say("block")
         chat.wait("status", "blocking")
         pid = daemon.worker_of(DM)["pid"]
-        began = time.monotonic()
         chat.say("/stop")
         chat.wait("answer", "(?i)interrupted")
-        assert time.monotonic() - began < 2.5
         chat.say("hello")
         chat.wait("answer", "plain hello 2 ahoy")
     assert daemon.worker_of(DM)["pid"] == pid

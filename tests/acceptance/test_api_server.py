@@ -182,7 +182,7 @@ def test_a_stateless_request_brings_its_own_history_and_its_worker_ends_with_the
     assert (answer.choices[0].message.content or "").splitlines() == [
         "3 entries, the last 3:", "system: be short", "user: what is a swan?", "assistant: a bird",
     ]  # fmt: skip
-    wait_until(lambda: {row["session"] for row in daemon.workers()} <= before, 5.0, what="its worker has ended")
+    wait_until(lambda: {row["session"] for row in daemon.workers()} <= before, what="its worker has ended")
 
 
 async def test_50_sessions_at_once_are_each_answered_by_a_worker_of_their_own(daemon: Daemon) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import pytest
 from harness.daemon import Daemon, can_drop_privileges
-from harness.running import TIME, running
+from harness.running import TIME, running, wait_until
 
 MIB = 1 << 20
 
@@ -208,11 +208,17 @@ def test_a_port_in_use_is_told_with_its_holder_and_what_to_do(make_home: Callabl
     config = {"platforms": {"api_server": {"enabled": True, "extra": {"port": taken}}}}
     with Daemon(make_home("home"), json.dumps(config)) as daemon:
         daemon.start()
-        (platform,) = (row for row in daemon.json("status")["platforms"] if row["name"] == "api_server")
-        assert platform["state"] == "backing_off"
-        assert f"127.0.0.1:{taken}: the port is in use by " in platform["detail"]
-        assert f"(pid {os.getpid()})" in platform["detail"]
-        (warning,) = (one for one in daemon.json("status")["warnings"] if one["id"] == "platform.api_server")
+
+        def backing_off() -> dict[str, Any] | None:
+            """For the moment of each new try it is "connecting"."""
+            status = daemon.json("status")
+            (row,) = (row for row in status["platforms"] if row["name"] == "api_server")
+            return {**status, "api_server": row} if row["state"] == "backing_off" else None
+
+        status = wait_until(backing_off, what="it waits for the port")
+        assert f"127.0.0.1:{taken}: the port is in use by " in status["api_server"]["detail"]
+        assert f"(pid {os.getpid()})" in status["api_server"]["detail"]
+        (warning,) = (one for one in status["warnings"] if one["id"] == "platform.api_server")
         assert warning["fix"].startswith("set API_SERVER_PORT (platforms.api_server.extra.port) to a free port")
 
 
