@@ -35,8 +35,10 @@ from .protocol import (
 )
 
 BUDGET = 1.0
-"""Seconds for connecting and the first answer together, unless the caller says otherwise."""
+"""Seconds for connecting and the first answer together, unless the caller says otherwise. Only what was waited for is
+counted: when this process is kept from running, hermesd perhaps is as well, and that is not its silence."""
 
+_SLICE = 0.1  # seconds of one wait: what it takes beyond them is a pause of ours
 _READ_SIZE = 256 * 1024
 _BUSY_RETRY = 0.01  # seconds between tries while the listener's backlog is full
 
@@ -56,7 +58,7 @@ class Client:
     def __init__(self, path: Path, budget: float = BUDGET) -> None:
         self._path = path
         self._budget = budget
-        self._deadline = time.monotonic() + budget
+        self._left = budget
         self._deframer = Deframer(RESPONSE_LIMIT)
         self._payloads: list[bytes] = []
         self._last_id = 0
@@ -82,11 +84,10 @@ class Client:
     def call(self, verb: str, params: Mapping[str, Any] | None = None, budget: float | None = None) -> dict[str, Any]:
         """One question, one answer; ``budget`` seconds for this one, where it is not the first of the connection."""
         if budget is not None:
-            self._deadline = time.monotonic() + budget
-            self._budget = budget
+            self._budget = self._left = budget
         number = self._request(verb, params)
         while True:
-            answer = self._receive(number, self._deadline)
+            answer = self._receive(number, None, budgeted=True)
             if isinstance(answer, Result):
                 return answer.data
 
@@ -100,9 +101,10 @@ class Client:
                 self._socket.connect(os.fspath(self._path))
                 return
             except BlockingIOError:  # on Linux: the listener accepts nothing and its backlog is full
-                if time.monotonic() >= self._deadline:
+                if self._left <= 0:
                     raise self._no_answer() from None
                 time.sleep(_BUSY_RETRY)
+                self._left -= _BUSY_RETRY
             except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as error:
                 raise NobodyThere(f"nobody listens on {self._path}: {error.strerror}") from error
             except PermissionError as error:
@@ -112,24 +114,24 @@ class Client:
 
     def _request(self, verb: str, params: Mapping[str, Any] | None) -> int:
         self._last_id += 1
-        self._send(Request(self._last_id, verb, dict(params or {})), self._deadline)
+        self._send(Request(self._last_id, verb, dict(params or {})), budgeted=True)
         return self._last_id
 
-    def _send(self, message: ClientFrame, deadline: float | None) -> None:
+    def _send(self, message: ClientFrame, *, budgeted: bool = False) -> None:
         """Safe beside a thread that receives: neither side touches the socket's blocking mode."""
         left = memoryview(frame(encode(message), REQUEST_LIMIT))
         while left:
             try:
                 left = left[self._socket.send(left, socket.MSG_DONTWAIT) :]
             except BlockingIOError:
-                self._wait(select.POLLOUT, deadline)
+                self._wait(select.POLLOUT, None, budgeted)
             except OSError as error:
                 if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN):
                     raise
                 # It may have said why before it hung up; that is found by the next receive.
                 return
 
-    def _receive(self, number: int, deadline: float | None) -> Event | Result:
+    def _receive(self, number: int, deadline: float | None, *, budgeted: bool) -> Event | Result:
         while True:
             while self._payloads:
                 try:
@@ -141,13 +143,13 @@ class Client:
                 if isinstance(answer, Fault):
                     raise Refused(answer.code, answer.message, answer.next_step)
                 return answer
-            self._fill(deadline)
+            self._fill(deadline, budgeted)
 
-    def _fill(self, deadline: float | None) -> None:
+    def _fill(self, deadline: float | None, budgeted: bool) -> None:
         try:
             data = self._socket.recv(_READ_SIZE, socket.MSG_DONTWAIT)
         except BlockingIOError:
-            self._wait(select.POLLIN, deadline)
+            self._wait(select.POLLIN, deadline, budgeted)
             return
         except ConnectionError as error:
             raise Hangup(f"hermesd ended the connection: {error.strerror}") from error
@@ -158,13 +160,21 @@ class Client:
         except PeerError as error:
             raise Unintelligible(f"{self._path} answers with something else: {error}") from error
 
-    def _wait(self, event: int, deadline: float | None) -> None:
-        left = None if deadline is None else deadline - time.monotonic()
-        if left is not None and left <= 0:
-            raise self._no_answer()
+    def _wait(self, event: int, deadline: float | None, budgeted: bool) -> None:
         poller = select.poll()
         poller.register(self._socket, event)
-        poller.poll(None if left is None else left * 1000)
+        limits = [self._left] if budgeted else []
+        if deadline is not None:
+            limits.append(deadline - time.monotonic())
+        if not limits:
+            poller.poll()
+            return
+        if min(limits) <= 0:
+            raise self._no_answer()
+        began, seconds = time.monotonic(), min(_SLICE, *limits)
+        poller.poll(seconds * 1000)
+        if budgeted:
+            self._left -= min(seconds, time.monotonic() - began)
 
     def _no_answer(self) -> NoAnswer:
         return NoAnswer(f"no answer within {self._budget:g} s")
@@ -193,9 +203,7 @@ class Stream:
         """
         if self.result is not None:
             return None
-        if not self._heard:
-            deadline = min(deadline or self._client._deadline, self._client._deadline)
-        answer = self._client._receive(self._number, deadline)
+        answer = self._client._receive(self._number, deadline, budgeted=not self._heard)
         self._heard = True
         if isinstance(answer, Event):
             return answer.data
@@ -205,8 +213,8 @@ class Stream:
     def send(self, data: Mapping[str, Any]) -> None:
         """An input for an interactive verb. Waits while hermesd is behind; says nothing when the connection is gone,
         for the side that iterates finds out why."""
-        self._client._send(Input(self._number, dict(data)), None)
+        self._client._send(Input(self._number, dict(data)))
 
     def end_input(self) -> None:
         """Nothing more will be sent; the stream ends when all is answered."""
-        self._client._send(EndOfInput(self._number), None)
+        self._client._send(EndOfInput(self._number))

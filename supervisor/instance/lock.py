@@ -51,16 +51,17 @@ def acquire(paths: Paths, wait: float = 0.0) -> Lock:
     """
     descriptor = _open(paths.lock, os.O_RDWR | os.O_CREAT)
     try:
-        began = time.monotonic()
+        waited = 0.0  # by our own steps: a pause of this process, or of the machine, is not the holder's
         while not _locked(try_exclusive, descriptor, paths.lock):
             holder = pidfile.parse(os.pread(descriptor, 4096, 0))
             patience = wait if holder is not None and holder.is_alive() else max(wait, _CONFUSED)
             # A held lock that names no living process is either one that was taken a moment ago, or hermesctl that
             # looks (`is_held`): it holds the lock for some microseconds.
-            if time.monotonic() - began >= patience:
+            if waited >= patience:
                 pid = holder.pid if holder is not None and holder.is_alive() else 0
                 raise AlreadyRunning(pid, str(paths.home))
             time.sleep(_STEP)
+            waited += _STEP
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, pidfile.encode(pidfile.own_record(paths.control_socket)), 0)
     except OSError as error:
