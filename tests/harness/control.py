@@ -36,7 +36,7 @@ class ControlHost:
         assert self.process.stdout.readline() == b"ready\n"
 
     def ctl(self, *args: str, lines: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(self.command(*args), capture_output=True, text=True, timeout=20.0, input=lines)
+        return subprocess.run(self.command(*args), capture_output=True, text=True, timeout=60.0, input=lines)
 
     def command(self, *args: str) -> list[str]:
         return [str(HERMESCTL), "--home", str(self.home), *args]
@@ -51,7 +51,7 @@ class ControlHost:
 
     def connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(5.0)
+        connection.settimeout(30.0)
         connection.connect(str(self.socket))
         return connection
 
@@ -61,7 +61,7 @@ class ControlHost:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)
         self.process.stdin.close()
-        self.process.wait(10)
+        self.process.wait(30)
         self.process.stdout.close()
 
 
@@ -81,7 +81,7 @@ class Tmux:
 
     def run(self, *args: str) -> str:
         return subprocess.run(
-            ["tmux", "-S", self._server, *args], capture_output=True, text=True, check=True, timeout=10,
+            ["tmux", "-S", self._server, *args], capture_output=True, text=True, check=True, timeout=30,
             env=dict(os.environ),  # without the COLUMNS that the readline library has set in this process
         ).stdout  # fmt: skip
 
@@ -89,7 +89,7 @@ class Tmux:
         self.run("send-keys", *keys)
 
     def wait_for(self, pattern: str) -> str:
-        deadline = time.monotonic() + 10.0
+        deadline = time.monotonic() + 30.0
         while not re.search(pattern, shown := self.run("capture-pane", "-p"), re.MULTILINE):
             assert time.monotonic() < deadline, f"{pattern} did not come up in:\n{shown}"
             select.select([], [], [], 0.05)

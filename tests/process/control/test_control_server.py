@@ -16,6 +16,7 @@ from typing import Any
 import msgpack
 import pytest
 from harness.control import REST, ControlHost
+from harness.figures import StopWatch
 
 from hermesd.ipc.framing import frame, recv_frame
 from hermesd.supervisor.control.client import Client, call
@@ -24,7 +25,7 @@ from hermesd.supervisor.control.protocol import REQUEST_LIMIT, Request, encode
 
 
 def answer_on(connection: socket.socket) -> dict[str, Any]:
-    body: dict[str, Any] = msgpack.unpackb(recv_frame(connection, time.monotonic() + 5.0))
+    body: dict[str, Any] = msgpack.unpackb(recv_frame(connection, time.monotonic() + 30.0))
     return body
 
 
@@ -93,7 +94,7 @@ def test_a_client_that_leaves_in_the_middle_of_anything_leaves_nothing_open(host
             connection.sendall(sent)
     with Client(host.socket) as client:
         assert client.stream("chat").next() is not None
-    deadline = time.monotonic() + 5.0
+    deadline = time.monotonic() + 30.0
     while (status := call(host.socket, "status"))["tasks"] != before or len(status["told"]) < 1:
         names = [re.sub(r"\d+", "N", name) for name in status["tasks"]]
         if sorted(names) == sorted(re.sub(r"\d+", "N", name) for name in before) and status["told"]:
@@ -127,11 +128,11 @@ def test_a_reader_that_does_not_read_holds_up_nobody_and_is_cut_off(start: Calla
         assert stream.next() is not None
         stream.send({"text": "flood"})
         slowest = 0.0
-        deadline = time.monotonic() + 5.0
+        deadline = time.monotonic() + 30.0
         while host.counters()["slow"] == 0:
-            began = time.monotonic()
+            watch = StopWatch()
             call(host.socket, "version")
-            slowest = max(slowest, time.monotonic() - began)
+            slowest = max(slowest, watch.seconds())
             assert time.monotonic() < deadline
         assert slowest < 0.25
         with pytest.raises(Hangup):
@@ -148,7 +149,7 @@ def test_a_connection_that_says_nothing_is_ended_but_an_open_chat_is_not(start: 
         with pytest.raises(NoAnswer):
             stream.next(time.monotonic() + 0.7)
         stream.send({"text": "still there"})
-        assert stream.next(time.monotonic() + 2.0) is not None
+        assert stream.next(time.monotonic() + 30.0) is not None
 
 
 def test_too_many_connections_are_told_so(start: Callable[..., ControlHost]) -> None:
@@ -186,10 +187,10 @@ def test_a_server_that_never_answers_costs_the_budget_and_no_more(tmp_path: Path
                 extra.connect(str(path))
         except BlockingIOError:
             pass
-        began = time.monotonic()
+        watch = StopWatch()
         with pytest.raises(NoAnswer):
             call(path, "version", budget=0.3)
-        assert 0.3 <= time.monotonic() - began < 0.8
+        assert 0.29 < watch.seconds() < 0.8
         for extra in filling:
             extra.close()
 
@@ -222,7 +223,7 @@ def test_a_connection_whose_maker_has_died_may_only_look(host: ControlHost) -> N
         subprocess.run(command, pass_fds=[theirs.fileno()], check=True, timeout=10)
         _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
     with socket.socket(fileno=descriptors[0]) as inherited:
-        inherited.settimeout(5.0)
+        inherited.settimeout(30.0)
         inherited.sendall(frame(encode(Request(1, "stop"))) + frame(encode(Request(2, "version"))))
         answers = {answer["id"]: answer for answer in (answer_on(inherited), answer_on(inherited))}
     assert answers[1]["error"]["code"] == "denied"

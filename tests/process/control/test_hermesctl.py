@@ -9,11 +9,11 @@ import signal
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from harness.control import HERMESCTL, REST, SPIN, ControlHost, cpu_of
+from harness.figures import StopWatch
 
 # ---- hermesctl: status ----------------------------------------------------------------------------------------------
 
@@ -37,7 +37,7 @@ def test_a_degraded_hermesd_is_an_error_only_when_asked_strictly(host: ControlHo
 
 
 def test_status_without_hermesd(home: Path) -> None:
-    done = subprocess.run([str(HERMESCTL), "status", "--json"], capture_output=True, text=True, timeout=10)
+    done = subprocess.run([str(HERMESCTL), "status", "--json"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 3
     assert json.loads(done.stdout)["state"] == "stopped"
     assert not (home / "hermesd").exists(), "looking must not make anything"
@@ -56,9 +56,9 @@ def test_status_of_one_that_died_and_left_its_pid_file(host: ControlHost) -> Non
 @pytest.mark.alone("two seconds are promised to a person")
 def test_a_stopped_process_is_alive_but_not_answering_and_said_so_within_two_seconds(host: ControlHost) -> None:
     host.process.send_signal(signal.SIGSTOP)
-    began = time.monotonic()
+    watch = StopWatch()
     done = host.ctl("status")
-    took = time.monotonic() - began
+    took = watch.seconds()
     assert done.returncode == 4
     assert took < 2.0
     assert "supervisor alive but not answering" in done.stdout
@@ -66,9 +66,9 @@ def test_a_stopped_process_is_alive_but_not_answering_and_said_so_within_two_sec
     assert f"kill -CONT {host.process.pid}" in done.stderr
     document = host.json("status")
     assert (document["state"], document["process_state"]) == ("unresponsive", "T")
-    began = time.monotonic()
+    watch = StopWatch()
     stop = host.ctl("stop")
-    assert (stop.returncode, time.monotonic() - began < 2.0) == (9, True)
+    assert (stop.returncode, watch.seconds() < 2.0) == (9, True)
     host.process.send_signal(signal.SIGCONT)
     assert host.ctl("status").returncode in (0, 3)
 
@@ -91,9 +91,10 @@ def test_ps_chooses_and_sorts(host: ControlHost) -> None:
 
 
 def test_the_figures_of_ps_are_those_of_the_kernel(host: ControlHost) -> None:
-    row = next(row for row in host.json("ps")["workers"] if row["session"] == SPIN)
-    now = cpu_of(row["pid"])
-    assert 0 <= now - row["cpu_seconds"] < 1.0
+    pid = next(row["pid"] for row in host.json("ps")["workers"] if row["session"] == SPIN)
+    before = cpu_of(pid)
+    shown = next(row["cpu_seconds"] for row in host.json("ps")["workers"] if row["session"] == SPIN)
+    assert before <= shown <= cpu_of(pid)
 
 
 def test_top_once_measures_between_two_samples_and_puts_the_busiest_first(host: ControlHost) -> None:
@@ -194,7 +195,7 @@ def test_following_the_log_ends_well_with_ctrl_c(host: ControlHost) -> None:
     log.write_text(json.dumps({"ts": "", "level": "INFO", "logger": "x", "msg": "after the rotation"}) + "\n")
     assert following.stdout.readline().endswith("after the rotation\n")
     following.send_signal(signal.SIGINT)
-    assert following.wait(5) == 0
+    assert following.wait(30) == 0
     following.stdout.close()
 
 
@@ -220,7 +221,7 @@ def test_a_chat_that_hermesd_ends_does_not_wait_for_more_lines(host: ControlHost
     assert chat.stdin is not None
     chat.stdin.write("close\n")
     chat.stdin.flush()
-    assert chat.wait(5) == 0
+    assert chat.wait(30) == 0
     for stream in (chat.stdin, chat.stdout):
         assert stream is not None
         stream.close()
@@ -236,7 +237,7 @@ def test_a_chat_in_the_background_ends_with_its_hermesd(host: ControlHost) -> No
             assert chat.stderr is not None
             assert '"open"' in chat.stdout.readline()
             host.process.kill()
-            assert chat.wait(5) == 7
+            assert chat.wait(30) == 7
             assert f"fix: hermesd --home {host.home} --daemon" in chat.stderr.read()
         finally:
             chat.kill()
@@ -252,7 +253,7 @@ def test_a_chat_gives_up_when_its_time_is_over(host: ControlHost) -> None:
 
 def test_stop_shows_progress_waits_for_the_real_end_and_tells_who_had_to_be_killed(host: ControlHost) -> None:
     done = host.ctl("stop")
-    assert host.process.wait(0.2) == 0, "it must be gone when hermesctl says so"
+    assert host.process.poll() == 0, "it must be gone when hermesctl says so"
     assert done.returncode == 0, done.stderr
     assert f"hermesd (pid {host.process.pid}) has stopped after" in done.stdout
     assert "2 processes had to be killed" in done.stdout
@@ -263,22 +264,24 @@ def test_stop_shows_progress_waits_for_the_real_end_and_tells_who_had_to_be_kill
 
 
 def test_stop_without_waiting_returns_while_it_goes_on(host: ControlHost) -> None:
-    done = host.ctl("stop", "--no-wait", "--json", "--timeout", "3")
+    done = host.ctl("stop", "--no-wait", "--json", "--timeout", "60")
     assert host.process.poll() is None
     assert (done.returncode, json.loads(done.stdout)["state"]) == (0, "stopping")
-    assert host.process.wait(5) == 0
+    host.process.terminate()  # its minute has not to be waited for
+    assert host.process.wait(30) == 0
 
 
 def test_ctrl_c_ends_the_watching_and_not_the_stopping(host: ControlHost) -> None:
-    stopping = subprocess.Popen(host.command("stop", "--timeout", "3"), stderr=subprocess.PIPE, text=True)
+    stopping = subprocess.Popen(host.command("stop", "--timeout", "60"), stderr=subprocess.PIPE, text=True)
     assert stopping.stderr is not None
     assert stopping.stderr.readline().startswith("draining")
     stopping.send_signal(signal.SIGINT)
-    assert stopping.wait(5) == 130
+    assert stopping.wait(30) == 130
     assert "it goes on all the same" in stopping.stderr.read()
     stopping.stderr.close()
     assert host.process.poll() is None
-    assert host.process.wait(5) == 0
+    host.process.terminate()
+    assert host.process.wait(30) == 0
 
 
 def test_single_sessions_are_stopped_and_restarted(host: ControlHost) -> None:
@@ -321,7 +324,7 @@ def test_hermesctl_imports_nothing_heavy(host: ControlHost, verb: list[str]) -> 
         "    print([name for name in sys.argv[1].split(',') if name in sys.modules], file=sys.stderr)\n"
     )
     command = [sys.executable, "-c", script, ",".join(HEAVY), "--home", str(host.home), *verb]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.stderr.splitlines()[-1] == "[]"
 
 
@@ -340,13 +343,13 @@ def test_the_whole_of_status_costs_less_than_150_ms(host: ControlHost) -> None:
 
 def test_a_reader_that_has_enough_is_no_error_worth_a_traceback(host: ControlHost) -> None:
     script = f"'{HERMESCTL}' --home '{host.home}' logs | head -n 1"
-    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=10)
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=60)
     assert done.stdout.endswith("up\n")
     assert done.stderr == ""
 
 
 def test_a_terminal_of_another_encoding_gets_what_it_can_show(host: ControlHost) -> None:
     env = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    done = subprocess.run(host.command("ps", "--tree"), capture_output=True, text=True, timeout=10, env=env)
+    done = subprocess.run(host.command("ps", "--tree"), capture_output=True, text=True, timeout=60, env=env)
     assert done.returncode == 0, done.stderr
     assert REST in done.stdout

@@ -111,7 +111,8 @@ def test_an_exit_with_0_before_it_was_ready_is_still_a_failure(tmp_path: Path) -
 
 def test_a_program_that_is_never_ready_is_ended(tmp_path: Path) -> None:
     with pytest.raises(DaemonNotStarted, match=r"not ready within 1 s and was ended\nstill thinking"):
-        launch(tmp_path, "print('still thinking', flush=True); signal.pause()", timeout=1.0)
+        # Not Python: what is shown has to be there before the second is over.
+        start(["sh", "-c", "echo still thinking; exec sleep 60"], tmp_path / "start.log", 1.0, os.environ)
 
 
 def test_a_program_that_is_not_there(tmp_path: Path) -> None:

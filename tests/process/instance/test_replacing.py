@@ -68,7 +68,7 @@ def test_a_holder_that_obeys_is_ended_by_sigterm(paths: Paths, hold: Callable[[s
     process = hold("polite")
     replacing.end_holder(paths, 10.0)
     assert not lock.is_held(paths.lock)
-    assert process.wait(5) == -signal.SIGTERM
+    assert process.wait(30) == -signal.SIGTERM
 
 
 def test_one_that_does_not_is_killed_when_its_time_is_over(
@@ -77,8 +77,8 @@ def test_one_that_does_not_is_killed_when_its_time_is_over(
     process = hold("deaf")
     began = time.monotonic()
     replacing.end_holder(paths, 0.2)
-    assert 0.2 <= time.monotonic() - began < 5.0
-    assert process.wait(5) == -signal.SIGKILL
+    assert 0.2 <= time.monotonic() - began < 20.0
+    assert process.wait(30) == -signal.SIGKILL
 
 
 def test_a_process_that_only_stands_in_an_old_pid_file_is_not_touched(paths: Paths) -> None:

@@ -19,6 +19,7 @@ from hermesd.workers.mcp.servers import Servers
 
 HOSTILE = Path(__file__).parents[1] / "servers" / "hostile.py"
 WORKER = "w1"
+PATIENCE = 40.0  # for a server that starts beside the other tests
 
 
 class Oracle:
@@ -50,7 +51,7 @@ class Oracle:
         self._connections = alive
         return len(alive)
 
-    async def wait_alive(self, count, seconds=5.0):
+    async def wait_alive(self, count, seconds=30.0):
         async with asyncio.timeout(seconds):
             while self.alive() != count:
                 await asyncio.sleep(0.005)
@@ -89,7 +90,7 @@ class Pen:
 
     def hostile(self, habit, name="h", **more):
         env = {"CONNECT_BACK": self.oracle.path, **more.pop("env", {})}
-        options = {"connect_timeout": 10.0, "timeout": 10.0, **more}
+        options = {"connect_timeout": PATIENCE, "timeout": PATIENCE, "tools_wait": PATIENCE, **more}
         return ServerSpec(name, sys.executable, ("-S", str(HOSTILE), habit), env, **options)
 
     def states(self, name="h"):
@@ -137,7 +138,7 @@ def pen(request, home):
     try:
         yield Pen(chosen, mark, home / "logs", oracle)
     finally:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while not worker.kill_round() and time.monotonic() < deadline:
             time.sleep(0.005)
         if request.param == "cgroup":

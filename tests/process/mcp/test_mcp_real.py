@@ -8,10 +8,10 @@ import select
 import shutil
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from harness.figures import StopWatch
 
 from hermesd.ipc.mcp import ServerSpec
 from hermesd.workers.mcp.errors import ServerDied
@@ -20,6 +20,7 @@ pytestmark = pytest.mark.usefixtures("stopping")
 
 NODE = Path(__file__).parents[2] / "node"
 PROCESSES_OF_NPX = 3  # npm exec, sh, node
+PATIENCE = 60.0  # for a list of tools: four servers begin at once, beside the other tests
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def python_server(lacking):
     def make(module, name):
         if importlib.util.find_spec(module) is None:
             lacking(f"{module} is not installed: ./scripts/test installs it")
-        return ServerSpec(name, sys.executable, ("-m", module))
+        return ServerSpec(name, sys.executable, ("-m", module), tools_wait=PATIENCE)
 
     return make
 
@@ -38,7 +39,7 @@ def node_server(lacking):
         folder = NODE / "node_modules" / "@modelcontextprotocol" / package
         if shutil.which("node") is None or not folder.is_dir():
             lacking(f"{package} is not installed: npm ci --prefix tests/node")
-        return ServerSpec(name, "node", (str(folder / "dist" / "index.js"), *args))
+        return ServerSpec(name, "node", (str(folder / "dist" / "index.js"), *args), tools_wait=PATIENCE)
 
     return make
 
@@ -49,7 +50,8 @@ def npx_server(lacking, node_server):
         node_server(package)
         if shutil.which("npx") is None:
             lacking("there is no npx")
-        return ServerSpec(name, "npx", ("--no", f"@modelcontextprotocol/{package}", *args), cwd=str(NODE))
+        words = ("--no", f"@modelcontextprotocol/{package}", *args)
+        return ServerSpec(name, "npx", words, cwd=str(NODE), tools_wait=PATIENCE)
 
     return make
 
@@ -72,9 +74,9 @@ async def stop_and_count(pen, servers):
     """Stop, and prove by pidfd and by tag that all is gone. Returns how many processes there were, and the seconds."""
     members = pen.members()
     descriptors = pidfds(members)
-    began = time.monotonic()
-    await servers.stop(6.0)
-    took = time.monotonic() - began
+    watch = StopWatch()
+    await servers.stop(20.0)
+    took = watch.seconds()
     assert all_dead(descriptors)
     assert pen.members() == ()
     assert pen.tagged() == []
@@ -93,7 +95,7 @@ async def test_the_time_server_tells_the_time(pen, python_server):
     assert "Moon/Sea" in wrong.text
     count, took = await stop_and_count(pen, servers)
     assert count == 1
-    assert took < 3.0
+    assert took < 8.0
 
 
 async def test_the_everything_server_speaks_all_kinds_of_content(pen, node_server):
@@ -126,7 +128,7 @@ async def test_npx_and_what_it_starts_are_one_server(pen, npx_server):
     assert (await servers.call("npx", "echo", {"message": "x"})).text == "Echo: x"
     count, took = await stop_and_count(pen, servers)
     assert count == PROCESSES_OF_NPX
-    assert took < 3.0
+    assert took < 8.0
 
 
 async def test_what_outlives_a_killed_npx_is_ended(pen, npx_server):
@@ -141,7 +143,7 @@ async def test_what_outlives_a_killed_npx_is_ended(pen, npx_server):
     os.kill(servers.reports()[0].pid, signal.SIGKILL)
     with pytest.raises(ServerDied, match="it was killed by SIGKILL"):
         await call
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(30):
         while servers.reports()[0].state != "broken":
             await asyncio.sleep(0.005)
     assert all_dead(descriptors)
@@ -180,4 +182,4 @@ async def test_all_of_them_at_once(pen, python_server, node_server, npx_server, 
     assert not any(result.is_error for result in results)
     count, took = await stop_and_count(pen, servers)
     assert count == 3 + PROCESSES_OF_NPX
-    assert took < 3.0
+    assert took < 8.0

@@ -60,7 +60,7 @@ def node(lacking):
 
 
 def far(running, **more):
-    options = {"connect_timeout": PATIENCE, "timeout": PATIENCE, **more}
+    options = {"connect_timeout": PATIENCE, "timeout": PATIENCE, "tools_wait": PATIENCE, **more}
     return ServerSpec("far", url=running.url, **options)
 
 
