@@ -69,10 +69,13 @@ async def test_a_live_message_waits_until_its_channel_is_read_on(bot: Bot, serve
     await bot.heard(1)
     await bot.stop()
     server.say(anna, "missed")
-    server.fail("GET", f"/channels/{anna}/messages$", carried_out=True, delay=0.3)  # cut, after which it is asked again
+    waits = asyncio.Event()
+    # Cut, after which it is asked again.
+    server.fail("GET", f"/channels/{anna}/messages$", carried_out=True, until=waits.is_set)
     await bot.start()
     server.say(anna, "live")
     await eventually(lambda: bot.adapter.describe()["waiting"] == 1, what="the live message waits")
+    waits.set()
     assert await bot.heard(3) == ["first", "missed", "live"]
 
 

@@ -17,7 +17,8 @@ T = TypeVar("T")
 
 
 class Core:
-    """The journal of an instance: what was received, and the cursors, kept together."""
+    """The journal of an instance: what was received, and the cursors, kept together. ``commit`` holds it up while it is
+    clear."""
 
     def __init__(self) -> None:
         self.journal: dict[tuple[str, str], Inbound] = {}
@@ -26,10 +27,11 @@ class Core:
         self.lost_by: list[AdapterError] = []
         self.presses: list[Press] = []
         self.allowed: set[str] = set()
-        self.slow = 0.0
+        self.commit = asyncio.Event()
+        self.commit.set()
 
     async def receive(self, inbound: Inbound) -> bool:
-        await asyncio.sleep(self.slow)
+        await self.commit.wait()
         if self.refusal:
             raise NotAccepted(self.refusal)
         new = (inbound.chat_id, inbound.message_id) not in self.journal
@@ -106,7 +108,7 @@ class Bot:
         return Target("discord", inbound.chat_id, inbound.thread_id, inbound.message_id)
 
 
-async def eventually(condition: Callable[[], T], seconds: float = 10.0, *, what: str = "") -> T:
+async def eventually(condition: Callable[[], T], seconds: float = 30.0, *, what: str = "") -> T:
     """What ``condition`` gives once it is true; for a state that can only be asked for."""
     until = time.monotonic() + seconds
     while not (found := condition()):

@@ -26,7 +26,7 @@ class Fault:
     """What befalls the next ``count`` calls whose method and path match.
 
     ``status`` 0: the connection is cut, 200: nothing but the delay; ``carried_out``: only after the call was carried
-    out.
+    out; ``until``: it is held up for so long.
     """
 
     method: str
@@ -37,6 +37,7 @@ class Fault:
     headers: dict[str, str] | None = None
     carried_out: bool = False
     delay: float = 0.0
+    until: Callable[[], object] = lambda: True
 
 
 class Cut(Exception):
@@ -89,6 +90,8 @@ class Rest:
         fault = self._fault(call)
         if fault is not None and fault.delay:
             await asyncio.sleep(fault.delay)
+        while fault is not None and not fault.until():
+            await asyncio.sleep(0.005)
         if fault is not None and not fault.carried_out:
             return self._befall(request, fault)
         try:

@@ -7,8 +7,8 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -203,11 +203,11 @@ class DiscordServer:
 
     def fail(
         self, method: str, path: str, *, status: int = 0, count: int = 1, body: Json | None = None,
-        headers: dict[str, str] | None = None, carried_out: bool = False, delay: float = 0.0,
+        headers: dict[str, str] | None = None, carried_out: bool = False, until: Callable[[], object] = lambda: True,
     ) -> None:  # fmt: skip
         """Let the next calls fail, as `harness.discord.rest.Fault` has it. ``path``: a regular expression."""
         self.rest.faults.append(
-            Fault(method, re.compile(path), count, status, body, headers, carried_out, delay)
+            Fault(method, re.compile(path), count, status, body, headers, carried_out, until=until)
         )  # fmt: skip
 
     def limit(self, path: str, seconds: float, *, everything: bool = False, count: int = 1, method: str = "") -> None:
@@ -243,9 +243,15 @@ class DiscordServer:
         self.gateway.forget_sessions()
         self._do(self.gateway.send_op(INVALID, False))
 
-    def hang(self, seconds: float) -> None:
-        """Do nothing at all for a while."""
-        self._loop.call_soon_threadsafe(time.sleep, seconds)
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Nothing at all is done meanwhile."""
+        over = threading.Event()
+        self._loop.call_soon_threadsafe(over.wait)
+        try:
+            yield
+        finally:
+            over.set()
 
     # ---- what a test looks at ----------------------------------------------------------------------------------------
 
