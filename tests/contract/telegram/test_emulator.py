@@ -213,6 +213,7 @@ async def test_every_kind_of_update_parses_without_rest(telegram: Emulator, bot:
 
 async def test_an_offset_acknowledges_and_nothing_else_does(telegram: Emulator, bot: Bot, chat: Chat) -> None:
     assert chat.user is not None
+    telegram.server.hasty = 600.0
     for number in range(3):
         telegram.say(str(number), chat.user)
     first = await bot.get_updates()

@@ -117,8 +117,9 @@ async def test_a_broken_connection_is_made_again(
     telegram.bad_gateway("getUpdates")
     telegram.cut("getUpdates", "after")
     telegram.go_dark()
-    while adapter.state().word != "backing_off":
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(60):
+        while adapter.state().word != "backing_off":
+            await asyncio.sleep(0.01)
     telegram.come_back()
     telegram.say("are you there", ann)
     await core.message("are you there")

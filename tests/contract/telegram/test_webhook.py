@@ -6,6 +6,7 @@ import socket
 
 import aiohttp
 import pytest
+from harness.ports import free_port
 from harness.telegram.core import Core
 from harness.telegram.emulator import Emulator
 
@@ -16,12 +17,6 @@ from hermesd.adapters.telegram.adapter import TelegramAdapter
 from .conftest import Connect
 
 SECRET = "a-secret_of-the-webhook"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

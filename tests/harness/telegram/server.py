@@ -23,6 +23,9 @@ UPLOAD_LIMIT = 50 << 20
 CONFLICT_REST = 3.0
 """A second conflict within this many seconds is answered as late (Client.cpp:16244)."""
 
+HASTY = 0.5
+"""Who asks for the same again within this many seconds is handed one update at a time (Client.cpp:15716)."""
+
 
 @dataclass(slots=True)
 class Call:
@@ -54,6 +57,7 @@ class Server:
         self.calls: list[Call] = []
         self.revoked = False
         self.conflict_rest = CONFLICT_REST
+        self.hasty = HASTY
         self.conflicts = 0
         self._polled = (0.0, 0)  # when, and with which offset
         self.handed_out: Counter[int] = Counter()  # how often each update was in an answer
@@ -63,6 +67,7 @@ class Server:
         self._never = asyncio.Event()
         self.port = 0
         self.changed = asyncio.Condition()
+        self.hook.on_delivered = self._notify
 
     async def start(self) -> None:
         app = web.Application(client_max_size=UPLOAD_LIMIT + (1 << 20))
@@ -170,13 +175,13 @@ class Server:
             await self._rest_conflict()
             raise errors.webhook_is_active()
         offset = call.number("offset")
-        hasty = offset == self._polled[1] and time.monotonic() < self._polled[0] + 0.5
+        hasty = offset == self._polled[1] and time.monotonic() < self._polled[0] + self.hasty
         self._polled = (time.monotonic(), offset)
         self.updates.acknowledge(offset)
         await self._notify()
         limit = call.number("limit") or 100
         if hasty:
-            limit = 1  # Client.cpp:15716: who asks for the same again so soon is handed one at a time
+            limit = 1
         seconds = min(call.number("timeout"), LONG_POLL_LIMIT)
         if not len(self.updates) and seconds > 0:
             self._end_poll(errors.other_poller())

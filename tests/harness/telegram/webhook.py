@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -28,6 +29,7 @@ class Hook:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.on_set: Any = None  # ends a poll that waits
+        self.on_delivered: Callable[[], Awaitable[None]]
         self.deliveries: list[tuple[int, int]] = []  # update id, status
 
     def set(self, url: str, secret: str, connections: int, allowed: list[str] | None) -> None:
@@ -93,10 +95,10 @@ class Hook:
         self.deliveries.append((update["update_id"], status))
         if 200 <= status <= 299:
             self.updates.forget(update["update_id"])
-            return True
-        if status:
+        elif status:
             self._last_error = f"Wrong response from the webhook: {status}"
-        return False
+        await self.on_delivered()
+        return 200 <= status <= 299
 
 
 def _chat_of(update: dict[str, Any]) -> Any:
