@@ -16,6 +16,7 @@ from harness.matrix.person import Person
 from harness.matrix.synapse import PASSWORD, Synapse
 
 from hermesd.adapters.errors import AdapterError, StartLater, Unauthorized
+from hermesd.adapters.matrix import outage
 
 
 def by_password(bot: Bot, password: str = PASSWORD) -> None:
@@ -161,9 +162,11 @@ class TestServer:
         await bot.core.message("hello")
 
     async def test_what_was_said_while_it_was_down_for_us_arrives_when_it_is_back(
-        self, tmp_path: Path, anna: Person
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """With a Synapse of its own, for it is stopped."""
+        """With a Synapse of its own, for it is stopped, and needs some time to be there again."""
+        monkeypatch.setattr(outage, "DELAYS", (1.0,))
+        monkeypatch.setattr(outage, "GIVE_UP_SECONDS", 600.0)
         with Synapse(tmp_path / "synapse") as server:
             account, person = server.person("bot"), server.person("anna")
             bot = Bot(server, tmp_path, account)

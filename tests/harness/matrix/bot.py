@@ -61,7 +61,7 @@ class Bot:
         return await self.adapter.send(self.target(room, **where), Outbound(key, text, **how))
 
 
-async def seen(person: Person, condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+async def seen(person: Person, condition: Callable[[], Any], seconds: float = 40.0) -> Any:
     """What a person's client shows; the event loop, which is the adapter's, goes on meanwhile."""
     return await asyncio.to_thread(person.wait, condition, seconds)
 
@@ -98,7 +98,7 @@ def joined(person: Person, room: str, user: str) -> bool:
     )
 
 
-async def state(bot: Bot, word: str, seconds: float = 20.0) -> str:
+async def state(bot: Bot, word: str, seconds: float = 40.0) -> str:
     """The detail of the adapter's state, once it is this one."""
     async with asyncio.timeout(seconds):
         while bot.adapter.state().word != word:

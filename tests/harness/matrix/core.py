@@ -67,13 +67,13 @@ class Core:
         async with self._changed:
             self._changed.notify_all()
 
-    async def until(self, condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+    async def until(self, condition: Callable[[], Any], seconds: float = 40.0) -> Any:
         """What ``condition`` gives, once that is true."""
         async with asyncio.timeout(seconds), self._changed:
             await self._changed.wait_for(condition)
         return condition()
 
-    async def message(self, text: str, seconds: float = 20.0) -> Inbound:
+    async def message(self, text: str, seconds: float = 40.0) -> Inbound:
         """The message that says so, once it is there."""
         await self.until(lambda: self.texts.count(text), seconds)
         return next(one for one in self.inbox if one.text == text)

@@ -44,7 +44,7 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="matrix proxy", daemon=True)
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self.start(), self._loop).result(10.0)
+        asyncio.run_coroutine_threadsafe(self.start(), self._loop).result(30.0)
         return self
 
     def __exit__(
@@ -52,7 +52,7 @@ class Proxy:
     ) -> None:
         assert self._loop is not None
         assert self._thread is not None
-        asyncio.run_coroutine_threadsafe(self.stop(), self._loop).result(10.0)
+        asyncio.run_coroutine_threadsafe(self.stop(), self._loop).result(30.0)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

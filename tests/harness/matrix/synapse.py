@@ -21,6 +21,7 @@ from typing import Any, Self
 import psutil
 
 from harness.lacking import lacking
+from harness.ports import free_port
 
 from .http import Http, Refused
 from .person import Person
@@ -50,7 +51,7 @@ class Synapse:
 
     def __init__(self, directory: Path):
         self.directory = directory
-        self.port = 0
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._admin: Person | None = None
         self._names = 0
