@@ -18,13 +18,12 @@ from harness.matrix.synapse import Synapse
 from harness.networks import outage, weather
 from harness.networks.outage import Ear, Ill
 from harness.networks.weather import Trouble
-from harness.skipping import SkippingLoop
+from harness.skipping import HeldJournal, SkippingLoop
 
 from hermesd.adapters.contract import Outbound, Target
 from hermesd.supervisor.delivery.deliverer import PERHAPS_AGAIN, Deliverer
 from hermesd.supervisor.gateway import turn_life
 from hermesd.supervisor.gateway.presence import Presence
-from hermesd.supervisor.journal import Journal
 from hermesd.supervisor.platforms import Platforms
 from hermesd.supervisor.tasks import Tasks
 
@@ -54,7 +53,7 @@ class Hermesd:
     def __init__(self, loop: SkippingLoop, ill: Ill, place: Path):
         self._ill = ill
         self._tasks = Tasks(lambda name, error: None)
-        self._journal = Journal(place / "state.db")
+        self._journal = HeldJournal(place / "state.db", loop)
         self._platforms = Platforms(
             self._tasks, environ={"HERMES_GATEWAY_LOCK_DIR": str(place / "locks")}, home=place, on_up=self._is_up
         )

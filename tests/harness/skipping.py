@@ -1,7 +1,7 @@
 """An event loop whose clock jumps over what would only be waited for: ten minutes pass in a second.
 
-Everything that is to live by this clock, servers too, must run on this loop. What it cannot see, another process that
-works for somebody here, is told by ``holds``.
+Everything that is to live by this clock, servers too, must run on this loop. It sees what the threads of its executors
+do; of other threads it is told by `SkippingLoop.hold_for`, and of processes that work for somebody here by ``holds``.
 """
 
 from __future__ import annotations
@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
+from hermesd.supervisor.journal import Journal
+
 GRACE = 0.005
-"""Seconds for the threads of this process (the journal's) to say something before time is skipped."""
+"""Seconds in which something has to be heard, or time is skipped."""
 
 T = TypeVar("T")
 
@@ -23,10 +26,27 @@ class SkippingLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self.skipped = 0.0
         self.holds: Callable[[], bool] = lambda: False
+        self._elsewhere = 0
         super().__init__(_Selector(self))
 
     def time(self) -> float:
         return super().time() + self.skipped
+
+    @property
+    def waits_for_others(self) -> bool:
+        return self._elsewhere > 0 or self.holds()
+
+    def hold_for(self, future: asyncio.Future[T]) -> asyncio.Future[T]:
+        """Somebody else works on it: until it is done, time passes as it does for everybody."""
+        self._elsewhere += 1
+        future.add_done_callback(self._done_elsewhere)
+        return future
+
+    def _done_elsewhere(self, future: asyncio.Future[T]) -> None:
+        self._elsewhere -= 1
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:
+        return self.hold_for(super().run_in_executor(executor, func, *args))
 
 
 class _Selector(selectors.DefaultSelector):
@@ -38,9 +58,20 @@ class _Selector(selectors.DefaultSelector):
         if timeout is None or timeout <= GRACE:
             return super().select(timeout)
         found = super().select(GRACE)
-        if not found and not self._loop.holds():
+        if not found and not self._loop.waits_for_others:
             self._loop.skipped += timeout - GRACE
         return found
+
+
+class HeldJournal(Journal):
+    """Whose commits take no time of the clock that jumps, however slow the disk is."""
+
+    def __init__(self, path: Path, loop: SkippingLoop):
+        super().__init__(path)
+        self._loop = loop
+
+    def write(self, operation: Any, /, *args: Any, **kwargs: Any) -> asyncio.Future[Any]:
+        return self._loop.hold_for(super().write(operation, *args, **kwargs))
 
 
 def run(work: Callable[[SkippingLoop], Coroutine[Any, Any, T]]) -> T:
