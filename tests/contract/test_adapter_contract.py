@@ -112,7 +112,7 @@ class FakeWay(Named):
         assert message_id not in self.adapter.unconfirmed()
 
     async def shown(self, chat: str, message_id: str) -> str:
-        assert await self.adapter.wait(1, 5, chat=chat, reply_to=message_id)
+        assert await self.adapter.wait(1, 30, chat=chat, reply_to=message_id)
         return self.adapter.transcript(chat=chat, reply_to=message_id)[-1].text
 
     async def close(self) -> None: ...
@@ -143,7 +143,7 @@ class FakeSocketWay(Named):
             raise Refused
 
     async def shown(self, chat: str, message_id: str) -> str:
-        assert (await self._do(op="wait", count=1, timeout=5, chat=chat, reply_to=message_id))["met"]
+        assert (await self._do(op="wait", count=1, timeout=30, chat=chat, reply_to=message_id))["met"]
         answers = await self._do(op="transcript", chat=chat, reply_to=message_id)
         return str(answers["messages"][-1]["text"])
 
@@ -516,7 +516,7 @@ async def test_stop_ends_every_task_even_with_messages_open(way: Way, core: Core
     before = asyncio.all_tasks()
     await way.adapter.start(core)
     await way.hand_in("never answered")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await way.adapter.stop()
     await way.close()
     assert asyncio.all_tasks() - before == set()

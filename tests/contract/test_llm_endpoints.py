@@ -223,11 +223,12 @@ class TestOddAnswers:
 
     async def test_nobody_there(self, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("hermesd.workers.agents.llm.failures.BACKOFF", 0.01)
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            port = taken.getsockname()[1]
-        talk = begin(model(f"http://127.0.0.1:{port}/v1"))
-        with pytest.raises(TurnFailed, match=rf"^127\.0\.0\.1:{port} cannot be reached: .*[Cc]onnect"):
-            await talk.say("hello")
+        with socket.socket() as held:  # so that nobody else gets it, and not listening
+            held.bind(("127.0.0.1", 0))
+            port = held.getsockname()[1]
+            talk = begin(model(f"http://127.0.0.1:{port}/v1"))
+            with pytest.raises(TurnFailed, match=rf"^127\.0\.0\.1:{port} cannot be reached: .*[Cc]onnect"):
+                await talk.say("hello")
 
 
 class TestStandIns:
@@ -293,16 +294,17 @@ class TestImages:
 
 
 async def test_an_interrupt_ends_the_request_at_once_and_what_was_said_stays(begin: Begin) -> None:
-    with llmock("--stream-chunk-delay-ms", "300", "--response-style", "varied") as slow:
+    with llmock("--response-style", "varied") as slow:
+        # A part of the answer, and then nothing for longer than anybody waits.
+        slow.behave({"type": "stream_fault", "kind": "stall", "after_chunks": 3, "stall_seconds": 600})
         talk = begin(model(slow.url))
         heard = Heard()
         turn = asyncio.create_task(talk.say("tell me a long story", out=heard))
         await heard.spoke.wait()
-        began = time.monotonic()
         talk.agent.interrupt("stopped by its user")
-        with pytest.raises(asyncio.CancelledError):
-            await turn
-        assert time.monotonic() - began < 0.5
+        async with asyncio.timeout(30.0):
+            with pytest.raises(asyncio.CancelledError):
+                await turn
         said = heard.text
         assert (await talk.say("go on")).text
         assert said in talk.session.history[1].text

@@ -70,7 +70,7 @@ class AnswerScene:
 
     async def settled(self) -> None:
         """Everything is sent, and no progress is left in the journal."""
-        assert await self.gateway.deliverer.wait_idle(5.0)
+        assert await self.gateway.deliverer.wait_idle(30.0)
         await self.gateway.tasks.settle(5.0)
         assert await self.gateway.rows("SELECT * FROM progress") == []
 

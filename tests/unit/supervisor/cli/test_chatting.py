@@ -58,11 +58,11 @@ class Chat:
 
     def until(self, count: int) -> list[str]:
         with self._more:
-            assert self._more.wait_for(lambda: len(self.sent) >= count, 5), self.sent
+            assert self._more.wait_for(lambda: len(self.sent) >= count, 30), self.sent
             return list(self.sent)
 
     def ended(self) -> bool:
-        self._thread.join(5)
+        self._thread.join(30)
         return not self._thread.is_alive()
 
 

@@ -84,11 +84,11 @@ class Scene:
         await self.deliverer.say(ANN, Outbound(key, "\n".join([text, *directives])))
 
     async def idle(self) -> None:
-        assert await self.deliverer.wait_idle(5.0)
+        assert await self.deliverer.wait_idle(30.0)
 
     async def waits(self, count: int) -> list[OutboxRow]:
         """Once one call has been made, and so many rows wait."""
-        async with asyncio.timeout(5.0):
+        async with asyncio.timeout(30.0):
             while True:
                 waiting = await self.journal.read(outbox.by_state, OutboxState.PENDING, -1)
                 if self.platform.calls and len(waiting) == count:

@@ -55,7 +55,7 @@ class Platform:
 class Life(DeliveryLife[Platform]):
     async def say(self, text: str, key: str = "k") -> None:
         await self.deliverer.say(TARGET, Outbound(key, text))
-        assert await self.deliverer.wait_idle(5.0)
+        assert await self.deliverer.wait_idle(30.0)
 
     async def rows(self) -> list[tuple[str, str, str]]:
         return await self.journal.read(
@@ -144,7 +144,7 @@ async def test_one_that_was_being_sent_when_hermesd_died_is_looked_for_by_the_ne
     await life.end()
     platform.found = ["p7"]
     second = await Life(tmp_path, platform).begin()
-    assert await second.deliverer.wait_idle(5.0)
+    assert await second.deliverer.wait_idle(30.0)
     assert (await second.rows(), platform.sent) == ([("sent", "p7", "")], [])
     assert platform.asked[0][1] == pytest.approx(time.time() - 600, abs=60)
     await second.end()
@@ -160,7 +160,7 @@ async def test_one_of_which_the_beginning_may_be_there_keeps_its_mark_over_a_dea
     await life.end()
     platform.trouble = [Uncertain("cut", after=0.01)]
     second = await Life(tmp_path, platform).begin()
-    assert await second.deliverer.wait_idle(5.0)
+    assert await second.deliverer.wait_idle(30.0)
     assert (platform.sent, platform.asked) == ([MARKED], [])
     await second.end()
 
@@ -170,7 +170,7 @@ async def test_one_of_which_the_beginning_may_be_there_keeps_its_mark_over_a_dea
 
 async def shown(life: Life, platform: Platform, tries: int) -> None:
     life.deliverer.stream(TARGET, "The answer, of which there is more", "t1")
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(30.0):
         while len(platform.sent) + len(platform.trouble) > tries or not await life.journal.read(
             lambda connection: connection.execute("SELECT 1 FROM progress").fetchall()
         ):
@@ -191,7 +191,7 @@ async def test_a_beginning_that_was_being_shown_is_looked_for(
     platform.trouble, platform.found = [Uncertain("cut", after=60.0)], [found]
     await shown(life, platform, 0)
     await life.deliverer.say(TARGET, Outbound("t1:answer", texts[-1].split("\n\n")[-1]), turn="t1")
-    assert await life.deliverer.wait_idle(5.0)
+    assert await life.deliverer.wait_idle(30.0)
     assert platform.sent == texts
     assert len(platform.asked) == 1
 
@@ -206,7 +206,7 @@ async def test_a_fault_of_an_edit_says_nothing_of_a_message(life: Life, platform
     row = await life.journal.write(outbox.add, TARGET, Outbound("k", "hello"), time.time())
     await life.journal.write(outbox.cut, row.id, [(row.message, "p3")], time.time())
     life.deliverer.deliver([await life.journal.read(outbox.show, row.id)])
-    assert await life.deliverer.wait_idle(5.0)
+    assert await life.deliverer.wait_idle(30.0)
     assert (platform.sent, platform.asked) == ([MARKED], [])
 
 

@@ -60,13 +60,13 @@ async def test_a_cut_answer_goes_again_with_a_mark_once(tmp_path: Path) -> None:
     second = Life(tmp_path)
     await second.begin()
     assert await second.fake.wait(1, 5.0, chat="chat")
-    assert await second.deliverer.wait_idle(5.0)
+    assert await second.deliverer.wait_idle(30.0)
     assert (await second.journal.read(outbox.show, number)).state is OutboxState.SENT
     await second.end()
 
     third = Life(tmp_path)
     await third.begin()
-    assert await third.deliverer.wait_idle(5.0)
+    assert await third.deliverer.wait_idle(30.0)
     assert third.texts == [f"{PERHAPS_AGAIN}\n\n42"]
     await third.end()
 
@@ -89,5 +89,5 @@ async def test_the_mark_outlives_a_second_death_before_the_answer_could_go(tmp_p
     await third.begin()
     assert await third.fake.wait(1, 5.0, chat="chat")
     assert third.texts == [f"{PERHAPS_AGAIN}\n\n42"]
-    assert await third.deliverer.wait_idle(5.0)
+    assert await third.deliverer.wait_idle(30.0)
     await third.end()

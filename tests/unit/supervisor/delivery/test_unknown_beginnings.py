@@ -57,12 +57,12 @@ class Life(DeliveryLife[Platform]):
     async def show_beginning(self) -> None:
         self.platform.called.clear()
         self.deliverer.stream(TARGET, BEGINNING, "t1")
-        async with asyncio.timeout(5.0):
+        async with asyncio.timeout(30.0):
             await self.platform.called.wait()
 
     async def answer(self) -> list[str]:
         await self.deliverer.say(TARGET, Outbound("t1:answer", WHOLE), turn="t1")
-        assert await self.deliverer.wait_idle(5.0)
+        assert await self.deliverer.wait_idle(30.0)
         return self.platform.texts
 
 
@@ -106,12 +106,12 @@ async def test_the_mark_outlives_a_second_death(tmp_path: Path, life: Life, plat
     second = await Life(tmp_path, platform).begin()
     platform.called.clear()
     await second.deliverer.say(TARGET, Outbound("t1:answer", WHOLE), turn="t1")
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(30.0):
         await platform.called.wait()
     await second.end()
     platform.silent = False
     third = await Life(tmp_path, platform).begin()
-    assert await third.deliverer.wait_idle(5.0)
+    assert await third.deliverer.wait_idle(30.0)
     assert [text.startswith(PERHAPS_AGAIN) for text in platform.texts] == [False, True, True]
     await third.end()
 

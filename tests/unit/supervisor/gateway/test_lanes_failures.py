@@ -182,7 +182,7 @@ class TestAFailingDisk:
         disk = BrokenDisk(gateway, monkeypatch, "get_or_create")
         await gateway.say("one", chat="c1")
         await disk.refuses("get_or_create")
-        assert await asyncio.wait_for(gateway.lanes.orders.stop_session(KEY, "enough"), 2.0)
+        assert await asyncio.wait_for(gateway.lanes.orders.stop_session(KEY, "enough"), 30.0)
         assert gateway.life() == "hibernated"
         assert not gateway.pool.all
 

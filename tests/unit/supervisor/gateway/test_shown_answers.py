@@ -12,6 +12,7 @@ from harness.answer_scene import CURSOR, LONG, AnswerScene
 from harness.gateway import until
 
 from hermesd.adapters.contract import Target
+from hermesd.adapters.fake import Call
 from hermesd.adapters.fake_record import Shown
 from hermesd.ipc.messages import Answer, Ask, File, Send
 from hermesd.supervisor.delivery.settings import Streaming
@@ -176,9 +177,15 @@ class TestProgress:
         await scene.reads(LONG.strip())
 
     async def test_progress_keeps_to_the_rates_and_leaves_one_for_the_answer(self, scene: AnswerScene) -> None:
-        await scene.begin(chat_rate=[4, 60.0])
-        for _ in range(20):
+        await scene.begin(chat_rate=[4, 600.0])
+
+        def more() -> list[Call]:
             scene.delta(LONG)
+            return scene.chat.calls
+
+        await until(lambda: len(more()) == 3)
+        for _ in range(20):
+            more()
             await asyncio.sleep(0.005)
         scene.finish("It snows.")
         await scene.reads("It snows.")

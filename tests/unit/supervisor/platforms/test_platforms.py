@@ -130,7 +130,7 @@ async def test_what_may_pass_is_tried_again_until_it_has(start: Start) -> None:
     platforms = await start(api=way)
     state = platforms.states()["api"]
     assert (state.word, state.detail, state.fix) == ("backing_off", "port taken", "another port")
-    await asyncio.wait_for(way.up.wait(), 5)
+    await asyncio.wait_for(way.up.wait(), 30)
     await platforms.connections["api"].settled()
     assert platforms.states()["api"].word == "online"
     assert platforms.ups == ["api"]
@@ -143,7 +143,7 @@ async def test_one_that_messages_wait_for_is_tried_sooner_until_it_is_up(start: 
     platforms = await start(api=way)
     connection = platforms.connections["api"]
     connection._local_delays = (0.01, 3600.0)
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(30.0):
         while connection.next_try_at < time.time() + 3000:
             await asyncio.sleep(0.001)
         platforms.hurry("api")
@@ -256,10 +256,10 @@ async def test_a_pause_ends_a_start_and_a_resume_begins_one(start: Start) -> Non
     way = Remote(60)
     platforms = await start(telegram=way)
     await asyncio.sleep(0)
-    await asyncio.wait_for(platforms.order("telegram", Event.PAUSE), 5)
+    await asyncio.wait_for(platforms.order("telegram", Event.PAUSE), 30)
     assert platforms.states()["telegram"].word == "paused"
     assert not platforms.live
-    await asyncio.wait_for(platforms.order("telegram", Event.RESUME), 5)
+    await asyncio.wait_for(platforms.order("telegram", Event.RESUME), 30)
     assert platforms.states()["telegram"].word == "online"
 
 
