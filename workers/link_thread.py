@@ -153,6 +153,8 @@ class LinkThread:
         self._loop_asked = False
         self._loop_asked_at = 0.0
         self._stopping = threading.Event()
+        self._flush_seconds = 0.0
+        self._deadline = math.inf
         self._dealer = Dealer(endpoint, identity.encode(), security=security)
         logs.notify(self._dealer.wake)
         self._thread = threading.Thread(target=self._run, name="link", daemon=True)
@@ -208,7 +210,7 @@ class LinkThread:
 
     def stop(self, timeout: float) -> None:
         """Send what is left for at most ``timeout`` seconds, then end the thread."""
-        self._deadline = time.monotonic() + timeout
+        self._flush_seconds = timeout
         self._stopping.set()
         self._dealer.wake()
         self._thread.join(timeout + 1.0)
@@ -237,6 +239,8 @@ class LinkThread:
         while True:
             if self._stopping.is_set() and not flushed:
                 flushed = True
+                # From now on, when this thread has come to it: what it sends last must not be dropped by the close.
+                self._deadline = time.monotonic() + self._flush_seconds
                 for capture in self._captures.values():
                     capture.flush()
             with self._guard:
@@ -246,7 +250,7 @@ class LinkThread:
                     self._queue_what_waits(now)
                 if self._answered:
                     self._link.flush(now, self._dealer.send)
-                if self._stopping.is_set() and (now >= self._deadline or not self._unfinished()):
+                if flushed and (now >= self._deadline or not self._unfinished()):
                     return self._dealer.close()
                 due = self._sleeps_until = self._due(now)
             self._deliver()

@@ -159,3 +159,36 @@ async def test_an_event_whose_handling_fails_takes_no_other_with_it(
     await ends.until(lambda: len(ends.events) == 3)
     assert [event.message.text for event in ends.events] == ["one", "fail", "three"]  # type: ignore[union-attr]
     assert "as told" in caplog.text
+
+
+class Printed:
+    """An output of which something is unread; it is not watched."""
+
+    descriptor = -1
+    is_taken = False
+
+    def read(self) -> bool:
+        return False
+
+    def tick(self, now: float) -> None: ...
+
+    def flush(self) -> None:
+        self.is_taken = True
+
+
+async def test_a_stop_in_the_middle_of_a_round_leaves_nothing_unread(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed, say_hello = Printed(), ends.thread._say_hello
+
+    def stop_meanwhile(now: float) -> None:
+        ends.thread._flush_seconds = 2.0
+        ends.thread._stopping.set()
+        ends.thread._dealer.wake()
+        say_hello(now)
+
+    monkeypatch.setitem(ends.thread._captures, printed.descriptor, printed)
+    monkeypatch.setattr(ends.thread, "_say_hello", stop_meanwhile)
+    ends.thread._dealer.wake()
+    await asyncio.to_thread(ends.thread._thread.join, 60.0)
+    assert printed.is_taken
