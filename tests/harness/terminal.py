@@ -27,7 +27,7 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.fd, text.encode())
 
-    def expect(self, pattern: str, seconds: float = 20.0) -> str:
+    def expect(self, pattern: str, seconds: float = 60.0) -> str:
         """Wait for a pattern, and forget what came before and with it. Returns what came before it."""
         deadline = time.monotonic() + seconds
         while not (match := re.search(pattern, self.seen)):
@@ -42,7 +42,7 @@ class Terminal:
         """Whether the program reads key by key just now, as readline does; what is typed before may have no meaning."""
         return not termios.tcgetattr(self.fd)[3] & termios.ICANON
 
-    def wait(self, seconds: float = 20.0) -> int:
+    def wait(self, seconds: float = 60.0) -> int:
         """The exit status, once the program has ended; negative for a signal."""
         deadline = time.monotonic() + seconds
         while select.select([self.fd], [], [], max(0.0, deadline - time.monotonic()))[0]:

@@ -84,7 +84,7 @@ os.write(real, json.dumps([first, told()]).encode())
 
 
 def run(program: str) -> Any:
-    done = subprocess.run([sys.executable, "-c", BEGIN + program], capture_output=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", BEGIN + program], capture_output=True, timeout=60, check=True)
     return json.loads(done.stdout)
 
 

@@ -33,7 +33,7 @@ if pid == 0:
     # From another thread to the main one: needs the C library's idea of its thread id.
     threading.Thread(target=signal.pthread_kill, args=(threading.main_thread().ident, signal.SIGUSR1)).start()
     told = {
-        "cgroup": open("/proc/self/cgroup").read(), "hooks": forked, "caught": caught.wait(5.0),
+        "cgroup": open("/proc/self/cgroup").read(), "hooks": forked, "caught": caught.wait(30.0),
         "parent": os.getppid(), "pid": os.getpid(), "native": threading.get_native_id(),
         "reseeded": random.getstate() != before, "draw": ssl.RAND_bytes(8).hex(),
     }
@@ -63,7 +63,7 @@ def container(home: Any, lacking: Callable[[str], NoReturn]) -> Any:
 
 def test_the_child_is_whole_and_in_the_cgroup(container: Any) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, f"{container.place}/agent"], capture_output=True, text=True, timeout=30
+        [sys.executable, "-c", PROGRAM, f"{container.place}/agent"], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)

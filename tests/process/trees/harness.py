@@ -59,13 +59,13 @@ class Oracle:
         """What the tree's processes said they burnt."""
         return sum(float(line.split()[1]) for line in self.text.splitlines() if line.startswith("cpu "))
 
-    def wait_alive(self, count: int, seconds: float = 20.0) -> None:
+    def wait_alive(self, count: int, seconds: float = 40.0) -> None:
         self._wait(lambda: len(self._open) == count, seconds, f"{count} processes to connect")
 
     def wait_dead(self, seconds: float = 20.0) -> None:
         self._wait(lambda: not self._open, seconds, "all processes to die")
 
-    def wait_text(self, text: str, count: int = 1, seconds: float = 20.0) -> None:
+    def wait_text(self, text: str, count: int = 1, seconds: float = 40.0) -> None:
         self._wait(lambda: self.text.count(text) >= count, seconds, f"{count} times {text!r}")
 
     def close(self) -> None:
