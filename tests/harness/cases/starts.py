@@ -7,13 +7,12 @@ import os
 import re
 import shlex
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from harness.daemon import Daemon
-from harness.figures import allowed, summary
+from harness.figures import StopWatch, allowed, summary
 from harness.scene import Scene
 
 HELD = 73
@@ -98,7 +97,7 @@ def _time_to_ready(daemon: Daemon, lines: str) -> float:
     Path(daemon.home / "hermesd" / "run").mkdir(mode=0o700, parents=True, exist_ok=True)
     os.chmod(daemon.home / "hermesd", 0o700)
     command = shlex.join(daemon.command("hermesd"))
-    began = time.monotonic()
+    watch = StopWatch()
     process = subprocess.Popen(
         ["sh", "-c", f"{lines}; exec {command}"], env=daemon.env, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
@@ -108,7 +107,7 @@ def _time_to_ready(daemon: Daemon, lines: str) -> float:
         said += line
         if b" is up: " in line:
             break
-    took = time.monotonic() - began
+    took = watch.seconds()
     if b" is up: " not in said:
         raise AssertionError(f"{lines}: hermesd did not start, exit {process.wait()}: {said.decode(errors='replace')}")
     daemon.hold(process.pid)
