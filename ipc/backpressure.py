@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from .messages import Answer, Delta, Finished, Interrupt, Message, Servers, Status, Stop, ToolUse
+from .messages import Answer, Delta, Finished, Interrupt, Message, Servers, Status, Stop
 
 MERGED_TEXT: Final = 8192
 """Characters that merged deltas may reach: one frame stays a small part of what the peer handles at once."""
@@ -45,8 +45,8 @@ RULES: Final[Mapping[type[Message], Rule]] = {
     Delta: Rule(scope="turn", merge=_joined),
     Status: Rule(scope="turn", merge=_latest),
     Servers: Rule(merge=_latest),
-    # Not its statuses: that another model stood in is said just before the answer, and is not in it.
-    Finished: Rule(scope="turn", supersedes=(Delta, ToolUse), passes_window=True),
+    # Not its statuses and tools: that another model stood in, or that a tool failed, is not in the answer.
+    Finished: Rule(scope="turn", supersedes=(Delta,), passes_window=True),
     Interrupt: Rule(passes_window=True),
     Answer: Rule(passes_window=True),
     Stop: Rule(passes_window=True),
