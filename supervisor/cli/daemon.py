@@ -51,7 +51,13 @@ _LETTERS = {
 LETS_GO = 0.5
 """Seconds from the end of a connection to the end of its process, where that is the reason."""
 
-_HALTED = ("T", "t", "D")
+PATIENCE = 5.0
+"""Seconds beyond the client's budget for the first answer of a process that can run: on a busy machine it may have to
+wait for the processor or the disk. One that is stopped, or has ended, gives none.
+"""
+
+_STOPPED = ("T", "t")
+_HALTED = (*_STOPPED, "D")
 _ENDED = ("Z", "X")
 
 
@@ -76,8 +82,7 @@ class Daemon:
         self.home = home_of(options)
         self.paths = paths_of(self.home, os.environ)
         self._budget = patience
-        if options.timeout is not None:
-            self._budget = min(self._budget, options.timeout)
+        self._timeout = options.timeout
 
     @property
     def log_file(self) -> Path:
@@ -93,7 +98,7 @@ class Daemon:
     def status(self) -> dict[str, Any] | Sight:
         """The document of ``status``, or why there is none."""
         try:
-            with self.connect() as connection:
+            with self.connect(self._timeout) as connection:
                 return connection.call("status")
         except Refused as refused:
             raise self._refused(refused) from refused
@@ -107,30 +112,47 @@ class Daemon:
     def ask_all(self, *questions: tuple[str, Mapping[str, Any] | None]) -> list[dict[str, Any]]:
         """The answers to several questions, over one connection and within one budget."""
         try:
-            with self.connect() as connection:
+            with self.connect(self._timeout) as connection:
                 return [connection.call(verb, params) for verb, params in questions]
         except (Refused, Unreachable) as error:
             self.give_up(error)
 
     @contextmanager
     def stream(self, verb: str, params: Mapping[str, Any] | None = None) -> Iterator[client.Stream]:
-        """A streaming answer. Errors of the connection inside the block are raised as `CommandError`."""
+        """A streaming answer, which ``--timeout`` is a limit of: not of the time until it begins. Errors of the
+        connection inside the block are raised as `CommandError`.
+        """
         try:
             with self.connect() as connection:
                 yield connection.stream(verb, params)
         except (Refused, Unreachable) as error:
             self.give_up(error)
 
-    def connect(self) -> client.Client:
-        """A connection for who wants to see its errors himself: raises `Unreachable`."""
+    def connect(self, timeout: float | None = None) -> client.Client:
+        """A connection for who wants to see its errors himself: raises `Unreachable`. ``timeout``: seconds for the
+        first answer where a person has said how long he waits.
+        """
+        looks = 0 if timeout is not None else round(PATIENCE / client.LOOK_EVERY)
+
+        def may_come() -> bool:
+            nonlocal looks
+            looks -= 1
+            return looks >= 0 and self._can_run()
+
+        budget = self._budget if timeout is None else min(self._budget, timeout)
         try:
-            return client.Client(self.paths.control_socket, self._budget)
+            return client.Client(self.paths.control_socket, budget, may_come=may_come)
         except NobodyThere:
             # Where the runtime directory has another name than in hermesd's environment, the PID file knows better.
             record = self.describe().record
             if record is None or record.control_socket in ("", str(self.paths.control_socket)):
                 raise
-            return client.Client(Path(record.control_socket), self._budget)
+            return client.Client(Path(record.control_socket), budget, may_come=may_come)
+
+    def _can_run(self) -> bool:
+        pid = self.describe().pid
+        letter = process_state(pid) if pid else None
+        return letter is not None and letter not in (*_STOPPED, *_ENDED)
 
     def give_up(self, error: Refused | Unreachable) -> NoReturn:
         """Raises the `CommandError` that an action ends with."""

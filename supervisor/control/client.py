@@ -10,7 +10,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -38,6 +38,9 @@ BUDGET = 1.0
 """Seconds for connecting and the first answer together, unless the caller says otherwise. Only what was waited for is
 counted: when this process is kept from running, hermesd perhaps is as well, and that is not its silence."""
 
+LOOK_EVERY = 0.5
+"""Seconds that a caller waits on, beyond the budget, before he looks again whether an answer may still come."""
+
 _SLICE = 0.1  # seconds of one wait: what it takes beyond them is a pause of ours
 _READ_SIZE = 256 * 1024
 _BUSY_RETRY = 0.01  # seconds between tries while the listener's backlog is full
@@ -53,11 +56,16 @@ def call(path: Path, verb: str, params: Mapping[str, Any] | None = None, budget:
 
 
 class Client:
-    """A connection. ``budget`` is for connecting and for the first answer, together; a stream then has no limit."""
+    """A connection. ``budget`` is for connecting and for the first answer, together; a stream then has no limit.
 
-    def __init__(self, path: Path, budget: float = BUDGET) -> None:
+    ``may_come`` is asked when the budget is over, and every `LOOK_EVERY` seconds from then on, whether an answer may
+    still come.
+    """
+
+    def __init__(self, path: Path, budget: float = BUDGET, *, may_come: Callable[[], bool] = lambda: False) -> None:
         self._path = path
         self._budget = budget
+        self._may_come = may_come
         self._left = budget
         self._deframer = Deframer(RESPONSE_LIMIT)
         self._payloads: list[bytes] = []
@@ -101,7 +109,7 @@ class Client:
                 self._socket.connect(os.fspath(self._path))
                 return
             except BlockingIOError:  # on Linux: the listener accepts nothing and its backlog is full
-                if self._left <= 0:
+                if self._is_over():
                     raise self._no_answer() from None
                 time.sleep(_BUSY_RETRY)
                 self._left -= _BUSY_RETRY
@@ -163,18 +171,28 @@ class Client:
     def _wait(self, event: int, deadline: float | None, budgeted: bool) -> None:
         poller = select.poll()
         poller.register(self._socket, event)
-        limits = [self._left] if budgeted else []
-        if deadline is not None:
-            limits.append(deadline - time.monotonic())
+        limits = [] if deadline is None else [deadline - time.monotonic()]
+        if (limits and limits[0] <= 0) or (budgeted and self._is_over()):
+            raise self._no_answer()
+        if budgeted:
+            limits.append(self._left)
         if not limits:
             poller.poll()
             return
-        if min(limits) <= 0:
-            raise self._no_answer()
         began, seconds = time.monotonic(), min(_SLICE, *limits)
         poller.poll(seconds * 1000)
         if budgeted:
             self._left -= min(seconds, time.monotonic() - began)
+
+    def _is_over(self) -> bool:
+        """Whether the budget is, and an answer will not come any more."""
+        if self._left > 0:
+            return False
+        if not self._may_come():
+            return True
+        self._budget += LOOK_EVERY
+        self._left = LOOK_EVERY
+        return False
 
     def _no_answer(self) -> NoAnswer:
         return NoAnswer(f"no answer within {self._budget:g} s")

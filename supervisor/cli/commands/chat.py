@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import closing
+from functools import partial
 
 import click
 
@@ -40,7 +41,8 @@ def command(options: Options, name: str) -> int:
     else:
         printer = Pipe()
     try:
-        with closing(Attachment(daemon.connect, name, printer.tell, deadline)) as attachment:
+        connect = partial(daemon.connect, options.timeout)
+        with closing(Attachment(connect, name, printer.tell, deadline)) as attachment:
             failed = Conversation(attachment, printer).run()
     except (Refused, Unreachable) as error:
         daemon.give_up(error)
