@@ -6,8 +6,11 @@ import socket
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from harness.ports import free_port
+from harness.running import wait_until
 from harness.scene import Scene
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "example_adapter"
@@ -28,8 +31,7 @@ def site(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture
@@ -39,9 +41,14 @@ def scene(site: Path, port: int) -> Iterator[Scene]:
         yield made
 
 
+def state(scene: Scene, name: str) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = scene.daemon.ask("platforms.list")["platforms"]
+    return next(row for row in rows if row["name"] == name)
+
+
 class Person:
     def __init__(self, port: int, name: str):
-        self._socket = socket.create_connection(("127.0.0.1", port), 10.0)
+        self._socket = socket.create_connection(("127.0.0.1", port), 60.0)
         self._lines = self._socket.makefile("rw", encoding="utf-8")
         self.write(name)
 
@@ -98,6 +105,7 @@ def test_a_stranger_starts_no_worker(scene: Scene, port: int) -> None:
 def test_a_wrong_setting_and_a_port_in_use_concern_this_platform_only(scene: Scene, port: int) -> None:
     with socket.create_server(("127.0.0.1", port)):
         scene.start()
-        rows = {row["name"]: row for row in scene.daemon.json("platforms", "list")["platforms"]}
-    assert (rows["netcat"]["state"], rows["fake"]["state"]) == ("backing_off", "online")
-    assert f"port {port}" in rows["netcat"]["detail"]
+        assert state(scene, "fake")["state"] == "online"
+        # Between two tries it is connecting for a moment.
+        row = wait_until(lambda: (row := state(scene, "netcat"))["state"] == "backing_off" and row)
+    assert f"port {port}" in row["detail"]

@@ -182,17 +182,23 @@ def _sleeps(worker: psutil.Process) -> bool:
 def test_no_token_of_a_platform_is_in_the_worker_or_below(scene: Scene) -> None:
     message = scene.fake.say("wait for it", chat="spied")
     key = scene.session("spied")
-    rows = wait_until(lambda: [row for row in scene.daemon.workers() if row["session"] == key], 60.0)
+    # A row is there before its process is.
+    rows = wait_until(lambda: [row for row in scene.daemon.workers() if row["session"] == key and row["pid"]], 60.0)
     worker = psutil.Process(rows[0]["pid"])
     wait_until(lambda: _sleeps(worker), 60.0)
     tree = [worker, *worker.children(recursive=True)]
+    looked = set()
     for process in tree:
-        seen = Path(f"/proc/{process.pid}/environ").read_bytes() + memory_of(process.pid)
-        assert seen.count(b"c4n4ry-") == 0, process.cmdline()
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # what the tool starts beside comes and goes
+            seen = Path(f"/proc/{process.pid}/environ").read_bytes() + memory_of(process.pid)
+            assert seen.count(b"c4n4ry-") == 0, f"process {process.pid}"
+            looked.add(process.pid)
+    assert {worker.pid, *servers(scene, "spied").values()} <= looked
+    assert _sleeps(worker)
     view = scene.daemon.home / "hermesd" / "hermes-home"
     for path in view.rglob("*"):
-        if path.is_file():
-            assert b"c4n4ry-" not in path.read_bytes(), path
+        with contextlib.suppress(FileNotFoundError):
+            assert not path.is_file() or b"c4n4ry-" not in path.read_bytes(), path
     began = time.monotonic()
     scene.fake.talk("/stop", chat="spied")
     assert "interrupted" in str(scene.fake.final(message, chat="spied")).lower()

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from harness.census import kill
 from harness.running import wait_until
 from harness.scene import Scene
 
-from hermesd.supervisor.control.client import call
 from hermesd.supervisor.delivery.deliverer import PERHAPS_AGAIN
-from hermesd.supervisor.instance.paths import paths_of
 
 SET_ASIDE = "This message was set aside: 2 processes have died while they were answering it."
 
@@ -31,17 +28,18 @@ def rows(scene: Scene, box: str = "inbox", *args: str) -> list[dict[str, Any]]:
     return found
 
 
-def ask(scene: Scene, verb: str, **params: Any) -> dict[str, Any]:
-    """What hermesctl would be told, without a process of its own: for questions that are put again and again."""
-    return call(paths_of(scene.daemon.home, scene.daemon.env).control_socket, verb, params)
-
-
 def row_of(scene: Scene, chat: str, number: int = 0) -> dict[str, Any]:
     """The ``number``-th newest message of a chat."""
     # By its chat: in its first moment on disk it has no session yet.
-    found = [row for row in ask(scene, "inbox.list", limit=1000)["messages"] if row["chat"] == chat]
+    found = [row for row in scene.daemon.ask("inbox.list", limit=1000)["messages"] if row["chat"] == chat]
     row: dict[str, Any] = found[number]
     return row
+
+
+def in_outbox(scene: Scene, state: str) -> list[dict[str, Any]]:
+    """Without a process of its own: for a question that is put again and again."""
+    found: list[dict[str, Any]] = scene.daemon.ask("outbox.list", state=state)["messages"]
+    return found
 
 
 def kill_worker(scene: Scene, chat: str, attempt: int) -> None:
@@ -50,10 +48,7 @@ def kill_worker(scene: Scene, chat: str, attempt: int) -> None:
         lambda: (row_of(scene, chat)["state"], row_of(scene, chat)["attempts"]) == ("accepted", attempt),
         what=f"attempt {attempt} in {chat} has begun",
     )
-    row = next(row for row in ask(scene, "ps")["workers"] if row["session"] == scene.session(chat))
-    handle = os.pidfd_open(row["pid"])
-    signal.pidfd_send_signal(handle, signal.SIGKILL)
-    os.close(handle)
+    kill(scene.worker(chat)["pid"])
 
 
 def test_the_list_names_state_session_and_what_was_said(scene: Scene) -> None:
@@ -84,7 +79,10 @@ def test_one_message_is_shown_whole(scene: Scene) -> None:
     text = scene.daemon.ctl("inbox", "show", str(row["id"])).stdout
     assert text.endswith(f"\n\n{long}\n")
     assert f"Session       {scene.session('long')}\n" in text
-    sent = rows(scene, "outbox", "--session", scene.session("long"))[0]
+    # Its chat sees it a moment before that is on disk.
+    key = scene.session("long")
+    wait_until(lambda: [one for one in in_outbox(scene, "sent") if one["session"] == key], what="it is sent")
+    sent = rows(scene, "outbox", "--session", key)[0]
     assert (sent["state"], sent["kind"], sent["reply_to"]) == ("sent", "answer", row["message_id"])
     assert long in scene.daemon.json("outbox", "show", str(sent["id"]))["message"]["text"]
     assert "line 99" in scene.daemon.ctl("outbox", "show", str(sent["id"])).stdout
@@ -137,7 +135,10 @@ def test_a_dead_letter_is_seen_told_once_tried_again_and_dropped(scene: Scene) -
 
 
 def test_a_message_whose_workers_were_killed_from_outside_is_answered_when_it_is_tried_again(scene: Scene) -> None:
-    message = scene.fake.say("!sleep 1", chat="innocent")
+    def answers() -> list[str]:
+        return [one["text"] for one in scene.fake.shown(chat="innocent", reply_to=message) if one["final"]]
+
+    message = scene.fake.say("!ask go on?", chat="innocent")
     for attempt in (1, 2):
         kill_worker(scene, "innocent", attempt)
     assert scene.fake.final(message, chat="innocent")["text"].startswith(SET_ASIDE)
@@ -147,8 +148,9 @@ def test_a_message_whose_workers_were_killed_from_outside_is_answered_when_it_is
     refused = scene.daemon.ctl("inbox", "retry", str(row["id"]))
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "and will be answered by itself" in refused.stderr
-    wait_until(lambda: len(scene.fake.shown(chat="innocent", reply_to=message)) == 2, what="it is answered")
-    assert scene.fake.shown(chat="innocent", reply_to=message)[1]["text"] == "Slept for 1 s."
+    wait_until(lambda: "Answered" in scene.fake.talk("/approve", chat="innocent"), what="it is asked again")
+    wait_until(lambda: len(answers()) == 2, what="it is answered")
+    assert answers()[1] == "You chose approve."
     assert (row_of(scene, "innocent")["state"], row_of(scene, "innocent")["killed"]) == ("answered", 0)
     refused = scene.daemon.ctl("inbox", "retry", str(row["id"]))
     assert "not done: it was answered; /retry in its chat" in refused.stderr
@@ -180,7 +182,7 @@ def test_what_a_platform_refused_is_sent_again_or_given_up(scene: Scene) -> None
     fake, daemon = scene.fake, scene.daemon
     fake.ask("cut", count=2, error="rejected")
     messages = [fake.say(text, chat="out") for text in ("one", "two")]
-    wait_until(lambda: len(ask(scene, "outbox.list", state="failed")["messages"]) == 2, what="both were refused")
+    wait_until(lambda: len(in_outbox(scene, "failed")) == 2, what="both were refused")
     second, first = rows(scene, "outbox", "--state", "failed")
     assert (first["reply_to"], second["reply_to"]) == (messages[0], messages[1])
     assert "told to fail" in first["error"]
@@ -203,7 +205,7 @@ def test_what_may_have_arrived_goes_again_with_a_mark(scene: Scene) -> None:
     fake, daemon = scene.fake, scene.daemon
     fake.ask("cut", error="retry", after=3600.0)
     message = fake.say("one", chat="late")
-    wait_until(lambda: ask(scene, "outbox.list", state="pending")["messages"], what="it waits for its next try")
+    wait_until(lambda: [row["attempts"] for row in in_outbox(scene, "pending")] == [1], what="it waits for a try")
     (row,) = rows(scene, "outbox", "--state", "pending")
     assert row["next_try_at"] is not None
     assert row["session"] == scene.session("late")

@@ -67,8 +67,9 @@ def test_a_script_may_answer_a_question_and_repeat_a_message(daemon: Daemon) -> 
 def test_status_says_when_the_last_message_came(daemon: Daemon) -> None:
     before = datetime.now(UTC)
     daemon.ctl("chat", input="hello\n")
+    after = datetime.now(UTC)
     (local,) = (row for row in daemon.json("status")["platforms"] if row["name"] == "local")
-    assert abs((datetime.fromisoformat(local["received_at"]) - before).total_seconds()) < 5
+    assert before <= datetime.fromisoformat(local["received_at"]) <= after
     assert "attached" in local["describe"]
 
 
@@ -106,10 +107,11 @@ def test_with_a_timeout_a_running_turn_may_end_first(daemon: Daemon, verb: str) 
         assert done.returncode == 0, done.stderr
         assert talking.communicate(timeout=10)[0] == "Slept for 1.5 s.\n"
     with chat(daemon, verb, "!sleep 600") as talking:
-        row_of(daemon, verb, "busy")
+        assert talking.stderr is not None
+        assert "sleeping for 600 s" in talking.stderr.readline()
         began = time.monotonic()
         assert daemon.ctl(verb, f"{DM}:{verb}", "--timeout", "0.5").returncode == 0
-        assert 0.5 < time.monotonic() - began < 6
+        assert 0.5 < time.monotonic() - began < 20, "it does not wait for the end of such a turn"
         assert "(interrupted)" in talking.communicate(timeout=10)[0]
 
 
@@ -119,7 +121,8 @@ def test_a_restart_returns_when_the_new_worker_has_its_agent(daemon: Daemon) -> 
     before = {name: row_of(daemon, name, "idle")["pid"] for name in ("one", "two")}
     done = daemon.ctl("restart", "--yes", f"{DM}:one", f"{DM}:two", "nope")
     assert done.returncode == 8
-    assert done.stderr == f"nope: no such session\n  fix: hermesctl --home {daemon.home} sessions list\n"
+    # Behind a line or two of progress, where it takes its time.
+    assert done.stderr.endswith(f"nope: no such session\n  fix: hermesctl --home {daemon.home} sessions list\n")
     after = {row["session"]: row for row in daemon.workers()}
     for name, pid in before.items():
         assert after[f"{DM}:{name}"]["state"] == "idle"

@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from harness.census import identify
 from harness.daemon import BIN, Daemon, turn_runs
 from harness.running import TIME, wait_until
 from harness.scene import Scene
+
+from hermesd.supervisor.control.client import Client
+from hermesd.supervisor.instance.paths import paths_of
 
 NOW = '!call time.get_current_time {"timezone": "UTC"}'
 
@@ -68,10 +72,11 @@ def test_send_waits_through_a_platform_that_says_not_now_and_tells_of_one_that_r
     done = scene.daemon.ctl("send", "--session", scene.session("slow"), "never", "--wait")
     assert done.returncode == 1
     assert "is failed: cannot send: the fake platform was told to fail" in done.stdout
-    scene.fake.ask("cut", count=1, error="retry", after=1.5)
+    scene.fake.ask("disconnect", seconds=3600)
     done = scene.daemon.ctl("send", "--session", scene.session("slow"), "later", "--wait", "--timeout", "0.2")
     assert done.returncode == 9
     assert "is not sent yet; hermesd goes on trying" in done.stderr
+    scene.fake.ask("disconnect", seconds=0)
     scene.fake.wait_shown("later", chat="slow")
 
 
@@ -99,8 +104,8 @@ def test_send_to_nowhere_is_told(scene: Scene, args: tuple[str, ...], status: in
 
 def test_drain_lets_turns_end_and_messages_wait_until_undrain(scene: Scene) -> None:
     daemon, fake = scene.daemon, scene.fake
-    running = fake.say("!sleep 1.5", chat="works")
-    wait_until(lambda: busy(scene, "works"), what="a running turn")
+    running = fake.say("!ask how long?", chat="works")
+    fake.wait_shown("how long?", chat="works")
     before = datetime.now(UTC).isoformat()
     done = daemon.ctl("drain", "--timeout", "0.1")
     assert (done.returncode, done.stdout) == (9, "hermesd is draining: 1 turn still running\n")
@@ -110,10 +115,18 @@ def test_drain_lets_turns_end_and_messages_wait_until_undrain(scene: Scene) -> N
     assert "Draining" in daemon.ctl("status").stdout
     waits = fake.say("what now?", chat="waits")
     assert "draining: new messages wait until hermesctl undrain" in fake.talk("/status", chat="waits")
+    with Client(paths_of(daemon.home, daemon.env).control_socket, 30.0) as client:
+        drain = client.stream("drain")
+        event = drain.next()
+        assert event is not None
+        assert event["busy"] == 1
+        fake.say("/approve", chat="works")
+        assert [event["busy"] for event in drain][-1:] == [0], "it has waited for the end of the turn"
+        assert drain.result == {"schema": 1, "state": "drained", "running": 0, "waiting": 1}
     done = daemon.ctl("drain")
     assert done.returncode == 0
     assert done.stdout == "hermesd is drained: nothing runs; 1 message waiting (hermesctl undrain lifts it)\n"
-    assert "Slept" in fake.final(running, chat="works")["text"]
+    assert fake.final(running, chat="works")["text"] == "You chose approve."
     assert not fake.ask("wait", count=1, timeout=0.1, chat="waits", reply_to=waits, final=True)["met"]
     assert daemon.json("drain") == {"schema": 1, "state": "drained", "running": 0, "waiting": 1}
     assert daemon.json("undrain") == {"schema": 1, "lifted": True, "waiting": 1}
@@ -154,9 +167,11 @@ def test_ctrl_c_ends_the_watching_and_not_the_drain_and_a_lifted_drain_is_told(s
     ]  # fmt: skip
     try:
         interrupted, lifted = watchers
-        assert interrupted.stderr is not None
-        assert "draining: 1 turn still running" in interrupted.stderr.readline()
+        for watcher in watchers:  # an order that is given after the undrain would be another drain
+            assert watcher.stderr is not None
+            assert "draining: 1 turn still running" in watcher.stderr.readline()
         interrupted.send_signal(signal.SIGINT)
+        assert interrupted.stderr is not None
         assert "the drain goes on until hermesctl undrain" in interrupted.stderr.read()
         assert interrupted.wait(10) == 130
         assert daemon.json("status")["drain"]["everything"]
@@ -202,9 +217,9 @@ def test_mcp_list_shows_each_server_and_restart_gives_it_a_new_process(scene: Sc
     assert scene.session("m3") not in "".join(page), "nothing of it runs"
 
     done = daemon.ctl("mcp", "restart", "time", "--session", scene.session("m1"))
-    assert (done.returncode, done.stderr) == (0, ""), done
+    assert done.returncode == 0, done
     assert done.stdout.startswith(f"{scene.session('m1')}: restarted: process ")
-    assert not Path(f"/proc/{before[scene.session('m1')]['pid']}").exists()
+    assert identify(int(str(before[scene.session("m1")]["pid"]))) is None
     after = servers(scene)
     assert after[scene.session("m1")]["state"] == "stopped"
     assert after[scene.session("m2")]["pid"] == before[scene.session("m2")]["pid"]
@@ -215,7 +230,7 @@ def test_mcp_list_shows_each_server_and_restart_gives_it_a_new_process(scene: Sc
     assert {(row["session"], row["outcome"]) for row in outcomes} >= {
         (scene.session(chat), "done") for chat in ("m1", "m2", "m3")
     }  # fmt: skip
-    assert not Path(f"/proc/{before[scene.session('m2')]['pid']}").exists()
+    assert identify(int(str(before[scene.session("m2")]["pid"]))) is None
     assert "timezone" in fake.talk(NOW, chat="m2")
 
 

@@ -75,6 +75,11 @@ def terminal(daemon: Daemon, lacking: Callable[[str], NoReturn]) -> Iterator[Tmu
     made.close()
 
 
+def words_of(picture: str, name: str) -> list[str]:
+    """The line with this name; a picture may be half drawn."""
+    return next((line.split() for line in picture.splitlines() if name in line), [])
+
+
 def order(picture: str) -> list[str]:
     """The sessions from top to bottom."""
     words = [line.split()[0].lstrip("└├─│") for line in picture.splitlines() if line.split()]
@@ -95,9 +100,9 @@ def test_the_busiest_comes_first_and_keys_change_the_order(daemon: Daemon, termi
             terminal.type("M")
             terminal.wait_for(lambda picture: order(picture)[:1] == ["fat"])
             terminal.type("P")
-            picture = terminal.wait_for(lambda picture: order(picture)[:1] == ["busy"])
-            line = next(line for line in picture.splitlines() if "dm:busy" in line)
-            assert str(daemon.worker_of(BUSY)["pid"]) in line.split()
+            terminal.wait_for(lambda picture: order(picture)[:1] == ["busy"])
+            pid = str(daemon.worker_of(BUSY)["pid"])
+            terminal.wait_for(lambda picture: pid in words_of(picture, "dm:busy"))
         finally:
             daemon.ctl("stop", BUSY)
             chat.kill()

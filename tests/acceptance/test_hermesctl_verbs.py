@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -9,8 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,6 +21,12 @@ from harness.running import TIME, running, wait_until
 
 DM = "agent:main:local:dm"
 TICK = os.sysconf("SC_CLK_TCK")
+
+CLOCK = timedelta(seconds=1.5)
+"""The kernel tells the time of its boot in whole seconds."""
+
+ROUNDED = timedelta(milliseconds=2)
+"""Times are shown with three digits."""
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +42,7 @@ def say(daemon: Daemon, text: str, name: str = "") -> str:
     return done.stdout
 
 
-@contextmanager
+@contextlib.contextmanager
 def at_work(daemon: Daemon, text: str, name: str) -> Iterator[dict[str, Any]]:
     """A chat whose agent has begun to work on this; its row. The turn is stopped at the end."""
     with subprocess.Popen(
@@ -97,11 +103,14 @@ def test_status_says_that_it_runs_since_when_and_where(daemon: Daemon) -> None:
 
 
 def test_the_figures_of_status_are_those_of_proc(daemon: Daemon) -> None:
+    before = datetime.now(UTC)
     status = daemon.json("status")
     assert (status["schema"], status["state"], status["pid"]) == (1, "running", daemon.pid)
     assert (status["home"], status["instance"]) == (str(daemon.home), daemon.instance)
-    assert abs((moment(status["started_at"]) - started_at(daemon.pid)).total_seconds()) < 3.0
-    assert abs(status["uptime_s"] - (datetime.now(UTC) - moment(status["started_at"])).total_seconds()) < 2.0
+    began = moment(status["started_at"])
+    assert started_at(daemon.pid) - CLOCK <= began <= datetime.fromtimestamp(daemon.ready_at, UTC)
+    assert before - began <= timedelta(seconds=status["uptime_s"]) + ROUNDED
+    assert timedelta(seconds=status["uptime_s"]) <= datetime.now(UTC) - began + ROUNDED
     assert status["workers"]["by_state"] == count_states(daemon)
     pids = [daemon.pid, *daemon.processes(but_hermesd=True)]
     assert status["cpu"]["seconds"] == pytest.approx(sum(map(cpu_seconds, pids)), rel=0.25, abs=0.3)
@@ -143,7 +152,9 @@ def test_the_rows_of_ps_are_the_processes_of_proc(daemon: Daemon) -> None:
     (server,) = tools["mcp"]
     assert (server["name"], server["state"]) == ("time", "ready")
     for one in (row, tools):
-        assert abs((moment(one["started_at"]) - started_at(one["pid"])).total_seconds()) < 3.0
+        # From the order to start it, which a keeper that is still starting itself obeys later.
+        assert moment(document["supervisor"]["started_at"]) <= moment(one["started_at"])
+        assert moment(one["started_at"]) <= started_at(one["pid"]) + CLOCK
         tree = [one["pid"], *(child.pid for child in psutil.Process(one["pid"]).children(recursive=True))]
         assert one["processes"] == len(tree)
         assert one["cpu_seconds"] == pytest.approx(sum(map(cpu_seconds, tree)), rel=0.2, abs=0.15)
@@ -180,10 +191,15 @@ def test_the_tree_of_ps_shows_each_server_below_its_worker(daemon: Daemon) -> No
 
 def test_the_cpu_of_a_spinning_worker_is_seen_while_it_spins_and_goes_on_counting(daemon: Daemon) -> None:
     with at_work(daemon, "!spin 600", "spinning") as row:
-        before, real_before = daemon.worker_of(row["session"])["cpu_seconds"], cpu_seconds(row["pid"])
-        wait_until(lambda: cpu_seconds(row["pid"]) - real_before > 1.0, 30.0, what="a second of CPU")
-        after, real_after = daemon.worker_of(row["session"]), cpu_seconds(row["pid"])
-        assert after["cpu_seconds"] - before == pytest.approx(real_after - real_before, rel=0.25, abs=0.1)
+        # It spins on while hermesd looks and answers: the truth is between a look of ours before and one after that.
+        first = cpu_seconds(row["pid"])
+        before = daemon.worker_of(row["session"])["cpu_seconds"]
+        second = cpu_seconds(row["pid"])
+        wait_until(lambda: cpu_seconds(row["pid"]) - second > 1.0, 30.0, what="a second of CPU")
+        third = cpu_seconds(row["pid"])
+        after = daemon.worker_of(row["session"])
+        last = cpu_seconds(row["pid"])
+        assert third - second - 0.1 <= after["cpu_seconds"] - before <= last - first + 0.1
         assert after["cpu_percent"] > 5
         assert (after["state"], bool(after["turn"])) == ("busy", True)
         assert after["turn_s"] >= 1.0
@@ -262,8 +278,11 @@ def test_logs_follows_until_ctrl_c(daemon: Daemon) -> None:
 
 
 def has_open(pid: int, name: str) -> bool:
-    links = Path(f"/proc/{pid}/fd").glob("*")
-    return any(os.path.basename(os.readlink(link)) == name for link in links if link.is_symlink())
+    for link in Path(f"/proc/{pid}/fd").glob("*"):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            if os.path.basename(os.readlink(link)) == name:
+                return True
+    return False
 
 
 # ---- chat ------------------------------------------------------------------------------------------------------------

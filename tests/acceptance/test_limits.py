@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.daemon import can_drop_privileges
+from harness.daemon import can_drop_privileges, turn_runs
 from harness.running import wait_until
 from harness.scene import PROGRAMS, Scene
 
@@ -142,14 +142,16 @@ def test_a_shared_server_that_uses_too_much_is_replaced_or_ended_and_the_next_ca
 
 
 def test_age_and_number_of_turns_replace_a_worker_between_two_turns_and_never_during_one() -> None:
-    with wasteful({"max_age": "2s", "max_turns_per_worker": 3}) as scene:
+    with wasteful({"max_age": "2s"}) as scene:
         message = scene.fake.say("rest 2.5", chat=CHAT)
-        wait_until(lambda: scene.daemon.workers() and scene.worker(CHAT)["state"] == "busy")
+        wait_until(lambda: any(turn_runs(row) for row in scene.daemon.workers()), what="it has begun")
         began_in = scene.worker(CHAT)["pid"]
         answer = scene.fake.final(message, chat=CHAT)["text"]
         assert (numbers(answer), pid_of(answer)) == ((0, 1), began_in), "it ends where it began"
         wait_until(lambda: not scene.daemon.workers())
         assert "recycled: it was " in scene.daemon.ctl("sessions", "show", CHAT).stdout
+        scene.configure_ours(workers={"max_turns_per_worker": 3})
+        assert scene.daemon.ctl("reload").returncode == 0
         answers = [scene.fake.talk("hello", chat=CHAT) for _ in range(4)]
         assert [numbers(one) for one in answers] == [(1, 1), (2, 2), (3, 3), (4, 1)]
         assert len({began_in, *map(pid_of, answers)}) == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import signal
 import subprocess
 import tempfile
 import threading
@@ -26,7 +27,8 @@ def has_aimock() -> bool:
 class AiMock:
     """``url`` is what goes into ``model.base_url``."""
 
-    def __init__(self, address: str):
+    def __init__(self, address: str, process: subprocess.Popen[str]):
+        self._process = process
         self.address = address
         self.url = f"{address}/v1"
 
@@ -43,6 +45,15 @@ class AiMock:
     def forget(self) -> None:
         """Empty the journal."""
         self._ask("POST", "/__aimock/reset/journal")
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """The model says nothing more meanwhile: what is done here comes before the rest of its answer."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def _ask(self, method: str, path: str, body: Any = None) -> Any:
         data = json.dumps(body).encode() if body is not None else b"" if method == "POST" else None
@@ -63,7 +74,7 @@ def aimock(*fixtures: Mapping[str, Any], options: Sequence[str] = ()) -> Iterato
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         ) as process:  # fmt: skip
             try:
-                yield AiMock(_address(process))
+                yield AiMock(_address(process), process)
             finally:
                 process.terminate()
 

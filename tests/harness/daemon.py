@@ -52,6 +52,7 @@ class Daemon:
         self.unprivileged = unprivileged
         self.env = {**_clean_environment(home), **(env or {})}
         self.pid = 0
+        self.ready_at = 0.0  # Unix seconds, of the last start
         self._pidfd = -1
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         (home / "config.yaml").write_text(config, "utf-8")
@@ -76,6 +77,7 @@ class Daemon:
         if done.returncode != 0:
             raise CannotStart(done.returncode, done.stderr)
         self.hold(int(done.stdout))
+        self.ready_at = time.time()
         return self
 
     def hold(self, pid: int) -> None:
