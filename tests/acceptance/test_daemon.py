@@ -157,7 +157,7 @@ def test_replace_ends_the_first_and_starts_the_second(make_daemon: MakeDaemon) -
     daemon.ctl("chat", input="hello\n")
     done = hermesd(daemon, "--daemon", "--replace")
     assert done.returncode == 0, done.stderr
-    assert daemon.wait_dead(0)
+    assert daemon.wait_dead(5.0)
     assert int(done.stdout) != daemon.pid
     daemon.hold(int(done.stdout))
     assert daemon.json("status")["pid"] == daemon.pid

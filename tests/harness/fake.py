@@ -104,7 +104,8 @@ class Fake:
                 if text in message["text"]:
                     return message
             left = until - time.monotonic()
-            if left <= 0 or not self.ask("wait", count=len(messages) + 1, timeout=left, chat=chat)["met"]:
+            # An earlier message may be edited until it does.
+            if left <= 0 or not self.ask("wait", count=1, timeout=left, chat=chat, containing=text)["met"]:
                 raise AssertionError(f"{text!r} was not shown in {chat} within {seconds} s, but {messages}")
 
     def close(self) -> None:
