@@ -43,22 +43,27 @@ SHORTEST, LONGEST = 2.0, 300.0
 
 @dataclass(slots=True)
 class Invitation:
-    """``inviter``: who invited for a direct chat, or "". ``due`` is a time of the event loop's."""
+    """``inviter``: who invited for a direct chat, or "". ``told``: the sync that has told of it need not come again, so
+    that no sync without a token shows its room as one that we were in before. ``due`` is a time of the event loop's.
+    """
 
     inviter: str
+    told: bool = False
     failures: int = 0
     due: float = 0.0
 
 
 class Invites:
-    """Joins the rooms that we are asked into."""
+    """Joins the rooms that we are asked into. ``reads_on``: the syncs go on from where an earlier life has stopped."""
 
-    def __init__(self, client: ClientAPI, rooms: Rooms, keep: Callable[[Cursor], Awaitable[None]], kept: str):
+    def __init__(
+        self, client: ClientAPI, rooms: Rooms, keep: Callable[[Cursor], Awaitable[None]], kept: str, *, reads_on: bool
+    ):
         self._client = client
         self._rooms = rooms
         self._keep = keep
         found: dict[str, str] = json.loads(kept) if kept else {}
-        self._waiting = {room: Invitation(inviter) for room, inviter in found.items()}
+        self._waiting = {room: Invitation(inviter, reads_on) for room, inviter in found.items()}
         self._joining: dict[asyncio.Task[None], str] = {}
         self._more = asyncio.Event()
 
@@ -76,7 +81,13 @@ class Invites:
             del self._waiting[next(iter(self._waiting))]
         if found or taken_back:
             await self._note()
-            self._more.set()
+
+    def begin(self) -> None:
+        """What `take` has noted is joined from now on: the token of its sync is on disk."""
+        for invitation in self._waiting.values():
+            if not invitation.told:
+                invitation.told = True
+                self._more.set()
 
     async def _note(self) -> None:
         await self._keep(Cursor(CURSOR, json.dumps({room: one.inviter for room, one in self._waiting.items()})))
@@ -104,7 +115,8 @@ class Invites:
         now = asyncio.get_running_loop().time()
         under_way = set(self._joining.values())
         again = sum(1 for room in under_way if room in self._waiting and self._waiting[room].failures)
-        idle = sorted((one.failures, room) for room, one in self._waiting.items() if room not in under_way)
+        ready = ((room, one) for room, one in self._waiting.items() if one.told and room not in under_way)
+        idle = sorted((one.failures, room) for room, one in ready)
         for failures, room in idle:
             if len(self._joining) >= AT_ONCE or (failures and again >= AGAIN_AT_ONCE):
                 return None  # one that ends makes room

@@ -60,7 +60,7 @@ class Reading:
         self.encrypted_rooms: set[str] = set()  # where we have not been able to read
         self._told: set[str] = set()  # rooms that know of a message which could not be read
         self._one_at_a_time = asyncio.Lock()
-        self.invites = Invites(client, rooms, keep, kept.get("invites", ""))
+        self.invites = Invites(client, rooms, keep, kept.get("invites", ""), reads_on=bool(store.kept))
 
     async def take(self, data: Batch) -> None:
         async with self._one_at_a_time:
@@ -75,6 +75,7 @@ class Reading:
             if self._crypto is not None and data.get("to_device", {}).get("events"):
                 await self._try_undecrypted()
             await self._insist(self._store.settle)
+            self.invites.begin()
 
     async def _take_rest(self, data: Batch) -> None:
         if self._crypto is not None:
@@ -160,6 +161,10 @@ class Reading:
         if event.get("sender") == self._rooms.me.user_id:
             return
         found = buttons.pressed(self._sending.questions, event)
+        if found is None:
+            # It may be faster than the server's word which message has become the question.
+            await self._sending.asked(str(event["room_id"]))
+            found = buttons.pressed(self._sending.questions, event)
         if found is None:
             return
         question_id, choice = found

@@ -62,6 +62,7 @@ class Sending:
         self.pace = Pace()
         self._one_at_a_time = asyncio.Lock()
         self.questions = buttons.load(kept.get(buttons.CURSOR, ""))
+        self._asking: dict[asyncio.Future[None], str] = {}  # questions under way: done when they are known, by room
 
     def expect(self, message: Inbound) -> None:
         """A message has come: nobody has reacted to it for us yet, and its sender does not know that it was read."""
@@ -129,9 +130,15 @@ class Sending:
     async def _ask(self, target: Target, message: Outbound, signs: dict[str, str]) -> str:
         assert message.question is not None
         body = f"{message.text}\n\n{buttons.legend(signs)}"
-        event_id = await self._put(target.chat_id, MESSAGE, outbound.text(message, target, body), message.key)
         question = buttons.Question(target.chat_id, message.question.ask, signs, target.thread_id)
-        self.questions[event_id] = question
+        known: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._asking[known] = target.chat_id
+        try:
+            event_id = await self._put(target.chat_id, MESSAGE, outbound.text(message, target, body), message.key)
+            self.questions[event_id] = question
+        finally:
+            del self._asking[known]
+            known.set_result(None)
         while len(self.questions) > buttons.KEPT:
             del self.questions[next(iter(self.questions))]
         await self._keep_questions()
@@ -143,6 +150,11 @@ class Sending:
                 log.info("a choice of a question is not shown as a reaction: %s", error)  # text answers it as well
         await self._keep_questions()
         return event_id
+
+    async def asked(self, room: str) -> None:
+        """Until each question that is on its way into this room is known by its event, or has failed."""
+        if under_way := [known for known, where in self._asking.items() if where == room]:
+            await asyncio.wait(under_way)
 
     async def _keep_questions(self) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from harness.matrix.bot import Bot, direct, group, seen, shown
@@ -205,6 +206,34 @@ class TestQuestions:
         [press] = await bot.core.until(lambda: bot.core.presses)
         assert (press.user_id, press.ask, press.choice) == (anna.user_id, "ask-1", "approve")
         assert (press.chat_id, press.message_id) == (room, sent.message_id)
+
+    async def test_a_reaction_counts_that_is_faster_than_the_servers_word_of_the_question(
+        self, bot: Bot, anna: Person, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await bot.start()
+        room = await direct(bot, anna)
+        sending = bot.adapter._connected()
+        put, asked, came, may_return = sending._put, sending.asked, asyncio.Event(), asyncio.Event()
+
+        async def slow(*call: Any) -> str:
+            event = await put(*call)
+            await may_return.wait()
+            return event
+
+        async def looked(where: str) -> None:
+            came.set()
+            await asked(where)
+
+        monkeypatch.setattr(sending, "_put", slow)
+        monkeypatch.setattr(sending, "asked", looked)
+        asking = asyncio.create_task(bot.send(room, "May I?", kind="question", question=self.ASK))
+        [question] = await seen(anna, lambda: anna.messages(room, bot.user_id))
+        anna.react(room, question["event_id"], "✅")
+        await came.wait()
+        assert bot.core.presses == []
+        may_return.set()
+        [press] = await bot.core.until(lambda: bot.core.presses)
+        assert (press.choice, press.message_id) == ("approve", (await asking).message_id)
 
     async def test_it_can_be_answered_in_the_next_life_and_is_settled_in_its_place(
         self, bot: Bot, anna: Person

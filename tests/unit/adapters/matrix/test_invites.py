@@ -70,8 +70,14 @@ def asked_into(*rooms: str, direct: bool = True) -> dict[str, Any]:
     return {"rooms": {"invite": {room: {"invite_state": {"events": [event]}} for room in rooms}}}
 
 
-def made(server: Server, kept: str = "") -> Invites:
-    return Invites(server, Rooms(server), server.keep, kept)  # type: ignore[arg-type]
+def made(server: Server, kept: str = "", *, reads_on: bool = True) -> Invites:
+    return Invites(server, Rooms(server), server.keep, kept, reads_on=reads_on)  # type: ignore[arg-type]
+
+
+async def told(waiting: Invites, batch: dict[str, Any]) -> None:
+    """As by a sync whose token was kept."""
+    await waiting.take(batch, ME)
+    waiting.begin()
 
 
 @pytest.fixture
@@ -96,9 +102,9 @@ async def test_one_that_takes_long_keeps_no_other_waiting(
     monkeypatch.setattr("hermesd.adapters.matrix.calls.AFTER", 0.01)
     slow = [f"!slow{number}" for number in range(3 * AT_ONCE)]
     server.slow.update(slow)
-    await waiting.take(asked_into(*slow), ME)
+    await told(waiting, asked_into(*slow))
     await server.until(lambda: all(server.asked.get(room, 0) >= 2 for room in slow))
-    await waiting.take(asked_into("!room"), ME)
+    await told(waiting, asked_into("!room"))
     before = sum(server.asked.values())
     await server.until(lambda: "!room" in server.joined)
     assert sum(server.asked.values()) - before <= AT_ONCE, "it goes before those that have failed"
@@ -108,7 +114,7 @@ async def test_one_that_takes_long_keeps_no_other_waiting(
 async def test_no_more_are_joined_at_once_than_that(server: Server, waiting: Invites) -> None:
     rooms = [f"!{number}" for number in range(AT_ONCE + 3)]
     server.slow.update(rooms)
-    await waiting.take(asked_into(*rooms), ME)
+    await told(waiting, asked_into(*rooms))
     await server.until(lambda: len(server.asked) == AT_ONCE)
     await asyncio.sleep(0)
     assert len(server.asked) == AT_ONCE
@@ -116,7 +122,7 @@ async def test_no_more_are_joined_at_once_than_that(server: Server, waiting: Inv
 
 async def test_all_of_them_are_marked_as_direct(server: Server, waiting: Invites) -> None:
     rooms = [f"!{number}" for number in range(AT_ONCE)]
-    await waiting.take(asked_into(*rooms), ME)
+    await told(waiting, asked_into(*rooms))
     await server.until(lambda: server.kept == "{}")
     assert sorted(server.direct[ANNA]) == sorted(rooms)
 
@@ -127,7 +133,7 @@ async def test_one_that_failed_is_tried_again_and_one_that_is_refused_is_over(
     monkeypatch.setattr(invites, "SHORTEST", 0.01)
     monkeypatch.setattr("hermesd.adapters.matrix.calls.AFTER", 0.01)
     server.failing = {"!later": MatrixUnknownRequestError(502, "<html>"), "!never": MForbidden(403, "banned")}
-    await waiting.take(asked_into("!later", "!never"), ME)
+    await told(waiting, asked_into("!later", "!never"))
     await server.until(lambda: server.kept == "{}")
     assert server.joined == ["!later"]
     assert server.asked == {"!later": 2, "!never": 1}
@@ -144,3 +150,18 @@ async def test_a_token_that_is_refused_ends_it(server: Server) -> None:
     server.failing = {"!room": MUnknownToken(401, "revoked")}
     with pytest.raises(Unauthorized):
         await made(server, json.dumps({"!room": ""})).run()
+
+
+@pytest.mark.parametrize("kept", ["", json.dumps({"!room": ANNA})])
+async def test_none_is_joined_before_the_sync_that_told_of_it_is_behind_us(server: Server, kept: str) -> None:
+    """Else a death in between would have the next life take what was said there for history."""
+    found = made(server, kept, reads_on=False)
+    running = asyncio.create_task(found.run())
+    if not kept:
+        await found.take(asked_into("!room"), ME)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert (server.asked, running.done()) == ({}, False)
+    found.begin()
+    await server.until(lambda: server.joined == ["!room"])
+    running.cancel()
