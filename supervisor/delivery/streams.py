@@ -93,7 +93,7 @@ class Streams:
 
     def boundary(self, turn: str) -> None:
         """What follows stands below what comes now: a tool's call, a question, a message of its own."""
-        if (stream := self._streams.get(turn)) is not None:
+        if (stream := self._streams.get(turn)) is not None and not stream.ended:
             self._feed(stream, progress.Boundary())
 
     def adopt(self, turn: str, target: Target, text: str, breaks: Sequence[int]) -> None:
@@ -301,8 +301,6 @@ class Streams:
         return replace(style, limit=facts.max_length, unit=facts.unit)
 
     def _feed(self, stream: _Stream, event: progress.Text | progress.Boundary) -> None:
-        if stream.ended:
-            return
         if stream.state is None:
             stream.early.append(event)
         elif isinstance(event, progress.Text):

@@ -56,6 +56,26 @@ class TestProgress:
         await scene.reads("Let me look.", LONG.strip())
         await scene.settled()
 
+    async def test_what_was_said_before_a_tool_is_shown_though_the_answer_comes_at_once(
+        self, scene: AnswerScene, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await scene.begin()
+        shows, may_look = scene.gateway.deliverer.streams, asyncio.Event()
+        look = shows._of_turn
+
+        async def slowly(turn: str, target: Target) -> Any:
+            await may_look.wait()
+            return await look(turn, target)
+
+        monkeypatch.setattr(shows, "_of_turn", slowly)
+        scene.delta("Let me look.")
+        scene.tool()
+        scene.finish("It snows.")
+        await until(lambda: shows._streams[scene.start.turn].ended)
+        may_look.set()
+        await scene.reads("Let me look.", "It snows.")
+        await scene.settled()
+
     async def test_an_answer_that_holds_what_was_said_before_the_tool(self, scene: AnswerScene) -> None:
         await scene.begin()
         scene.delta("Let me look.")
