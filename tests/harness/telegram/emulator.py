@@ -6,8 +6,9 @@ The server has a thread and an event loop of its own, so that a test that waits 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -154,6 +155,17 @@ class Emulator:
             self.send("photo", data, user, chat, album=album, caption=caption if number == 0 else "")
             for number, data in enumerate(pictures)
         ]
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """What is said in it comes to the bot in one answer: however slow this machine is, nothing is late."""
+
+        def hold(held: bool) -> None:
+            self.server.held = held
+
+        self._on_loop(lambda: hold(True))
+        yield
+        self._on_loop(lambda: hold(False))
 
     def sticker(
         self, user: User, *, emoji: str = "😀", animated: bool = False, video: bool = False, set_name: str = "Animals"

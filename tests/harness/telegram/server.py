@@ -62,6 +62,7 @@ class Server:
         self._polled = (0.0, 0)  # when, and with which offset
         self.handed_out: Counter[int] = Counter()  # how often each update was in an answer
         self._poll: asyncio.Future[None] | None = None  # the one that waits for updates
+        self.held = False  # updates gather, and a poll waits as if there were none
         self._conflict_at = 0.0
         self._runner: web.AppRunner | None = None
         self._never = asyncio.Event()
@@ -107,10 +108,14 @@ class Server:
 
     async def wake(self) -> None:
         """Something has changed: for those who poll, for the webhook, and for a test that waits."""
-        if self._poll is not None and not self._poll.done() and len(self.updates):
+        if self._poll is not None and not self._poll.done() and self._has_some:
             self._poll.set_result(None)
         self.hook.wake()
         await self._notify()
+
+    @property
+    def _has_some(self) -> bool:
+        return bool(len(self.updates)) and not self.held
 
     async def _notify(self) -> None:
         async with self.changed:
@@ -183,7 +188,7 @@ class Server:
         if hasty:
             limit = 1
         seconds = min(call.number("timeout"), LONG_POLL_LIMIT)
-        if not len(self.updates) and seconds > 0:
+        if not self._has_some and seconds > 0:
             self._end_poll(errors.other_poller())
             poll = self._poll = asyncio.get_running_loop().create_future()
             try:
@@ -197,7 +202,7 @@ class Server:
             finally:
                 if self._poll is poll:
                     self._poll = None
-        found = self.updates.first(limit)
+        found = [] if self.held else self.updates.first(limit)
         self.handed_out.update(update["update_id"] for update in found)
         return found
 
