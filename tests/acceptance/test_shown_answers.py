@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,10 @@ class Slow:
         self.session = session
 
     async def turn(self, turn, out):
-        text = ""
+        text, home = "", pathlib.Path(self.session.settings["home"])
         if turn.text == "file":
             path = self.session.workdir / "plot.png"
             path.write_bytes(b"\\x89PNG\\r\\n\\x1a\\n1234")
-            home = pathlib.Path(self.session.settings["home"])
             return f"Here it is.\\nMEDIA:{path}\\nMEDIA:{home / 'config.yaml'}\\nMEDIA:{home / '.env'}"
         if turn.text == "ask":
             return "You said " + await out.ask("Shall I?", ["approve", "deny"], 60.0)
@@ -40,6 +41,8 @@ class Slow:
             text += word
             await out.delta(word)
             await asyncio.sleep(0.02)
+            while turn.text == "grow" and number in (19, 39) and not (home / f"seen{number}").exists():
+                await asyncio.sleep(0.02)
         if turn.text == "long":
             return text * 20
         return text
@@ -82,23 +85,41 @@ def texts(scene: Scene, chat: str) -> list[str]:
     return [message["text"] for message in scene.fake.shown(chat=chat)]
 
 
-def whole() -> str:
-    return " ".join(f"word{number}" for number in range(60))
+def whole(words: int = 60) -> str:
+    return " ".join(f"word{number}" for number in range(words))
+
+
+def wait_begun(scene: Scene) -> None:
+    """Until an answer is being shown, and hermesd has written down in which message: a death is told by that."""
+
+    def written() -> int:
+        path = scene.daemon.home / "hermesd" / "state.db"
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as journal:
+            return int(journal.execute("SELECT count(*) FROM progress WHERE message_id LIKE 'out-%'").fetchone()[0])
+
+    wait_until(lambda: any("word9 " in text for text in texts(scene, "a")), 60.0)
+    wait_until(written, 60.0)
 
 
 def test_an_answer_grows_in_one_message(scene: Scene) -> None:
     scene.start()
-    message = scene.fake.say("hello", chat="a")
-    wait_until(lambda: any(CURSOR in text for text in texts(scene, "a")))
+    message = scene.fake.say("grow", chat="a")
+    for number in (19, 39):
+        wait_until(lambda number=number: texts(scene, "a") == [f"{whole(number + 1)} {CURSOR}"], 60.0)
+        (scene.daemon.home / f"seen{number}").touch()
     shown = scene.fake.final(message, chat="a")
     assert shown["text"] == whole()
     assert len(scene.fake.shown(chat="a")) == 1
     made = calls(scene, "a")
     assert [call["word"] for call in made] == ["send", *["edit"] * (len(made) - 1)]
-    assert len(made) > 4
     assert all(whole().startswith(call["text"].removesuffix(CURSOR).rstrip()) for call in made)
-    rows = scene.daemon.json("outbox", "ls", "--session", scene.session("a"))["messages"]
-    assert [(row["state"], row["platform_message_id"]) for row in rows] == [("sent", shown["message_id"])]
+
+    def rows() -> list[tuple[str, str]]:
+        rows = scene.daemon.json("outbox", "ls", "--session", scene.session("a"))["messages"]
+        return [(row["state"], row["platform_message_id"]) for row in rows]
+
+    # It is shown before hermesd has heard of it and has written it down.
+    wait_until(lambda: rows() == [("sent", shown["message_id"])], 60.0)
 
 
 def test_what_comes_after_a_tool_stands_below_it(scene: Scene) -> None:
@@ -122,7 +143,7 @@ def test_a_hermesd_that_is_killed_goes_on_in_the_same_message(scene: Scene) -> N
     scene.configure_ours(agent_settings={"home": str(scene.daemon.home), "words": 300})
     scene.start()
     message = scene.fake.say("hello", chat="a")
-    wait_until(lambda: any("word9 " in text for text in texts(scene, "a")))
+    wait_begun(scene)
     scene.fake.close()
     scene.daemon.kill()
     scene.start()
@@ -137,7 +158,7 @@ def test_one_whose_workers_die_with_it_ends_the_message(scene: Scene) -> None:
     scene.configure_ours(agent_settings={"home": str(scene.daemon.home), "words": 3000}, adopt_timeout="1s")
     scene.start()
     message = scene.fake.say("hello", chat="a")
-    wait_until(lambda: any("word9 " in text for text in texts(scene, "a")))
+    wait_begun(scene)
     scene.fake.close()
     scene.daemon.kill()
     scene.daemon.wait_nothing_left(20.0)
@@ -174,7 +195,7 @@ def test_files_go_out_and_secrets_do_not(scene: Scene) -> None:
 def test_a_question_has_buttons_until_it_is_answered(scene: Scene) -> None:
     scene.start()
     message = scene.fake.say("ask", chat="a")
-    wait_until(lambda: scene.fake.shown(chat="a"))
+    wait_until(lambda: scene.fake.shown(chat="a"), 60.0)
     (question,) = scene.fake.shown(chat="a")
     assert (question["text"], question["choices"]) == ("Shall I?", ["approve", "deny"])
     pressed = scene.fake.ask("press", chat="a", message_id=question["message_id"], choice="approve", user="stranger")
