@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from harness.daemon import turn_runs
 from harness.running import wait_until
 from harness.scene import Scene
 
@@ -103,11 +105,16 @@ def test_a_server_that_fails_is_left_alone_in_every_session_until_somebody_mends
     assert (row["state"], row["failures"], row["reason"], row["running"]) == ("good", 0, "", 2)
 
 
+def _two_lines(scene: Scene) -> list[str]:
+    done = scene.daemon.ctl("mcp", "logs", "other", "-n", "2")
+    lines = done.stdout.splitlines()
+    return lines if len(lines) == 2 and not lines[1].startswith("--- ") else []
+
+
 def test_the_log_of_a_server_is_shown(scene: Scene) -> None:
     call(scene, "other.loud", "noisy", size=300)
-    done = scene.daemon.ctl("mcp", "logs", "other", "-n", "2")
-    assert done.returncode == 0, done.stderr
-    header, line = done.stdout.splitlines()
+    # Its standard error and its answers are two ways.
+    header, line = wait_until(lambda: _two_lines(scene), what="the line")
     assert header.startswith("--- ")
     assert "/mcp-other-" in header
     assert line == "x" * 300
@@ -123,16 +130,22 @@ def test_a_stop_ends_what_the_tool_has_started_and_the_worker_stays(scene: Scene
     call(scene, "plain.echo", chat)
     call(scene, "other.echo", chat)
     before, worker = processes(scene, chat), scene.worker(chat)["pid"]
-    alive = len(scene.roll.alive())
+    (left,) = [child.pid for child in psutil.Process(before["plain"]).children()]
+    wait_until(lambda: left in scene.roll.alive(), what="the child of the server")
+    # Servers of the tests before this one may be ending just now: what counts is who comes.
+    known = set(scene.roll.alive())
     message = scene.fake.say('!call plain.grow {"deep": 10}', chat=chat)
-    scene.roll.wait_alive(alive + 10)
+    wait_until(lambda: len(set(scene.roll.alive()) - known) == 10, LONG, what="ten processes")
+    family = {before["plain"], left, *scene.roll.alive()} - (known - {before["plain"], left})
+    assert len(family) == 12
     began = time.monotonic()
     assert "Stopped." in scene.fake.talk("/stop", chat=chat)
     scene.fake.final(message, chat=chat)
-    scene.roll.wait_alive(alive - 2)
+    wait_until(lambda: not family & set(scene.roll.alive()), LONG, what="the end of all")
     took = time.monotonic() - began
     assert took < 5.0
-    assert processes(scene, chat) == {"other": before["other"]}
+    # Its worker tells so when it has looked that they are gone.
+    wait_until(lambda: processes(scene, chat) == {"other": before["other"]}, LONG, what="the report")
     assert scene.worker(chat)["pid"] == worker
     assert call(scene, "plain.echo", chat) == "echo: {}"
 
@@ -157,7 +170,7 @@ def test_a_reload_ends_what_differs_when_its_worker_is_idle_and_nothing_else(sce
             call(scene, f"{name}.echo", chat)
     before = {chat: processes(scene, chat) for chat in ("idle", "busy")}
     running = fake.say('!call other.slow {"seconds": 600}', chat="busy")
-    wait_until(lambda: scene.worker("busy")["state"] == "busy", what="a turn")
+    wait_until(lambda: turn_runs(scene.worker("busy")), LONG, what="a turn")
     plain = {**scene.hostile("leave_a_child"), "env": {"CONNECT_BACK": str(scene.roll.path), "MORE": "1"}}
     other = {**scene.hostile("be_plain"), "timeout": 9}
     change(scene, plain=plain, bad=None, new=scene.hostile("be_plain"), other=other)
@@ -187,10 +200,12 @@ def test_a_reload_lets_the_calls_of_a_shared_server_end_where_they_are(scene: Sc
     daemon.ctl("reload")
     for name in ("one", "two"):
         assert call(scene, f"{name}.echo", "ann") == "echo: {}"
+    # What a holder tells of its servers and what it answers go different ways.
+    wait_until(lambda: sorted(held(scene).values()) == ["one", "two"], LONG, what="two processes")
     before = held(scene)
     end = scene.place / "end"
     running = scene.fake.say(f"!call one.slow {json.dumps({'until': str(end)})}", chat="ann")
-    wait_until(lambda: "busy" in [row["state"] for row in holders(scene)], what="the call")
+    wait_until(lambda: "busy" in [row["state"] for row in holders(scene)], LONG, what="the call")
 
     # Another time-out: the process goes on, and so does the worker that holds it.
     change(scene, one={**one, "timeout": "7m"})
@@ -203,9 +218,9 @@ def test_a_reload_lets_the_calls_of_a_shared_server_end_where_they_are(scene: Sc
     change(scene, one={**one, "env": {**one["env"], "MORE": "1"}})
     assert daemon.ctl("reload").returncode == 0
     assert "MORE" in call(scene, "one.environment", "bob")
+    wait_until(lambda: len(held(scene)) == 3, LONG, what="a third process")
     after = held(scene)
     assert set(before) < set(after), (before, after)
-    assert len(after) == 3
     end.touch()
     assert scene.fake.final(running, chat="ann")["text"] == f"after {end}"
     gone = {pid for pid, name in before.items() if name == "one"}
@@ -237,8 +252,11 @@ def test_a_bad_file_changes_no_server_and_sighup_does_what_reload_does(scene: Sc
 
 
 def kept(scene: Scene, name: str) -> dict[str, Any]:
-    """What the file says of a server."""
-    document = json.loads((scene.daemon.home / "hermesd" / "mcp.json").read_text())
+    """What the file says of a server; it is written a second after what it tells of."""
+    path = scene.daemon.home / "hermesd" / "mcp.json"
+    if not path.exists():
+        return {}
+    document = json.loads(path.read_text())
     (entry,) = (one["budget"] for one in document["servers"] if one["name"] == name)
     return {"state": entry["state"], "spawns": entry["spawns"]}
 
@@ -251,7 +269,7 @@ def test_budgets_and_lists_outlive_hermesd_and_its_workers_are_told_what_changed
     scene.daemon.ask("mcp.reset", server="missing")
     call(scene, "missing.echo", "heir")
     spawns = budget(scene, "missing")["spawns"]
-    wait_until(lambda: kept(scene, "missing") == {"state": "parked", "spawns": spawns}, what="the file")
+    wait_until(lambda: kept(scene, "missing") == {"state": "parked", "spawns": spawns}, LONG, what="the file")
     change(scene, other=None)
     daemon.kill()
     fake.close()
