@@ -130,8 +130,9 @@ def test_a_shorter_idle_timeout_applies_to_workers_that_are_idle_already(scene: 
     change(scene.daemon, workers={"idle_timeout": "100ms"})
     assert scene.daemon.ctl("reload").returncode == 0
     wait_until(
-        lambda: not any(row["session"] == scene.session("sleepy") for row in scene.daemon.workers()), what="hibernation"
-    )
+        lambda: not any(row["session"] == scene.session("sleepy") for row in scene.daemon.workers()), 60.0,
+        what="hibernation",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -18,7 +17,7 @@ def scene() -> Iterator[Scene]:
         made.start()
         yield made
         made.daemon.stop()
-        made.daemon.wait_nothing_left(2.0)
+        made.daemon.wait_nothing_left(5.0)
 
 
 def busy(scene: Scene, chat: str, text: str = "!sleep 600") -> str:
@@ -55,7 +54,7 @@ def test_retry_after_new_repeats_nothing_from_before_it(scene: Scene) -> None:
 
 def test_status_answers_while_the_agent_is_busy(scene: Scene) -> None:
     message = busy(scene, "status")
-    text = scene.fake.talk("/status", chat="status", seconds=5.0)
+    text = scene.fake.talk("/status", chat="status")
     assert f"session: {scene.session('status')}" in text
     assert "agent: busy" in text
     assert re.search(r"running: running for \d+ s", text)
@@ -68,9 +67,7 @@ def test_status_answers_while_the_agent_is_busy(scene: Scene) -> None:
 def test_stop_ends_the_turn_and_drops_what_waits(scene: Scene) -> None:
     running = busy(scene, "stop")
     waiting = scene.fake.say("later", chat="stop")
-    began = time.monotonic()
-    assert "1 waiting message" in scene.fake.talk("/stop", chat="stop", seconds=5.0)
-    assert time.monotonic() - began < 3.0
+    assert "1 waiting message" in scene.fake.talk("/stop", chat="stop")
     assert "nterrupted" in scene.fake.final(running, chat="stop")["text"]
     assert "nterrupted" in scene.fake.final(waiting, chat="stop")["text"]
     assert scene.fake.talk("/stop", chat="stop") == "Nothing is running."
@@ -78,7 +75,7 @@ def test_stop_ends_the_turn_and_drops_what_waits(scene: Scene) -> None:
 
 def test_new_answers_while_the_agent_is_busy_and_ends_its_turn(scene: Scene) -> None:
     running = busy(scene, "busy-new")
-    assert "A new conversation has begun" in scene.fake.talk("/new", chat="busy-new", seconds=6.0)
+    assert "A new conversation has begun" in scene.fake.talk("/new", chat="busy-new")
     assert "nterrupted" in scene.fake.final(running, chat="busy-new")["text"]
     assert "no history yet" in scene.fake.talk("!history", chat="busy-new")
 
@@ -100,7 +97,7 @@ def test_retry_runs_a_message_that_died_with_its_worker(scene: Scene) -> None:
 
 def test_retry_of_what_still_runs_says_so(scene: Scene) -> None:
     busy(scene, "still")
-    assert "still being answered" in scene.fake.talk("/retry", chat="still", seconds=5.0)
+    assert "still being answered" in scene.fake.talk("/retry", chat="still")
     assert scene.fake.talk("/stop", chat="still") == "Stopped."
 
 
