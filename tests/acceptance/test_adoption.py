@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 from harness.daemon import CannotStart, turn_runs
 from harness.gate import GATED, Gate
+from harness.ports import free_port
 from harness.running import wait_until
 from harness.scene import Scene
 
@@ -224,8 +224,7 @@ def test_replace_ends_the_workers_of_the_one_that_it_replaces(scene: Scene) -> N
 
 
 def test_an_api_stream_is_told_at_a_restart_that_its_turn_goes_on() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     api = {"api_server": {"enabled": True, "extra": {"port": port}}}
     with Scene(ours={"adopt_timeout": "20s", **GATED}, platforms=api) as scene:
         scene.start()
@@ -260,8 +259,7 @@ def test_an_api_stream_is_told_at_a_restart_that_its_turn_goes_on() -> None:
 
 
 def test_the_caller_of_a_stateless_request_is_gone_and_so_is_its_worker() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     api = {"api_server": {"enabled": True, "extra": {"port": port}}}
     with Scene(ours={"containment": "subreaper", "adopt_timeout": "20s"}, platforms=api) as scene:
         scene.start()
