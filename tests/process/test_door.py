@@ -135,11 +135,11 @@ async def test_a_second_connection_under_a_workers_name_gets_nowhere_without_its
                     CODEC.encode(Hello(waiting.id, "0" * 32, 1, 1, "")),
                     CODEC.encode(Accept("other"), 1),
                 ):
-                    async with asyncio.timeout(10):
+                    async with asyncio.timeout(60):
                         while not dealer.send(frame):
                             await asyncio.sleep(0.001)
 
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while _dropped(door.pool.counts()) < 8:
                     await asyncio.sleep(0.001)
             assert door.heard.said == {}

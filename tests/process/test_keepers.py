@@ -20,6 +20,10 @@ from hermesd.workers import containment
 from hermesd.workers.containment import cgroupfs
 from hermesd.workers.spec import WorkerSpec
 
+SOON = 20.0
+"""Seconds, of a machine that may be busy: less than the 30 that a worker, or a keeper that was never claimed, waits by
+itself. How soon it is on a quiet one is measured by ``scripts/soak kill-both``."""
+
 
 @pytest.fixture(params=["cgroup", "subreaper"])
 def contained_by(request: pytest.FixtureRequest) -> str:
@@ -67,7 +71,7 @@ def test_after_the_time_without_a_supervisor_everything_is_emptied(instance: Ins
     instance.free_lock()
     began = time.monotonic()
     assert keeper.wait() == 0
-    assert instance.wait_clean() + time.monotonic() - began < 3.5
+    assert instance.wait_clean() + time.monotonic() - began < SOON
 
 
 class TestWithoutASupervisor(InOneContainment):
@@ -260,7 +264,7 @@ class TestGuard:
         keeper.kill()
         supervisor.close()
         instance.free_lock()
-        assert instance.wait_clean() < 5.5
+        assert instance.wait_clean() < SOON
         assert child.wait(5) == -signal.SIGKILL
 
     def test_one_that_dies_is_followed_by_another_which_no_kill_of_a_worker_hits(self, instance: Instance) -> None:
@@ -307,7 +311,7 @@ async def test_a_guard_also_ends_what_holds_the_interpreter(instance: Instance) 
         host.close()
     keeper.kill()
     instance.free_lock()
-    assert instance.wait_clean() < 5.5
+    assert instance.wait_clean() < SOON
 
 
 class TestGuardOnce(InOneContainment):
@@ -330,7 +334,7 @@ class TestGuardOnce(InOneContainment):
         supervisor.close()
         instance.free_lock()
         shutil.rmtree(instance.path)
-        instance.wait_clean(10.0)
+        instance.wait_clean(SOON)
         assert not runs(forked.pid)
 
     def test_while_the_lock_is_held_it_waits(self, instance: Instance) -> None:
@@ -343,7 +347,7 @@ class TestGuardOnce(InOneContainment):
         assert runs(forked.pid)
         assert runs(supervisor.ready.guard)
         instance.free_lock()
-        instance.wait_clean(5.5)
+        instance.wait_clean(SOON)
 
     def test_it_leaves_when_the_supervisor_has_another_keeper(self, instance: Instance) -> None:
         keeper, supervisor = guarded(instance, adopt_timeout=0.1)
@@ -369,7 +373,7 @@ class TestGuardOnce(InOneContainment):
         keeper.kill()
         other.kill()
         instance.free_lock()
-        assert instance.wait_clean() < 5.5
+        assert instance.wait_clean() < SOON
 
 
 def test_a_fork_without_a_spec_is_refused_and_leaves_nothing(instance: Instance) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.running import wait_until
 from harness.scene import PROGRAMS, Scene
 
 RECORDS = 10_000
@@ -104,7 +105,8 @@ def test_each_session_has_a_file_of_its_own_and_hermesctl_reads_it(scene: Scene)
         scene.fake.talk(f"say {word}", chat="file")
     wait_for(scene, 2, "loud", "file")
     (path,) = (scene.daemon.home / "hermesd" / "logs" / "sessions").glob("*dm_file-*.log")
-    assert [json.loads(line)["msg"] for line in path.read_text().splitlines()] == ["one", "two"]
+    wait_until(lambda: len(whole_lines(path)) == 2, what="both lines")  # it is written after the log of all
+    assert [json.loads(line)["msg"] for line in whole_lines(path)] == ["one", "two"]
     for name in (scene.session("file"), "file", "dm:file"):
         done = scene.daemon.ctl("--json", "logs", "--session", name)
         assert [json.loads(line)["msg"] for line in done.stdout.splitlines()] == ["one", "two"], done

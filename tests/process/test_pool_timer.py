@@ -75,13 +75,13 @@ class Played:
         self.close = self._dealer.close
 
     async def say(self, message: Message, seq: int = 0, ack: int = 0) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not self._dealer.send(CODEC.encode(message, seq, ack)):
                 await asyncio.sleep(0.001)
 
     async def hear(self, kind: type[Message]) -> tuple[int, int]:
         """Number and acknowledgement of the next message of this kind; others are dropped."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 for frame in self._dealer.recv_all():
                     message, seq, ack, _ = CODEC.decode(frame)
