@@ -44,7 +44,7 @@ FOREIGN = re.compile(
 )
 REAL_PROCESSES = ("contract", "process", "acceptance")
 MARK = "HERMESD_TEST_MARK"
-PATIENCE = 5.0  # seconds that the kernel and the keeper have to finish after a test
+PATIENCE = 20.0  # seconds that the kernel and the keeper have to finish after a test
 
 
 @pytest.fixture(scope="session", autouse=True)

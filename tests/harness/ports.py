@@ -6,6 +6,7 @@ import random
 import socket
 from pathlib import Path
 
+CHANCE = random.SystemRandom()  # every process of a run draws others, however they are seeded
 RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
@@ -19,7 +20,7 @@ def free_port() -> int:
     while True:
         with socket.socket() as probe:
             try:
-                probe.bind(("127.0.0.1", port := random.choice(candidates)))
+                probe.bind(("127.0.0.1", port := CHANCE.choice(candidates)))
             except OSError:
                 continue
             return port

@@ -35,7 +35,7 @@ def running(
         with Daemon(place / "home", json.dumps(config, indent=1), env=environment, unprivileged=unprivileged) as made:
             made.start()
             yield made
-        made.wait_nothing_left(5.0)
+        made.wait_nothing_left(20.0)
         left = [*made.cgroups(), *made.sockets(), *map(str, temporary.iterdir())]
         assert not left, f"left behind: {left}"
     finally:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import random
 import socket
 import subprocess
 import time
@@ -17,6 +15,7 @@ from typing import Any
 import pytest
 from harness.daemon import turn_runs
 from harness.figures import allowed, quantile
+from harness.ports import free_port
 from harness.scene import PROGRAMS, Scene
 
 from hermesd.ipc.codec import Codec
@@ -25,15 +24,6 @@ from hermesd.ipc.sockets import CurveClient, Dealer, new_keys
 
 FLOOD_SECONDS = 1.5
 GREW = 96 << 20  # bytes that hermesd may have grown by while a client reads nothing of a flood
-
-
-def free_port() -> int:
-    """None of those that the kernel hands out by itself: another test would get it before hermesd, or between two."""
-    for port in random.sample(range(20000, 32000), 100):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no port is free")
 
 
 def until(condition: Callable[[], Any], seconds: float = 60.0) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 from aiohttp import BodyPartReader, web
 
+from harness.ports import free_port
+
 from . import errors
 from .faults import Fault, Faults
 from .methods import Arguments, Methods
@@ -66,7 +68,7 @@ class Server:
         self._conflict_at = 0.0
         self._runner: web.AppRunner | None = None
         self._never = asyncio.Event()
-        self.port = 0
+        self.port = free_port()  # it is listened on again after an outage
         self.changed = asyncio.Condition()
         self.hook.on_delivered = self._notify
 

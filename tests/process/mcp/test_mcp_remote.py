@@ -9,6 +9,7 @@ import socket
 
 import pytest
 from harness.mcp_http import EVERYTHING, everything, modern
+from harness.ports import free_port
 
 from hermesd.ipc.mcp import Sampling, ServerSpec
 from hermesd.workers import containment
@@ -113,11 +114,11 @@ async def test_a_real_server_over_each_transport(make, node, kind, transport, pa
 
 
 async def test_a_session_that_the_server_has_forgotten_is_made_anew(make, node):
-    with everything("streamableHttp") as running:
+    port = free_port()
+    with everything("streamableHttp", port=port) as running:
         servers = make(far(running))
         await servers.tools()
         running.kill()
-        port = int(running.url.split(":")[2].split("/")[0])
         with everything("streamableHttp", port=port):
             assert (await servers.call("far", "echo", {"message": "again"})).text == "Echo: again"
         assert servers.reports()[0].generation == 2

@@ -117,16 +117,25 @@ class TestStop:
         await stopping
         assert gateway.life() == "idle"
 
-    async def test_a_turn_that_ends_by_itself_keeps_its_worker(self, gateway: Gateway) -> None:
+    async def test_a_turn_that_ends_by_itself_keeps_its_worker(
+        self, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("INTERRUPT_ARRIVES", "INTERRUPT_GRACE"):
+            monkeypatch.setattr(turns_module, name, 3600.0)
         await gateway.start()
         await gateway.say("one", chat="c1")
         worker = await gateway.pool.ready()
         start = await worker.accept()
         stopping = asyncio.ensure_future(gateway.lanes.orders.interrupt(KEY, "enough"))
         await until(worker.interrupts)
+        lane = gateway.lanes.lane_of(KEY)
+        assert lane is not None
+        turn = lane.current
+        assert turn is not None
         worker.finish(start, "", "interrupted")
         await stopping
-        await asyncio.sleep(turns_module.INTERRUPT_GRACE * 1.5)
+        for last in (False, True):  # as when their times have come
+            gateway.lanes.turns._insist(lane, turn, last)
         assert not worker.killed
         assert gateway.life() == "idle"
 
