@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,12 +52,13 @@ LETS_GO = 0.5
 """Seconds from the end of a connection to the end of its process, where that is the reason."""
 
 PATIENCE = 5.0
-"""Seconds beyond the client's budget for the first answer of a process that can run: on a busy machine it may have to
-wait for the processor or the disk. One that is stopped, or has ended, gives none.
+"""Seconds beyond the client's budget for the first answer of a process that may still give one: it waits for the
+processor or the disk, or for whoever had them. ``status``, which is to find out, takes a sleeping one for silent.
 """
 
-_STOPPED = ("T", "t")
-_HALTED = (*_STOPPED, "D")
+_WAITING = ("R", "D")
+_ABLE = (*_WAITING, "S")
+_HALTED = ("T", "t", "D")
 _ENDED = ("Z", "X")
 
 
@@ -98,7 +99,7 @@ class Daemon:
     def status(self) -> dict[str, Any] | Sight:
         """The document of ``status``, or why there is none."""
         try:
-            with self.connect(self._timeout) as connection:
+            with self.connect(self._timeout, _WAITING) as connection:
                 return connection.call("status")
         except Refused as refused:
             raise self._refused(refused) from refused
@@ -128,16 +129,18 @@ class Daemon:
         except (Refused, Unreachable) as error:
             self.give_up(error)
 
-    def connect(self, timeout: float | None = None) -> client.Client:
+    def connect(self, timeout: float | None = None, patient_with: Container[str] = _ABLE) -> client.Client:
         """A connection for who wants to see its errors himself: raises `Unreachable`. ``timeout``: seconds for the
-        first answer where a person has said how long he waits.
+        first answer where a person has said how long he waits; without one, a process in one of these states has
+        `PATIENCE`.
         """
         looks = 0 if timeout is not None else round(PATIENCE / client.LOOK_EVERY)
 
         def may_come() -> bool:
             nonlocal looks
             looks -= 1
-            return looks >= 0 and self._can_run()
+            pid = self.describe().pid if looks >= 0 else 0
+            return bool(pid) and process_state(pid) in patient_with
 
         budget = self._budget if timeout is None else min(self._budget, timeout)
         try:
@@ -148,11 +151,6 @@ class Daemon:
             if record is None or record.control_socket in ("", str(self.paths.control_socket)):
                 raise
             return client.Client(Path(record.control_socket), budget, may_come=may_come)
-
-    def _can_run(self) -> bool:
-        pid = self.describe().pid
-        letter = process_state(pid) if pid else None
-        return letter is not None and letter not in (*_STOPPED, *_ENDED)
 
     def give_up(self, error: Refused | Unreachable) -> NoReturn:
         """Raises the `CommandError` that an action ends with."""

@@ -84,6 +84,16 @@ def test_one_that_is_stopped_meanwhile_is_not_waited_for_any_longer(
     assert (sight.state, sight.process_state, list(letters)) == ("unresponsive", "T", [])
 
 
+def test_status_takes_one_that_sleeps_for_silent(
+    listener: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    letters = iter("DSS")
+    monkeypatch.setattr(daemon_module, "process_state", lambda pid: next(letters))
+    sight = Daemon(Options(home=tmp_path), patience=0.01).status()
+    assert isinstance(sight, Sight)
+    assert (sight.state, sight.process_state, list(letters)) == ("unresponsive", "S", [])
+
+
 def test_who_says_how_long_he_waits_is_told_then(
     listener: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
