@@ -14,6 +14,8 @@ from typing import Any, Self, TypeVar
 
 from aiohttp import web
 
+from harness.loops import end_tasks
+
 from .gateway import INVALID, RECONNECT, Gateway
 from .rest import PREFIX, Fault, Rest
 from .world import FORUM, Call, Interaction, Json, World
@@ -53,6 +55,7 @@ class DiscordServer:
         if self._loop.is_closed():
             return
         self._do(self._stop())
+        self._do(end_tasks())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -17,6 +17,7 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
+from harness.loops import end_tasks
 from harness.networks import weather
 from harness.networks.weather import Trouble
 
@@ -53,6 +54,7 @@ class Proxy:
         assert self._loop is not None
         assert self._thread is not None
         asyncio.run_coroutine_threadsafe(self.stop(), self._loop).result(30.0)
+        asyncio.run_coroutine_threadsafe(end_tasks(), self._loop).result(30.0)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

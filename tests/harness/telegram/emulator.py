@@ -12,6 +12,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from harness.loops import end_tasks
+
 from . import entities, shapes
 from .errors import ApiError
 from .faults import ANY, Fault
@@ -49,18 +51,8 @@ class Emulator:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._loop.is_closed():
             return
-
-        async def ended() -> None:
-            await self.server.stop()
-            # What was cancelled wants a round of the loop more; what is destroyed complains in somebody else's test.
-            left = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in left:
-                task.cancel()
-            await asyncio.gather(*left, return_exceptions=True)
-            for _ in range(8):
-                await asyncio.sleep(0)  # a transport that was closed ends in the loop's next rounds
-
-        self._do(ended())
+        self._do(self.server.stop())
+        self._do(end_tasks())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
