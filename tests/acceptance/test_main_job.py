@@ -133,4 +133,4 @@ def test_a_console_beside_a_running_hermesd_is_refused_with_its_pid() -> None:
         assert done.returncode == 73
         assert str(daemon.pid) in done.stderr
         assert done.stdout == ""
-        assert wait_until(lambda: daemon.json("status")["state"]) == "running"
+        assert wait_until(lambda: daemon.ask("status")["state"]) == "running"

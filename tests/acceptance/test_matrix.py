@@ -88,8 +88,8 @@ def text(event: Event) -> str:
 
 
 def platform(daemon: Daemon) -> dict[str, Any]:
-    """Its row; while hermesd imports the libraries of encryption it may not answer within a second."""
-    rows: list[dict[str, Any]] = daemon.json("status").get("platforms", [])
+    """Its row."""
+    rows: list[dict[str, Any]] = daemon.ask("status")["platforms"]
     return next((row for row in rows if row["name"] == "matrix"), {"state": "unknown", "detail": ""})
 
 

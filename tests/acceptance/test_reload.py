@@ -84,13 +84,13 @@ def test_keys_that_can_apply_do_and_the_others_are_named_until_the_restart(scene
     change(daemon, workers={"max": 7, "max_turns": 5, "start_by": "exec"}, agent="os:path", busy="steer")
     plan = daemon.json("reload", "--dry-run")
     assert plan["dry_run"]
-    assert daemon.json("status")["workers"]["max"] == 64
+    assert daemon.ask("status")["workers"]["max"] == 64
     document = daemon.json("reload")
     assert document == {**plan, "dry_run": False}
     assert document["applied"] == ["hermesd.workers.max", "hermesd.workers.max_turns", "hermesd.busy"]
     assert document["needs_restart"] == ["hermesd.agent", "hermesd.workers.start_by"]
     assert not document["unchanged"]
-    workers = daemon.json("status")["workers"]
+    workers = daemon.ask("status")["workers"]
     assert (workers["max"], workers["max_turns"]) == (7, 5)
     again = daemon.ctl("reload")
     assert again.stdout.splitlines() == [
@@ -145,7 +145,7 @@ def test_a_shorter_idle_timeout_applies_to_workers_that_are_idle_already(scene: 
 )
 def test_a_bad_file_changes_nothing_and_is_told_as_a_start_would(scene: Scene, text: str, told: str) -> None:
     daemon = scene.daemon
-    before = daemon.json("status")["workers"]["max"]
+    before = daemon.ask("status")["workers"]["max"]
     (daemon.home / "config.yaml").write_text(text)
     done = daemon.ctl("reload")
     assert done.returncode == 6
@@ -155,7 +155,7 @@ def test_a_bad_file_changes_nothing_and_is_told_as_a_start_would(scene: Scene, t
     as_json = daemon.ctl("--json", "reload")
     assert as_json.returncode == 6
     assert json.loads(as_json.stdout)["error"]["code"] == "config"
-    assert daemon.json("status")["workers"]["max"] == before
+    assert daemon.ask("status")["workers"]["max"] == before
     assert "You said: still here" in scene.fake.talk("still here", chat="a")
 
 
@@ -166,7 +166,7 @@ def test_sighup_reloads_and_a_bad_file_is_only_logged(scene: Scene) -> None:
     daemon.signal(signal.SIGHUP)
     wait_until(lambda: "the configuration was not reloaded" in log_of(daemon), what="the refusal in the log")
     assert '\\"many\\" is not a whole number' in log_of(daemon)
-    assert daemon.json("status")["workers"]["max"] == 64
+    assert daemon.ask("status")["workers"]["max"] == 64
     (daemon.home / "config.yaml").write_text(good)
     change(daemon, workers={"max": 9}, log_level="DEBUG")
     daemon.signal(signal.SIGHUP)

@@ -41,14 +41,14 @@ def test_a_verb_takes_an_ending_that_one_session_has(scene: Scene, line: str) ->
 @pytest.mark.parametrize("line", ONCE)
 def test_a_verb_refuses_an_ending_that_two_sessions_have_and_names_them(scene: Scene, line: str) -> None:
     before = scene.daemon.json("sessions", "list")
-    drained = scene.daemon.json("status")["drain"]["sessions"]
+    drained = scene.daemon.ask("status")["drain"]["sessions"]
     done = scene.daemon.ctl(*verb(line, "anna"))
     assert (done.returncode, done.stdout) == (2, ""), done
     assert done.stderr == (
         f"error: anna could be 2 sessions: {scene.session('anna')}, {LOCAL}\n  fix: name more of the key\n"
     )
     assert scene.daemon.json("sessions", "list") == before
-    assert scene.daemon.json("status")["drain"]["sessions"] == drained
+    assert scene.daemon.ask("status")["drain"]["sessions"] == drained
 
 
 @pytest.mark.parametrize("line", ONCE)

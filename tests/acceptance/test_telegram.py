@@ -55,7 +55,7 @@ def answer(telegram: Emulator, chat: Chat, message_id: int) -> str:
 
 
 def platform(daemon: Daemon) -> dict[str, Any]:
-    return next(row for row in daemon.json("status")["platforms"] if row["name"] == "telegram")
+    return next(row for row in daemon.ask("status")["platforms"] if row["name"] == "telegram")
 
 
 def test_a_message_is_answered_in_its_chat_as_a_reply(telegram: Emulator) -> None:
@@ -249,7 +249,7 @@ def test_another_poller_shows_as_a_conflict_within_a_minute_and_others_stay_up(t
         thread.start()
         try:
             wait_until(lambda: platform(daemon)["state"] == "conflict", 60.0)
-            others = [one for one in daemon.json("status")["platforms"] if one["name"] == "api_server"]
+            others = [one for one in daemon.ask("status")["platforms"] if one["name"] == "api_server"]
             assert others[0]["state"] == "online"
         finally:
             over.set()
@@ -285,7 +285,7 @@ def test_a_wrong_token_is_told_and_the_others_work(telegram: Emulator) -> None:
     with running({"platforms": settings}) as daemon:
         wait_until(lambda: "rejected" in platform(daemon)["detail"], 60.0, what="Telegram's answer")
         assert platform(daemon)["state"] != "online"
-        others = [one for one in daemon.json("status")["platforms"] if one["name"] == "api_server"]
+        others = [one for one in daemon.ask("status")["platforms"] if one["name"] == "api_server"]
         assert others[0]["state"] == "online"
 
 

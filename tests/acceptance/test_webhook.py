@@ -288,14 +288,14 @@ class TestHermesctl:
         whole = file.read_text("utf-8")
         file.write_text(whole[:-20], "utf-8")
         assert site.github("kept", {"n": 1}, "b1")[0] == 202
-        status = daemon.json("status")
+        status = daemon.ask("status")
         assert status["state"] == "degraded"
         assert any("broken JSON" in warning["message"] for warning in status["warnings"])
         assert "broken JSON" in daemon.ctl("webhook", "list").stderr
         refused = daemon.ctl("webhook", "subscribe", "more")
         assert (refused.returncode, "broken JSON" in refused.stderr) == (1, True)
         file.write_text(whole, "utf-8")
-        assert not any("broken JSON" in warning["message"] for warning in daemon.json("status")["warnings"])
+        assert not any("broken JSON" in warning["message"] for warning in daemon.ask("status")["warnings"])
         assert daemon.ctl("webhook", "remove", "kept").returncode == 0
 
 

@@ -42,7 +42,7 @@ def running(
         shutil.rmtree(place)
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 10.0, *, what: str = "") -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = 30.0, *, what: str = "") -> Any:
     """What ``condition`` gives, once that is true. For a state that can only be asked for."""
     until = time.monotonic() + seconds
     while not (found := condition()):

@@ -100,7 +100,7 @@ class Person:
                 elif event["type"] == "m.receipt":
                     self.receipts.setdefault(room, {}).update(event["content"])
 
-    def wait(self, condition: Callable[[], Any], seconds: float = 20.0, *, what: str = "") -> Any:
+    def wait(self, condition: Callable[[], Any], seconds: float = 40.0, *, what: str = "") -> Any:
         """What ``condition`` gives, once that is true; it is asked again whenever something new has come."""
         until = time.monotonic() + seconds
         self.look()
@@ -135,7 +135,7 @@ class Person:
             if event["content"].get("m.relates_to", {}).get("m.in_reply_to", {}).get("event_id") == to
         ]
 
-    def wait_answer(self, room: str, to: str, sender: str, seconds: float = 20.0) -> Event:
+    def wait_answer(self, room: str, to: str, sender: str, seconds: float = 40.0) -> Event:
         """The first answer that is not being written any more."""
 
         def whole() -> list[Event]:
