@@ -66,8 +66,8 @@ def scene() -> Iterator[Scene]:
         yield made
         made.fake.close()
         made.daemon.__exit__()
-        left = [*made.daemon.processes(), *made.daemon.sockets()]
-        assert not left, left
+        made.daemon.wait_nothing_left(5.0)
+        assert not made.daemon.sockets()
 
 
 def streaming(scene: Scene, **settings: Any) -> None:

@@ -30,7 +30,7 @@ class Roll:
             except BlockingIOError:
                 break
             connection.setblocking(True)
-            connection.settimeout(5.0)
+            connection.settimeout(60.0)
             try:
                 self._connections[connection] = int(connection.makefile("rb").readline() or b"0")
             except ConnectionResetError:
