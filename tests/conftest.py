@@ -6,6 +6,7 @@ No test sees the caller's HOME, tokens or hermesd settings. A test of real proce
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import re
@@ -55,6 +56,14 @@ def _no_settings_of_the_caller(tmp_path_factory: pytest.TempPathFactory) -> Iter
                 patch.delenv(name)
         patch.setenv("HOME", str(tmp_path_factory.mktemp("user-home")))
         yield
+
+
+def pytest_collection_finish() -> None:
+    """All tests stay to the end: the garbage collector would go through them again and again, each time for a quarter
+    of a second in which the test that runs answers nobody.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 class Home(type(Path())):  # type: ignore[misc]

@@ -17,6 +17,7 @@ from harness.certificates import Authority
 from harness.hermes.environment import PYTHON, has_hermes
 from harness.mcp_http import EVERYTHING, Running, everything, figures_of, guarded, modern, visit
 from harness.mcp_pool import Scene
+from harness.ports import free_port
 from harness.scene import HOSTILE
 
 from hermesd.supervisor.config.settings import McpServer, OAuth
@@ -55,7 +56,7 @@ def far(lacking: Callable[[str], NoReturn], authority: Authority) -> Iterator[di
     options = ("--certificate", own.certificate, "--key", own.key, "--authority", authority.certificate)
     with ExitStack() as stack:
         yield {
-            "http": stack.enter_context(everything("streamableHttp")),
+            "http": stack.enter_context(everything("streamableHttp", port=free_port())),  # again after it was killed
             "sse": stack.enter_context(everything("sse", path="/sse")),
             "modern": stack.enter_context(modern(*map(str, options))),
             "guarded": stack.enter_context(guarded(life=LIFE)),
