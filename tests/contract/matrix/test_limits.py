@@ -20,6 +20,7 @@ from hermesd.adapters.errors import Retry
 from hermesd.adapters.matrix.calls import Limited
 from hermesd.supervisor.delivery.deliverer import Deliverer
 from hermesd.supervisor.delivery.preparation import answer_key
+from hermesd.supervisor.delivery.settings import DeliverySettings, Streaming
 from hermesd.supervisor.journal import Journal
 from hermesd.supervisor.tasks import Tasks
 
@@ -67,7 +68,8 @@ async def deliverer(tmp_path: Path) -> AsyncIterator[Deliverer]:
     tasks = Tasks(lambda name, error: None)
     journal = Journal(tmp_path / "state.db")
     await journal.open()
-    yield Deliverer(journal, {}, tasks)
+    # Much sooner than the server takes them, so that it refuses one however slow this machine is.
+    yield Deliverer(journal, {}, tasks, DeliverySettings(Streaming(interval=0.1)))
     await tasks.close()
     await journal.close()
 

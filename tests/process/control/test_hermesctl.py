@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from harness.control import HERMESCTL, REST, SPIN, ControlHost, cpu_of
-from harness.figures import StopWatch
+from harness.figures import StopWatch, allowed
 
 # ---- hermesctl: status ----------------------------------------------------------------------------------------------
 
@@ -103,11 +103,11 @@ def test_top_once_measures_between_two_samples_and_puts_the_busiest_first(host: 
     assert [row.split()[0] for row in rows] == [SPIN, REST, "hermesd"]
     pid = next(row["pid"] for row in host.json("ps")["workers"] if row["session"] == SPIN)
     before = cpu_of(pid)
-    document = json.loads(host.ctl("top", "--once", "--json", "--interval", "0.5").stdout)
+    document = json.loads(host.ctl("top", "--once", "--json", "--interval", "1.0").stdout)
     used = cpu_of(pid) - before
     percent = {row["session"]: row["cpu_percent"] for row in document["workers"]}
     assert percent[REST] < percent[SPIN] / 5
-    assert 0 < percent[SPIN] / 100 * 0.5 <= used
+    assert 0 < percent[SPIN] / 100 <= used
 
 
 def test_top_without_a_terminal_says_what_to_use(host: ControlHost) -> None:
@@ -330,15 +330,22 @@ def test_hermesctl_imports_nothing_heavy(host: ControlHost, verb: list[str]) -> 
 
 @pytest.mark.alone("CPU time is dearer where caches are shared")
 def test_the_whole_of_status_costs_less_than_150_ms(host: ControlHost) -> None:
+    nothing = cost_of([sys.executable, "-c", "pass"])
     for verb in ("--version", "status"):
-        costs = []  # of CPU, for the machine may have other things to do
-        for _ in range(10):
-            process = subprocess.Popen(host.command(verb), stdout=subprocess.DEVNULL)
-            _, status, used = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            assert process.returncode == 0
-            costs.append(used.ru_utime + used.ru_stime)
-        assert statistics.median(costs) < 0.15, costs
+        cost = cost_of(host.command(verb))
+        assert cost < allowed(0.15, 6 * nothing), f"{cost:.3f} s of CPU, and {nothing:.3f} s for an interpreter alone"
+
+
+def cost_of(command: list[str]) -> float:
+    """Seconds of CPU, for the machine may have other things to do."""
+    costs = []
+    for _ in range(10):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        costs.append(used.ru_utime + used.ru_stime)
+    return statistics.median(costs)
 
 
 def test_a_reader_that_has_enough_is_no_error_worth_a_traceback(host: ControlHost) -> None:

@@ -85,7 +85,7 @@ class Console:
 
     async def run(self) -> int:
         await self.adapter.start(self.core)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             status = await self.adapter.converse()
         await asyncio.gather(*self.core.tasks, return_exceptions=True)
         return status
@@ -164,7 +164,7 @@ async def test_stop_ends_the_console_with_its_input_still_open(console: Console)
     running = asyncio.create_task(console.run())
     console.write("!ask\n", end=False)
     await console.core.asked.wait()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await console.adapter.stop()
         assert await running == 1
     console.end()

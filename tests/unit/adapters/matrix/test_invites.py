@@ -55,7 +55,7 @@ class Server:
             self._changed.notify_all()
 
     async def until(self, condition: Any) -> None:
-        async with asyncio.timeout(10.0), self._changed:
+        async with asyncio.timeout(30.0), self._changed:
             await self._changed.wait_for(condition)
 
 
