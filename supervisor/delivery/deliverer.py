@@ -144,7 +144,8 @@ class Deliverer:
         known = self._on_their_way()
         self.deliver(row for row in pending if row.target.platform == name and row.id not in known)
         for lane in [lane for lane in self._lanes.values() if lane.denied and lane.key[0] == name]:
-            lane.rows[0] = replace(lane.rows[0], next_try_at=0.0)
+            for index, row in enumerate(together(lane.rows)):
+                lane.rows[index] = replace(row, next_try_at=0.0)
             self._wake(lane)
         self._stale.take_back([row for row in await self._journal.write(progress.stale) if row.target.platform == name])
         await self.questions.take_up()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hermesd.adapters.contract import Albums, Attachment, Capabilities, Outbound, Question, Sent, Target
-from hermesd.adapters.errors import Gone, Rejected, Retry, Uncertain
+from hermesd.adapters.errors import Gone, Rejected, Retry, Unauthorized, Uncertain
 from hermesd.supervisor.delivery.deliverer import PERHAPS_AGAIN, Deliverer
 from hermesd.supervisor.delivery.parts import parts_of
 from hermesd.supervisor.journal import Journal, outbox
@@ -93,6 +93,12 @@ class Scene:
                 waiting = await self.journal.read(outbox.by_state, OutboxState.PENDING, -1)
                 if self.platform.calls and len(waiting) == count:
                     return waiting
+
+    async def denied(self) -> None:
+        """Once what waits has been told to wait until the platform is up again."""
+        async with asyncio.timeout(30.0):
+            while not any(lane.denied for lane in self.deliverer._lanes.values()):
+                await asyncio.sleep(0)
 
     async def rows(self) -> list[tuple[Any, ...]]:
         query = "SELECT state, platform_message_id, album FROM outbox ORDER BY id"
@@ -201,22 +207,26 @@ async def test_what_ends_the_call_ends_all_of_the_album(scene: Scene, answer: Ex
 
 @pytest.mark.parametrize("dropped", [[0], [1], [0, 1]])
 async def test_what_was_given_up_is_left_out(scene: Scene, dropped: list[int]) -> None:
-    scene.platform.answers = [Retry("flood", after=0.5)]
+    scene.platform.answers = [Unauthorized("revoked")]  # it waits until the platform is up again
     await scene.say("", "a.txt", "b.txt")
     await scene.say("behind it", key="k2")
     album = [row for row in await scene.waits(3) if row.message.files]
     for number in dropped:
         await scene.deliverer.drop(album[number].id, "no longer wanted")
+    await scene.denied()
+    await scene.deliverer.platform_up("fake")
     await scene.idle()
     left = [name for number, name in enumerate(("a.txt", "b.txt")) if number not in dropped]
     assert scene.platform.calls[1:] == [*([("", left)] if left else []), ("behind it", [])]
 
 
 async def test_a_platform_that_takes_no_albums_any_more_gets_them_file_by_file(scene: Scene) -> None:
-    scene.platform.answers = [Retry("flood", after=0.05)]
+    scene.platform.answers = [Unauthorized("revoked")]  # it waits until the platform is up again
     await scene.say("", "a.txt", "b.txt")
     await scene.waits(2)
     scene.platform.facts = Capabilities(max_caption=1000, max_file_bytes=20_000)
+    await scene.denied()
+    await scene.deliverer.platform_up("fake")
     await scene.idle()
     assert scene.platform.calls[1:] == [("", ["a.txt"]), ("", ["b.txt"])]
 
