@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import psutil
 import pytest
 from harness.aimock import AiMock
 from harness.chat import Chat
+from harness.figures import StopWatch
 from harness.hermes.environment import PYTHON
 from harness.hermes.scene import answers, asks, call, conversation, steps, why_not
 from harness.lacking import lacking
@@ -199,10 +199,10 @@ def test_no_token_of_a_platform_is_in_the_worker_or_below(scene: Scene) -> None:
     for path in view.rglob("*"):
         with contextlib.suppress(FileNotFoundError):
             assert not path.is_file() or b"c4n4ry-" not in path.read_bytes(), path
-    began = time.monotonic()
+    watch = StopWatch()
     scene.fake.talk("/stop", chat="spied")
     assert "interrupted" in str(scene.fake.final(message, chat="spied")).lower()
-    assert time.monotonic() - began < 20.0
+    assert watch.seconds() < 20.0
     wait_until(lambda: not _sleeps(worker), 10.0)
     assert scene.worker("spied")["pid"] == worker.pid
     assert scene.fake.talk("hello", chat="spied") == "Hello from a model."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +13,7 @@ import psutil
 import pytest
 from harness.aimock import AiMock
 from harness.chat import Chat
+from harness.figures import StopWatch
 from harness.hermes.scene import MODEL, answers, asks, call, conversation, steps, why_not
 from harness.lacking import lacking
 from harness.running import wait_until
@@ -205,10 +205,10 @@ def test_a_stop_ends_a_call_of_a_server_and_what_the_agent_has_spawned_is_listed
     wait_until(lambda: logged(scene, ANN).count("API call #") > asked, 30.0)
     wait_until(lambda: {"late": "ready"}.items() <= states(scene, ANN).items(), 30.0)
     before = servers(scene, ANN)
-    began = time.monotonic()
+    watch = StopWatch()
     scene.fake.talk("/stop", chat=ANN)
     assert "interrupted" in str(scene.fake.final(message, chat=ANN)).lower()
-    assert time.monotonic() - began < 10.0
+    assert watch.seconds() < 10.0
     wait_until(lambda: "late" not in servers(scene, ANN), what="an end of what was cut off")
     del before["late"]
     assert servers(scene, ANN) == before

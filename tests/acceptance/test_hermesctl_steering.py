@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -320,9 +319,6 @@ def test_the_completion_of_bash_knows_commands_and_options(make_home: Callable[[
 def test_a_key_press_in_a_shell_is_answered_without_importing_every_command(make_home: Callable[[str], Path]) -> None:
     env = {**Daemon(make_home("home")).env, "_HERMESCTL_COMPLETE": "bash_complete", "COMP_WORDS": "hermesctl ",
            "COMP_CWORD": "1", "PYTHONPROFILEIMPORTTIME": "1"}  # fmt: skip
-    began = time.monotonic()
     done = subprocess.run([BIN / "hermesctl"], env=env, capture_output=True, text=True, timeout=30)
-    took = time.monotonic() - began
     assert "plain,status" in done.stdout.splitlines()
     assert "hermesd.supervisor.cli.commands.status" not in done.stderr
-    assert took < 5.0

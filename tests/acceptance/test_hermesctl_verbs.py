@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +16,11 @@ from typing import Any, NoReturn
 import psutil
 import pytest
 from harness.daemon import Daemon, can_drop_privileges, turn_runs
+from harness.figures import StopWatch
 from harness.running import TIME, running, wait_until
+
+from hermesd.supervisor.control.client import Client
+from hermesd.supervisor.instance.paths import paths_of
 
 DM = "agent:main:local:dm"
 TICK = os.sysconf("SC_CLK_TCK")
@@ -375,11 +378,15 @@ def test_stop_of_a_session_ends_its_worker_and_the_conversation_goes_on(daemon: 
 
 @pytest.mark.parametrize("work", ["!sleep 600", "!spin 600", "!regex"])
 def test_stop_of_a_session_at_work_confirms_within_5_seconds(daemon: Daemon, work: str) -> None:
-    with at_work(daemon, work, "working") as row:
-        began = time.monotonic()
-        done = daemon.ctl("stop", row["session"])
-        assert done.returncode == 0, done.stderr
-        assert time.monotonic() - began < 5.0
+    # Without the start of a hermesctl, which on a busy machine takes seconds of its own.
+    control = paths_of(daemon.home, daemon.env).control_socket
+    with at_work(daemon, work, "working") as row, Client(control, 30.0) as client:
+        watch = StopWatch()
+        stop = client.stream("stop", {"sessions": [row["session"]]})
+        assert list(stop)
+        assert watch.seconds() < 5.0
+        assert stop.result is not None
+        assert [one["outcome"] for one in stop.result["sessions"]] == ["done"]
         assert not psutil.pid_exists(row["pid"])
 
 
