@@ -127,9 +127,9 @@ class Daemon:
 
     def stop(self, timeout: float = 30.0) -> float:
         """``hermesctl stop``; returns the seconds it took."""
-        began = time.monotonic()
+        watch = StopWatch()
         done = self.ctl("stop", timeout=timeout)
-        took = time.monotonic() - began
+        took = watch.seconds()
         assert done.returncode == 0, done.stderr
         self.release()
         return took
