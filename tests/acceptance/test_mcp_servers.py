@@ -44,7 +44,7 @@ def say(daemon: Daemon, text: str, name: str) -> str:
 
 
 def row_of(daemon: Daemon, name: str) -> dict[str, Any]:
-    return next(row for row in daemon.json("ps", "--tree")["workers"] if row["session"] == f"{DM}:{name}")
+    return next(row for row in daemon.ask("ps", tree=True)["workers"] if row["session"] == f"{DM}:{name}")
 
 
 def below(pid: int) -> set[int]:
