@@ -74,24 +74,15 @@ def test_one_that_can_run_is_waited_for_beyond_the_budget(
     answering.join()
 
 
-def test_one_that_is_stopped_meanwhile_is_not_waited_for_any_longer(
-    listener: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("seen", ["RTT", "DSS"], ids=["stopped", "asleep"])
+def test_status_waits_no_longer_for_one_that_does_not_run_and_wants_nothing(
+    seen: str, listener: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    letters = iter("RTT")
+    letters = iter(seen)
     monkeypatch.setattr(daemon_module, "process_state", lambda pid: next(letters))
     sight = Daemon(Options(home=tmp_path), patience=0.01).status()
     assert isinstance(sight, Sight)
-    assert (sight.state, sight.process_state, list(letters)) == ("unresponsive", "T", [])
-
-
-def test_status_takes_one_that_sleeps_for_silent(
-    listener: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    letters = iter("DSS")
-    monkeypatch.setattr(daemon_module, "process_state", lambda pid: next(letters))
-    sight = Daemon(Options(home=tmp_path), patience=0.01).status()
-    assert isinstance(sight, Sight)
-    assert (sight.state, sight.process_state, list(letters)) == ("unresponsive", "S", [])
+    assert (sight.state, sight.process_state, list(letters)) == ("unresponsive", seen[-1], [])
 
 
 def test_who_says_how_long_he_waits_is_told_then(
