@@ -43,12 +43,12 @@ SHORTEST, LONGEST = 2.0, 300.0
 
 @dataclass(slots=True)
 class Invitation:
-    """``inviter``: who invited for a direct chat, or "". ``told``: the sync that has told of it need not come again, so
-    that no sync without a token shows its room as one that we were in before. ``due`` is a time of the event loop's.
+    """``inviter``: who invited for a direct chat, or "". ``settled``: the token of the sync that told of it is on disk,
+    so no sync without a token shows its room as one that we were in before. ``due`` is a time of the event loop's.
     """
 
     inviter: str
-    told: bool = False
+    settled: bool = False
     failures: int = 0
     due: float = 0.0
 
@@ -82,11 +82,11 @@ class Invites:
         if found or taken_back:
             await self._note()
 
-    def begin(self) -> None:
+    def settle(self) -> None:
         """What `take` has noted is joined from now on: the token of its sync is on disk."""
         for invitation in self._waiting.values():
-            if not invitation.told:
-                invitation.told = True
+            if not invitation.settled:
+                invitation.settled = True
                 self._more.set()
 
     async def _note(self) -> None:
@@ -115,7 +115,7 @@ class Invites:
         now = asyncio.get_running_loop().time()
         under_way = set(self._joining.values())
         again = sum(1 for room in under_way if room in self._waiting and self._waiting[room].failures)
-        ready = ((room, one) for room, one in self._waiting.items() if one.told and room not in under_way)
+        ready = ((room, one) for room, one in self._waiting.items() if one.settled and room not in under_way)
         idle = sorted((one.failures, room) for room, one in ready)
         for failures, room in idle:
             if len(self._joining) >= AT_ONCE or (failures and again >= AGAIN_AT_ONCE):

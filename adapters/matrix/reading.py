@@ -75,7 +75,7 @@ class Reading:
             if self._crypto is not None and data.get("to_device", {}).get("events"):
                 await self._try_undecrypted()
             await self._insist(self._store.settle)
-            self.invites.begin()
+            self.invites.settle()
 
     async def _take_rest(self, data: Batch) -> None:
         if self._crypto is not None:

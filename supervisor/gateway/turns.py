@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hermesd.adapters.contract import Attachment, Outbound, Question, Target
@@ -41,6 +42,7 @@ from hermesd.supervisor.journal.persistence import Persistence
 from hermesd.supervisor.journal.rows import InboxRow, OutboxRow
 from hermesd.supervisor.journal.states import InboxState, OutboxState, TurnState
 from hermesd.supervisor.journal.turns import TurnEnd
+from hermesd.supervisor.patience import insist_in
 from hermesd.supervisor.pool import worker_life
 from hermesd.supervisor.pool.worker import Worker
 from hermesd.supervisor.tasks import Tasks
@@ -62,9 +64,6 @@ INTERRUPT_ARRIVES = 1.0
 
 INTERRUPT_GRACE = 2.5
 """Seconds for an interrupted turn to end; then its worker is killed. Confirmed within 5 s, the stack dump included."""
-
-OWN_PAUSE = 0.25
-"""Seconds that a timer may be late. Later, hermesd itself stood still, or the machine, and the worker has its time."""
 
 MAX_STREAMED = 8 << 20
 """Characters of one turn that are shown as they come: no final answer can be longer, and who shows them keeps them."""
@@ -394,8 +393,8 @@ class Turns:
             return
         if turn.started_at and lane.worker is not None:
             self._lanes.pool.send(lane.worker, Interrupt(turn.id, reason))
-        self._insist_in(INTERRUPT_ARRIVES, lane, turn, False)
-        self._insist_in(INTERRUPT_GRACE, lane, turn, True)
+        insist_in(INTERRUPT_ARRIVES, partial(self._insist, lane, turn, False))
+        insist_in(INTERRUPT_GRACE, partial(self._insist, lane, turn, True))
 
     def overrun(self, lane: Lane, turn: Turn, reason: str) -> None:
         """Its time is over: it is interrupted, and its worker is killed if that does not help."""
@@ -412,18 +411,6 @@ class Turns:
         text = words.still_quiet(now - max(turn.started_at, turn.active_at), limit)
         message = Outbound(f"{turn.id}:quiet", text, kind="notice", final=False)
         self._deliverer.say_soon(turn.target, message, turn.id)
-
-    def _insist_in(self, seconds: float, lane: Lane, turn: Turn, last: bool) -> None:
-        loop = asyncio.get_running_loop()
-        due = loop.time() + seconds
-
-        def look() -> None:
-            if (pause := loop.time() - due) > OWN_PAUSE:
-                self._insist_in(pause, lane, turn, last)
-            else:
-                self._insist(lane, turn, last)
-
-        loop.call_at(due, look)
 
     def _insist(self, lane: Lane, turn: Turn, last: bool) -> None:
         if lane.current is not turn or lane.worker is None or (turn.interrupt_arrived and not last):

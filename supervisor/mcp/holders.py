@@ -12,11 +12,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from hermesd.ipc.ids import WorkerId
 from hermesd.ipc.keeping import Gone
 from hermesd.ipc.mcp import ServerSpec, is_the_same
 from hermesd.ipc.messages import Message, SharedCall, SharedCancel, SharedResult
+from hermesd.supervisor.patience import insist_in
 from hermesd.supervisor.pool.enforcement import Enforcer
 from hermesd.supervisor.pool.pool import Pool
 from hermesd.supervisor.pool.worker import Worker
@@ -260,7 +262,7 @@ class Holders:
         if holder.unwanted:
             worker, grace = holder.worker, self._grace()
             self._pool().stop_worker(worker, "it is not needed any more", grace)
-            asyncio.get_running_loop().call_later(2 * grace + 1.0, self._kill, worker)
+            insist_in(2 * grace + 1.0, partial(self._kill, worker))
         elif holder.timer is None:
             holder.timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._look, holder)
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from harness.chat import Chat
 from harness.daemon import Daemon
+from harness.figures import StopWatch
 from harness.running import TIME, wait_until
 
 DM = "agent:main:local:dm"
@@ -148,8 +149,10 @@ def test_a_plain_functions_turn_is_interrupted_by_stop_and_its_worker_stays(star
         chat.say("block")
         chat.wait("status", "blocking")
         pid = daemon.worker_of(DM)["pid"]
+        watch = StopWatch()
         chat.say("/stop")
         chat.wait("answer", "(?i)interrupted")
+        assert watch.seconds() < 2.5
         chat.say("hello")
         chat.wait("answer", "plain hello 2 ahoy")
     assert daemon.worker_of(DM)["pid"] == pid

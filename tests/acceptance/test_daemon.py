@@ -19,6 +19,7 @@ import psutil
 import pytest
 from harness.daemon import NOBODY, Daemon, can_drop_privileges, turn_runs
 from harness.fake import Fake
+from harness.figures import StopWatch
 from harness.gate import GATED, Gate
 from harness.record import Shown
 from harness.running import TIME, running, wait_until
@@ -351,8 +352,10 @@ def test_a_second_ctrl_c_hurries(short_home: MakeDaemon) -> None:
     with foreground(daemon) as process, busy(daemon, "!sleep 600"):
         process.send_signal(signal.SIGINT)
         wait_until(lambda: daemon.ask("status")["state"] == "draining", what="draining")
+        watch = StopWatch()
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
+        assert watch.seconds() < 5.0
     daemon.wait_nothing_left(0.5)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from harness.daemon import Daemon
+from harness.figures import StopWatch
 from harness.running import running, wait_until
 
 DM = "agent:main:local:dm"
@@ -109,9 +110,10 @@ def test_with_a_timeout_a_running_turn_may_end_first(daemon: Daemon, verb: str) 
     with chat(daemon, verb, "!sleep 600") as talking:
         assert talking.stderr is not None
         assert "sleeping for 600 s" in talking.stderr.readline()
-        began = time.monotonic()
+        began, watch = time.monotonic(), StopWatch()
         assert daemon.ctl(verb, f"{DM}:{verb}", "--timeout", "0.5").returncode == 0
-        assert 0.5 < time.monotonic() - began < 20, "it does not wait for the end of such a turn"
+        assert watch.seconds() < 6.0
+        assert time.monotonic() - began > 0.5
         assert "(interrupted)" in talking.communicate(timeout=10)[0]
 
 

@@ -15,6 +15,7 @@ from typing import NoReturn
 import pytest
 from harness.census import identify
 from harness.daemon import BIN, Daemon, turn_runs
+from harness.figures import StopWatch
 from harness.running import TIME, wait_until
 from harness.scene import Scene
 
@@ -319,6 +320,8 @@ def test_the_completion_of_bash_knows_commands_and_options(make_home: Callable[[
 def test_a_key_press_in_a_shell_is_answered_without_importing_every_command(make_home: Callable[[str], Path]) -> None:
     env = {**Daemon(make_home("home")).env, "_HERMESCTL_COMPLETE": "bash_complete", "COMP_WORDS": "hermesctl ",
            "COMP_CWORD": "1", "PYTHONPROFILEIMPORTTIME": "1"}  # fmt: skip
+    watch = StopWatch()
     done = subprocess.run([BIN / "hermesctl"], env=env, capture_output=True, text=True, timeout=30)
+    assert watch.seconds() < 5.0
     assert "plain,status" in done.stdout.splitlines()
     assert "hermesd.supervisor.cli.commands.status" not in done.stderr

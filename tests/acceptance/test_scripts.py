@@ -55,7 +55,7 @@ def assert_nothing_left(clone: Path, user: Path) -> None:
     home = clone / ".demo" / "home"
     assert (home / "hermesd" / "state.db").is_file(), "the demo's home is what was used"
     ended = Daemon(home)
-    ended.wait_nothing_left(5.0)
+    ended.wait_nothing_left(1.0)
     assert [*ended.cgroups(), *ended.sockets()] == []
 
 

@@ -66,7 +66,7 @@ def scene() -> Iterator[Scene]:
         yield made
         made.fake.close()
         made.daemon.__exit__()
-        made.daemon.wait_nothing_left(5.0)
+        made.daemon.wait_nothing_left(2.0)
         assert not made.daemon.sockets()
 
 

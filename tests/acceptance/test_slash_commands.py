@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from harness.daemon import turn_runs
+from harness.figures import StopWatch
 from harness.running import TIME, wait_until
 from harness.scene import Scene
 
@@ -17,7 +18,7 @@ def scene() -> Iterator[Scene]:
         made.start()
         yield made
         made.daemon.stop()
-        made.daemon.wait_nothing_left(5.0)
+        made.daemon.wait_nothing_left(2.0)
 
 
 def busy(scene: Scene, chat: str, text: str = "!sleep 600") -> str:
@@ -67,7 +68,9 @@ def test_status_answers_while_the_agent_is_busy(scene: Scene) -> None:
 def test_stop_ends_the_turn_and_drops_what_waits(scene: Scene) -> None:
     running = busy(scene, "stop")
     waiting = scene.fake.say("later", chat="stop")
+    watch = StopWatch()
     assert "1 waiting message" in scene.fake.talk("/stop", chat="stop")
+    assert watch.seconds() < 3.0
     assert "nterrupted" in scene.fake.final(running, chat="stop")["text"]
     assert "nterrupted" in scene.fake.final(waiting, chat="stop")["text"]
     assert scene.fake.talk("/stop", chat="stop") == "Nothing is running."

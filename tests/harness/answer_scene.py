@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Self
 
 import pytest
@@ -47,6 +48,20 @@ class AnswerScene:
 
     def finish(self, text: str, outcome: str = "done", error: str = "") -> None:
         self.worker.finish(self.start, text, outcome, error)
+
+    def hold_up(self, monkeypatch: pytest.MonkeyPatch, look: str) -> tuple[list[Any], asyncio.Event]:
+        """What the streams look up by this name waits for the event; who has asked by now is in the list."""
+        streams, may_look = self.gateway.deliverer.streams, asyncio.Event()
+        asked: list[Any] = []
+        really = getattr(streams, look)
+
+        async def slowly(*what: Any) -> Any:
+            asked.append(what)
+            await may_look.wait()
+            return await really(*what)
+
+        monkeypatch.setattr(streams, look, slowly)
+        return asked, may_look
 
     @property
     def chat(self) -> FakeAdapter:

@@ -14,6 +14,7 @@ from hermesd.ipc import keeping
 from hermesd.ipc.messages import Message
 from hermesd.supervisor.instance.errors import HomeUnusable
 from hermesd.supervisor.instance.keepers import KeeperRecord, Keepers
+from hermesd.supervisor.patience import insist_in
 
 from .connection import KeeperConnection
 from .contract import LauncherListener
@@ -134,7 +135,7 @@ class HeldKeeper:
     def _lost(self) -> None:
         if not self._stopping and self._pidfd >= 0:
             self.state = "lost"
-            asyncio.get_running_loop().call_later(LOST_SECONDS, self._insist)
+            insist_in(LOST_SECONDS, self._insist)
 
     def _insist(self) -> None:
         if not self._stopping and self._pidfd >= 0:

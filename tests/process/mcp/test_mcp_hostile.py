@@ -70,8 +70,8 @@ async def test_ten_servers_that_ignore_everything_are_stopped_at_once(pen):
     assert len(await servers.tools()) == 120
     await pen.oracle.wait_alive(10)
     watch = StopWatch()
-    await servers.stop(20.0)
-    assert watch.seconds() < 15.0, "one after the other: 20"
+    await servers.stop(6.0)
+    assert watch.seconds() < 6.0
     assert pen.oracle.alive() == 0
     assert {str(report.state) for report in servers.reports()} == {"stopped"}
 
@@ -170,9 +170,10 @@ async def test_a_server_that_does_not_start_says_why_and_is_tried_again_by_the_n
 
 async def test_a_server_that_never_reads_is_given_up_after_its_time(pen):
     servers = pen.servers(pen.hostile("never_read", connect_timeout=0.8))
-    async with asyncio.timeout(30):
-        with pytest.raises(CannotStart, match=r"no answer"):
-            await servers.call("h", "echo", {})
+    watch = StopWatch()
+    with pytest.raises(CannotStart, match=r"no answer"):
+        await servers.call("h", "echo", {})
+    assert watch.seconds() < 5.0
     assert pen.oracle.alive() == 0
 
 

@@ -75,7 +75,7 @@ async def stop_and_count(pen, servers):
     members = pen.members()
     descriptors = pidfds(members)
     watch = StopWatch()
-    await servers.stop(20.0)
+    await servers.stop(6.0)
     took = watch.seconds()
     assert all_dead(descriptors)
     assert pen.members() == ()
@@ -95,7 +95,7 @@ async def test_the_time_server_tells_the_time(pen, python_server):
     assert "Moon/Sea" in wrong.text
     count, took = await stop_and_count(pen, servers)
     assert count == 1
-    assert took < 8.0
+    assert took < 3.0
 
 
 async def test_the_everything_server_speaks_all_kinds_of_content(pen, node_server):
@@ -128,7 +128,7 @@ async def test_npx_and_what_it_starts_are_one_server(pen, npx_server):
     assert (await servers.call("npx", "echo", {"message": "x"})).text == "Echo: x"
     count, took = await stop_and_count(pen, servers)
     assert count == PROCESSES_OF_NPX
-    assert took < 8.0
+    assert took < 3.0
 
 
 async def test_what_outlives_a_killed_npx_is_ended(pen, npx_server):
@@ -182,4 +182,4 @@ async def test_all_of_them_at_once(pen, python_server, node_server, npx_server, 
     assert not any(result.is_error for result in results)
     count, took = await stop_and_count(pen, servers)
     assert count == 3 + PROCESSES_OF_NPX
-    assert took < 8.0
+    assert took < 3.0

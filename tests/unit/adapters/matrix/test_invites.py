@@ -77,7 +77,7 @@ def made(server: Server, kept: str = "", *, reads_on: bool = True) -> Invites:
 async def told(waiting: Invites, batch: dict[str, Any]) -> None:
     """As by a sync whose token was kept."""
     await waiting.take(batch, ME)
-    waiting.begin()
+    waiting.settle()
 
 
 @pytest.fixture
@@ -162,6 +162,6 @@ async def test_none_is_joined_before_the_sync_that_told_of_it_is_behind_us(serve
     for _ in range(10):
         await asyncio.sleep(0)
     assert (server.asked, running.done()) == ({}, False)
-    found.begin()
+    found.settle()
     await server.until(lambda: server.joined == ["!room"])
     running.cancel()

@@ -57,22 +57,14 @@ class TestLaterLives:
         await scene.reads(LONG.strip() + CURSOR)
         (scene.worker,) = await scene.gateway.taken_over()
         scene.chat.cut(0)
-        shows, may, looks = scene.gateway.deliverer.streams, asyncio.Event(), []
-        look = shows._sent_again
-
-        async def slowly(row: ProgressRow) -> str | None:
-            looks.append(row)
-            await may.wait()
-            return await look(row)
-
-        monkeypatch.setattr(shows, "_sent_again", slowly)
+        looks, may_look = scene.hold_up(monkeypatch, "_sent_again")
         scene.worker.snapshot(turn=scene.start.turn, text=LONG)
         await until(lambda: looks)
         scene.finish("It snows.")
-        await until(lambda: shows._streams[scene.start.turn].ended)
+        await until(lambda: scene.gateway.deliverer.streams._streams[scene.start.turn].ended)
         await scene.states()  # comes after what is read for a second search
         await asyncio.sleep(0)
-        may.set()
+        may_look.set()
         await scene.reads("It snows.")
         await scene.settled()
         assert len(looks) == 1

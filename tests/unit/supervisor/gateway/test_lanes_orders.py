@@ -11,10 +11,21 @@ from harness.gateway import Gateway, Played, until
 
 from hermesd.adapters.errors import NotAccepted
 from hermesd.ipc.ids import SessionKey
-from hermesd.ipc.messages import Interrupt, Rewind
+from hermesd.ipc.messages import Interrupt, Rewind, StartTurn
+from hermesd.supervisor import patience
 from hermesd.supervisor.gateway import turns as turns_module
 
 KEY = SessionKey("agent:main:fake:dm:c1")
+
+
+async def stopped_at_work(gateway: Gateway) -> tuple[Played, StartTurn, asyncio.Future[int]]:
+    """A turn that is accepted, and an order to end it that its worker has been told: who runs it, and the order."""
+    await gateway.say("one", chat="c1")
+    worker = await gateway.pool.ready()
+    start = await worker.accept()
+    stopping = asyncio.ensure_future(gateway.lanes.orders.interrupt(KEY, "enough"))
+    await until(worker.interrupts)
+    return worker, start, stopping
 
 
 class TestStop:
@@ -90,11 +101,7 @@ class TestStop:
             kills.append((last, len(worker.killed)))
 
         monkeypatch.setattr(gateway.lanes.turns, "_insist", noted)
-        await gateway.say("one", chat="c1")
-        worker = await gateway.pool.ready()
-        start = await worker.accept()
-        stopping = asyncio.ensure_future(gateway.lanes.orders.interrupt(KEY, "enough"))
-        await until(worker.interrupts)
+        worker, start, stopping = await stopped_at_work(gateway)
         worker.has(Interrupt(start.turn, "enough"))
         assert await stopping == 1
         assert kills == [(False, 0), (True, 1)]
@@ -102,13 +109,9 @@ class TestStop:
     async def test_a_worker_has_its_time_after_a_pause_of_hermesds_own(
         self, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(turns_module, "OWN_PAUSE", 0.05)
+        monkeypatch.setattr(patience, "OWN_PAUSE", 0.05)
         await gateway.start()
-        await gateway.say("one", chat="c1")
-        worker = await gateway.pool.ready()
-        start = await worker.accept()
-        stopping = asyncio.ensure_future(gateway.lanes.orders.interrupt(KEY, "enough"))
-        await until(worker.interrupts)
+        worker, start, stopping = await stopped_at_work(gateway)
         time.sleep(0.5)  # noqa: ASYNC251 - all of hermesd stands still
         for _ in range(5):
             await asyncio.sleep(0)
@@ -123,11 +126,7 @@ class TestStop:
         for name in ("INTERRUPT_ARRIVES", "INTERRUPT_GRACE"):
             monkeypatch.setattr(turns_module, name, 3600.0)
         await gateway.start()
-        await gateway.say("one", chat="c1")
-        worker = await gateway.pool.ready()
-        start = await worker.accept()
-        stopping = asyncio.ensure_future(gateway.lanes.orders.interrupt(KEY, "enough"))
-        await until(worker.interrupts)
+        worker, start, stopping = await stopped_at_work(gateway)
         lane = gateway.lanes.lane_of(KEY)
         assert lane is not None
         turn = lane.current

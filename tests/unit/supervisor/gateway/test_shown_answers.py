@@ -11,13 +11,11 @@ import pytest
 from harness.answer_scene import CURSOR, LONG, AnswerScene
 from harness.gateway import until
 
-from hermesd.adapters.contract import Target
 from hermesd.adapters.fake import Call
 from hermesd.adapters.fake_record import Shown
 from hermesd.ipc.messages import Answer, Ask, File, Send
 from hermesd.supervisor.delivery.settings import Streaming
 from hermesd.supervisor.gateway import words
-from hermesd.supervisor.journal.rows import ProgressRow
 
 
 class TestProgress:
@@ -60,18 +58,11 @@ class TestProgress:
         self, scene: AnswerScene, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         await scene.begin()
-        shows, may_look = scene.gateway.deliverer.streams, asyncio.Event()
-        look = shows._of_turn
-
-        async def slowly(turn: str, target: Target) -> Any:
-            await may_look.wait()
-            return await look(turn, target)
-
-        monkeypatch.setattr(shows, "_of_turn", slowly)
+        _, may_look = scene.hold_up(monkeypatch, "_of_turn")
         scene.delta("Let me look.")
         scene.tool()
         scene.finish("It snows.")
-        await until(lambda: shows._streams[scene.start.turn].ended)
+        await until(lambda: scene.gateway.deliverer.streams._streams[scene.start.turn].ended)
         may_look.set()
         await scene.reads("Let me look.", "It snows.")
         await scene.settled()
@@ -226,19 +217,12 @@ class TestProgress:
         self, scene: AnswerScene, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         await scene.begin()
-        shows, found = scene.gateway.deliverer.streams, asyncio.Event()
-        look = shows._of_turn
-
-        async def slowly(turn: str, target: Target) -> list[ProgressRow]:
-            await found.wait()
-            return await look(turn, target)
-
-        monkeypatch.setattr(shows, "_of_turn", slowly)
+        _, may_look = scene.hold_up(monkeypatch, "_of_turn")
         scene.delta("I send you what I have.")
         scene.worker.say(Send("s1", scene.start.turn, "", "This is it."))
         await asyncio.sleep(0.1)
         assert scene.texts == []
-        found.set()
+        may_look.set()
         await scene.reads("I send you what I have.", "This is it.")
         scene.finish("Done.")
         await scene.reads("I send you what I have.", "This is it.", "Done.")
